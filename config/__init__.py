@@ -1,0 +1,1 @@
+"""Values only: typed settings and the carriers' data files. Imports nothing of the other rooms."""

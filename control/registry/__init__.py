@@ -1,0 +1,1 @@
+"""The number registry: accounts, keys, agents, numbers and call records, behind one typed protocol."""

@@ -1,0 +1,216 @@
+"""The registry's rows, its errors and the protocol every store implements.
+
+Times are UTC seconds since the epoch as float; ids are UUID strings; phone numbers are E.164 with ``+``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+__all__ = [
+    "Account",
+    "Agent",
+    "ApiKey",
+    "Call",
+    "CallFilter",
+    "Conflict",
+    "Integration",
+    "NotFound",
+    "Number",
+    "Page",
+    "PhoneNumberTaken",
+    "Registry",
+    "RegistryBusy",
+    "RegistryError",
+    "RegistryFull",
+    "Route",
+]
+
+
+class RegistryError(Exception):
+    """Base of what a store raises."""
+
+
+class NotFound(RegistryError):
+    """No such row in that account."""
+
+    def __init__(self, kind: str, id: str) -> None:
+        super().__init__(f"no {kind} {id}")
+        self.kind = kind
+        self.id = id
+
+
+class Conflict(RegistryError):
+    """A unique constraint other than the phone number's."""
+
+
+class PhoneNumberTaken(Conflict):
+    """The canonical number is in the registry already, whichever account holds it."""
+
+
+class RegistryBusy(RegistryError):
+    """Locked by another process for longer than the busy time-out."""
+
+
+class RegistryFull(RegistryError):
+    """No room on the disk (API: 507)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    id: str
+    name: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key's row; the key itself is only its SHA-256. ``role`` is ``account`` or ``operator``."""
+
+    id: str
+    account_id: str
+    role: str
+    hint: str
+    created_at: float
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """``pipeline`` is the validated JSON of the agent's protocol and its settings."""
+
+    id: str
+    account_id: str
+    name: str
+    pipeline: Mapping[str, Any]
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """``phone_number`` is canonical E.164, unique over all accounts; ``raw`` is what was typed.
+
+    ``trunk`` is the key incoming calls are looked up with: a static trunk's name for ``sip``.
+    """
+
+    id: str
+    account_id: str
+    phone_number: str
+    raw: str
+    provider: str
+    trunk: str
+    status: str
+    created_at: float
+    updated_at: float
+    agent_id: str | None = None
+    provider_account_sid: str | None = None
+    provider_connection_id: str | None = None
+    provider_trunk: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The answer to the one hot question: who answers this DID on this trunk."""
+
+    number: Number
+    agent: Agent | None
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """A carrier's credentials, decrypted; ``secrets`` never leaves the process."""
+
+    account_id: str
+    provider: str
+    public: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call's record. ``status``: ``ringing``, ``in_progress``, ``completed``, ``failed``.
+
+    ``ended_by`` ``caller``, ``agent``, ``operator``, ``edge``; ``end_reason`` a word of
+    ``control.calls``' table (``crash`` when the process died); ``timeline`` is (seconds since the
+    offer, event); ``statistics`` as ``media.messages.LegStatistics``.
+    """
+
+    id: str
+    account_id: str
+    number_id: str | None
+    agent_id: str | None
+    direction: str
+    trunk: str
+    from_number: str
+    to_number: str
+    status: str
+    started_at: float
+    answered_at: float | None = None
+    ended_at: float | None = None
+    duration_s: float | None = None
+    sip_status: int | None = None
+    ended_by: str | None = None
+    end_reason: str | None = None
+    sip_call_id: str | None = None
+    timeline: Sequence[tuple[float, str]] = ()
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``limit`` 1..100, ``offset`` from 0."""
+
+    limit: int = 50
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilter:
+    status: str | None = None
+    number_id: str | None = None
+
+
+class Registry(Protocol):
+    """All stores. Every method may raise :class:`RegistryBusy`; writes also :class:`RegistryFull`."""
+
+    async def close(self) -> None: ...
+
+    # accounts and keys
+    async def create_account(self, account: Account) -> None: ...
+    async def account(self, account_id: str) -> Account: ...
+    async def account_by_name(self, name: str) -> Account | None: ...
+    async def accounts(self) -> list[Account]: ...
+    async def create_key(self, key: ApiKey, digest: bytes) -> None: ...
+    async def key_by_digest(self, digest: bytes) -> ApiKey | None: ...
+    async def keys(self, account_id: str | None = None) -> list[ApiKey]: ...
+    async def revoke_key(self, key_id: str, at: float) -> None: ...
+
+    # agents
+    async def create_agent(self, agent: Agent) -> None: ...
+    async def agent(self, account_id: str, agent_id: str) -> Agent: ...
+    async def agents(self, account_id: str, page: Page) -> tuple[list[Agent], int]: ...
+    async def update_agent(self, agent: Agent) -> None: ...
+    async def delete_agent(self, account_id: str, agent_id: str) -> None: ...
+
+    # numbers
+    async def create_number(self, number: Number) -> None: ...
+    async def number(self, account_id: str, number_id: str) -> Number: ...
+    async def numbers(self, account_id: str | None, page: Page) -> tuple[list[Number], int]: ...
+    async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number: ...
+    async def delete_number(self, account_id: str, number_id: str) -> Number: ...
+    async def route(self, trunk: str, phone_number: str) -> Route | None: ...
+
+    # integrations (AES-GCM at rest)
+    async def save_integration(self, integration: Integration) -> None: ...
+    async def integration(self, account_id: str, provider: str) -> Integration: ...
+    async def delete_integration(self, account_id: str, provider: str) -> None: ...
+
+    # calls: written only by replaying the journal, each event once
+    async def apply_events(self, events: Sequence[Mapping[str, Any]]) -> int: ...
+    async def call(self, account_id: str, call_id: str) -> Call: ...
+    async def calls(self, account_id: str, page: Page, filter: CallFilter) -> tuple[list[Call], int]: ...

@@ -1,0 +1,1 @@
+"""Voice agents: one file for each pipeline protocol."""

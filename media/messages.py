@@ -1,0 +1,294 @@
+"""The typed, versioned messages between control and media.
+
+Control sends a :class:`Request` and gets one :class:`Reply` with its ``request_id``; media sends
+:class:`Notice` of its own accord. Commands are idempotent: the same ``request_id`` gets the same
+reply, and is carried out once. All cross the codec at the end of this file, in this process too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+PROTOCOL_VERSION: Final = 1
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Base of all messages; the tag is the class's name."""
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+class LegPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the phone leg may do.
+
+    ``codecs`` in order of preference. ``media_networks`` (CIDRs): where the peer's RTP may come
+    from; empty: the SDP's address only, or, with ``symmetric``, any address. ``allow_private``
+    admits loopback and private addresses in ``c=`` (a lab). Time-outs in seconds; None: no watchdog.
+    """
+
+    codecs: tuple[str, ...] = ("PCMU", "PCMA")
+    media_networks: tuple[str, ...] = ()
+    symmetric: bool = True
+    allow_private: bool = False
+    first_packet_timeout_s: float | None = 20.0
+    silence_timeout_s: float | None = 20.0
+
+
+class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which agent answers: ``protocol`` is ``builtin``, ``twilio-media-streams`` or ``softphone``.
+
+    ``answer_after_s``: 200 at the agent's first audio or this long after ``start``, whichever is
+    first. ``agent_timeout_s``: no connection in this time fails the call (480).
+    """
+
+    protocol: str
+    name: str | None = None
+    url: str | None = None
+    parameters: dict[str, str] = {}
+    answer_after_s: float = 1.0
+    agent_timeout_s: float = 15.0
+
+
+class CallContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the agent is told of the call. ``call_sid``/``account_sid`` are Twilio-shaped ids."""
+
+    call_sid: str
+    account_sid: str
+    direction: str
+    from_number: str
+    to_number: str
+    trunk: str
+    headers: dict[str, str] = {}
+
+
+class LegStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One phone leg's counts (packets), times [ms] and loss [fraction]; None: not known."""
+
+    codec: str | None = None
+    remote: str | None = None
+    packets_sent: int = 0
+    packets_received: int = 0
+    packets_lost: int = 0
+    packets_late: int = 0
+    packets_refused: int = 0
+    frames_concealed: int = 0
+    frames_played: int = 0
+    jitter_ms: float | None = None
+    jitter_buffer_ms: float | None = None
+    round_trip_ms: float | None = None
+    remote_fraction_lost: float | None = None
+    remote_jitter_ms: float | None = None
+    digits_received: int = 0
+    digits_sent: int = 0
+    agent_frames_received: int = 0
+    agent_frames_sent: int = 0
+    pacing_late_max_ms: float | None = None
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+class OpenCall(Message, frozen=True, kw_only=True, tag="open_call"):
+    """Bind ``rtp_port`` (even; RTCP is the next), answer ``offer`` (None: make an offer), connect the agent.
+
+    Reply: :class:`CallOpened`, or :class:`Failed` with ``no_common_codec``, ``bad_sdp``,
+    ``media_address_refused``, ``port_unavailable``, ``bad_agent``. Nothing is sent to the phone
+    before :class:`StartMedia`.
+    """
+
+    call: str
+    rtp_port: int
+    offer: bytes | None
+    policy: LegPolicy
+    agent: AgentSpec
+    context: CallContext
+
+
+class ApplyAnswer(Message, frozen=True, kw_only=True, tag="apply_answer"):
+    """The peer's answer to the offer we made. Reply: :class:`Done` or :class:`Failed`."""
+
+    call: str
+    answer: bytes
+
+
+class StartMedia(Message, frozen=True, kw_only=True, tag="start_media"):
+    """The call is established (ACK sent or received): play from now on. Reply: :class:`Done`."""
+
+    call: str
+
+
+class Renegotiate(Message, frozen=True, kw_only=True, tag="renegotiate"):
+    """A re-INVITE's offer (None: make one).
+
+    Reply: :class:`CallOpened` with our SDP, or :class:`Failed`; then nothing changed.
+    """
+
+    call: str
+    offer: bytes | None
+
+
+class SendDigits(Message, frozen=True, kw_only=True, tag="send_digits"):
+    """Digits to the phone by RFC 4733: ``0-9*#A-D``, ``w`` pauses 0.5 s. Reply: :class:`Done` when queued."""
+
+    call: str
+    digits: str
+
+
+class CloseCall(Message, frozen=True, kw_only=True, tag="close_call"):
+    """End the media and the agent leg now. Reply: :class:`CallClosed` (also when unknown)."""
+
+    call: str
+    reason: str
+
+
+class Ping(Message, frozen=True, kw_only=True, tag="ping"):
+    """Reply: :class:`Done`."""
+
+
+Command = OpenCall | ApplyAnswer | StartMedia | Renegotiate | SendDigits | CloseCall | Ping
+
+# --- replies ----------------------------------------------------------------------------------
+
+
+class Done(Message, frozen=True, kw_only=True, tag="done"):
+    """Carried out."""
+
+
+class CallOpened(Message, frozen=True, kw_only=True, tag="call_opened"):
+    """Our SDP (an answer, or an offer when none was given) and the agreed codec (None: not yet)."""
+
+    sdp: bytes
+    codec: str | None
+    held: bool = False
+
+
+class CallClosed(Message, frozen=True, kw_only=True, tag="call_closed"):
+    """The call's final statistics; ``statistics`` None when the call was unknown."""
+
+    statistics: LegStatistics | None
+
+
+class Failed(Message, frozen=True, kw_only=True, tag="failed"):
+    """Not carried out; ``code`` is one of the command's docstring, or ``unknown_call``, ``deadline``, ``overload``."""
+
+    code: str
+    message: str
+
+
+Result = Done | CallOpened | CallClosed | Failed
+
+# --- notices ----------------------------------------------------------------------------------
+
+
+class AgentReady(Message, frozen=True, kw_only=True, tag="agent_ready"):
+    """Answer the phone now: the agent has spoken, or ``answer_after_s`` has passed since its start."""
+
+    call: str
+    waited_s: float
+
+
+class AgentFailed(Message, frozen=True, kw_only=True, tag="agent_failed"):
+    """The agent could not be reached before the answer; ``cause`` ``timeout``, ``refused`` or ``error``."""
+
+    call: str
+    cause: str
+    message: str
+
+
+class AgentEnded(Message, frozen=True, kw_only=True, tag="agent_ended"):
+    """The agent has ended the call and its queue has been played out; ``cause`` ``hang_up``, ``closed`` or ``lost``."""
+
+    call: str
+    cause: str
+    message: str = ""
+
+
+class MediaLost(Message, frozen=True, kw_only=True, tag="media_lost"):
+    """The watchdog: ``kind`` ``never`` (no RTP since the start) or ``silence`` (none for the time-out, not on hold)."""
+
+    call: str
+    kind: str
+    after_s: float
+
+
+class DigitReceived(Message, frozen=True, kw_only=True, tag="digit_received"):
+    """A digit from the phone, once, at its end (or when the next begins)."""
+
+    call: str
+    digit: str
+    duration_ms: int
+
+
+class SourceLearnt(Message, frozen=True, kw_only=True, tag="source_learnt"):
+    """The phone leg's RTP source is locked to ``address`` (``host:port``)."""
+
+    call: str
+    address: str
+
+
+class Statistics(Message, frozen=True, kw_only=True, tag="statistics"):
+    """All calls of a worker, once a second."""
+
+    calls: dict[str, LegStatistics]
+    tick_late_p99_ms: float | None = None
+
+
+NoticeBody = AgentReady | AgentFailed | AgentEnded | MediaLost | DigitReceived | SourceLearnt | Statistics
+
+# --- envelopes --------------------------------------------------------------------------------
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag="request", forbid_unknown_fields=True):
+    """A command. ``deadline_s`` [s] is relative to its receipt; ``epoch`` names the worker's life."""
+
+    request_id: int
+    deadline_s: float
+    body: Command
+    epoch: int = 0
+    version: int = PROTOCOL_VERSION
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply", forbid_unknown_fields=True):
+    """The one answer to the request of that id."""
+
+    request_id: int
+    body: Result
+    epoch: int = 0
+    version: int = PROTOCOL_VERSION
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice", forbid_unknown_fields=True):
+    """Sent by media unasked."""
+
+    body: NoticeBody
+    epoch: int = 0
+    version: int = PROTOCOL_VERSION
+
+
+Envelope = Request | Reply | Notice
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Envelope] = msgspec.msgpack.Decoder(Envelope)
+
+
+class ProtocolError(Exception):
+    """Bytes that are no message of this version."""
+
+
+def encode(envelope: Envelope) -> bytes:
+    """The wire form (MessagePack)."""
+    return _encoder.encode(envelope)
+
+
+def decode(data: bytes) -> Envelope:
+    """One envelope; raises :class:`ProtocolError` for bytes that are none, or of another version."""
+    try:
+        envelope = _decoder.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise ProtocolError(str(error)) from error
+    if envelope.version != PROTOCOL_VERSION:
+        raise ProtocolError(f"protocol version {envelope.version}, expected {PROTOCOL_VERSION}")
+    return envelope
