@@ -9,14 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 __all__ = [
     "Account",
     "Agent",
+    "AgentInUse",
     "ApiKey",
     "Call",
+    "CallEvent",
     "CallFilter",
     "Conflict",
     "Integration",
+    "JournalPosition",
     "NotFound",
     "Number",
     "Page",
@@ -25,7 +30,10 @@ __all__ = [
     "RegistryBusy",
     "RegistryError",
     "RegistryFull",
+    "RegistryLocked",
+    "RegistryUnusable",
     "Route",
+    "SecretsUnavailable",
 ]
 
 
@@ -50,12 +58,33 @@ class PhoneNumberTaken(Conflict):
     """The canonical number is in the registry already, whichever account holds it."""
 
 
+class AgentInUse(Conflict):
+    """An agent that numbers still point to is not deleted: their callers would meet silence. Unassign them first."""
+
+    def __init__(self, agent_id: str, numbers: int) -> None:
+        super().__init__(f"agent {agent_id} answers {numbers} number{'' if numbers == 1 else 's'}")
+        self.agent_id = agent_id
+        self.numbers = numbers
+
+
 class RegistryBusy(RegistryError):
     """Locked by another process for longer than the busy time-out."""
 
 
 class RegistryFull(RegistryError):
     """No room on the disk (API: 507)."""
+
+
+class RegistryLocked(RegistryError):
+    """Another process already serves from this registry."""
+
+
+class RegistryUnusable(RegistryError):
+    """Cannot be opened or read: no permission, no registry, damaged, or written by a newer version."""
+
+
+class SecretsUnavailable(RegistryError):
+    """A sealed value does not open, or there is no ``secrets.key`` to seal with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +166,8 @@ class Call:
 
     ``ended_by`` ``caller``, ``agent``, ``operator``, ``edge``; ``end_reason`` a word of
     ``control.calls``' table (``crash`` when the process died); ``timeline`` is (seconds since the
-    offer, event); ``statistics`` as ``media.messages.LegStatistics``.
+    offer, event); ``statistics`` as ``media.messages.LegStatistics``. ``ring_s`` runs from
+    the offer to the answer, ``duration_s`` from there to the end; both None for a call that was never answered.
     """
 
     id: str
@@ -152,6 +182,7 @@ class Call:
     started_at: float
     answered_at: float | None = None
     ended_at: float | None = None
+    ring_s: float | None = None
     duration_s: float | None = None
     sip_status: int | None = None
     ended_by: str | None = None
@@ -159,6 +190,38 @@ class Call:
     sip_call_id: str | None = None
     timeline: Sequence[tuple[float, str]] = ()
     statistics: Mapping[str, Any] = field(default_factory=dict)
+
+
+class CallEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the journal; the registry applies each ``id`` once, in the journal's order.
+
+    ``at`` is UTC [s since the epoch], for people. ``offset_s`` counts monotonic seconds since the call was
+    offered: durations are made of it alone, so that a clock which jumps spoils none. The kinds:
+
+    - ``offered``: a call begins. ``data``: ``account_id``, ``direction``, ``trunk``, ``from_number``,
+      ``to_number``, and where known ``number_id``, ``agent_id``, ``sip_call_id``.
+    - ``answered``: the phone leg is up.
+    - ``ended``: ``data``: ``ended_by``, ``end_reason``, and where known ``sip_status``, ``statistics``. The first
+      one counts.
+    - ``opened`` (no call): a process has begun to write. Calls that are still open died with the process before.
+    - ``alive`` (no call): the process lived at ``at``, with calls up. Bounds the end of a call that a crash cut.
+    - any other word is a line of the call's timeline; ``data["note"]`` is shown beside it.
+    """
+
+    id: str
+    kind: str
+    at: float
+    call_id: str = ""
+    offset_s: float = 0.0
+    data: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPosition:
+    """How far a journal has been applied: ``offset`` [bytes] in the journal file that calls itself ``journal``."""
+
+    journal: str
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +239,11 @@ class CallFilter:
 
 
 class Registry(Protocol):
-    """All stores. Every method may raise :class:`RegistryBusy`; writes also :class:`RegistryFull`."""
+    """All stores. Every method may raise :class:`RegistryBusy`; writes also :class:`RegistryFull`.
+
+    Lists are newest first. A row of another account is :class:`NotFound`. ``apply_events`` stores the position in
+    the same transaction as the events, skips events it has seen, and returns how many were new.
+    """
 
     async def close(self) -> None: ...
 
@@ -211,6 +278,7 @@ class Registry(Protocol):
     async def delete_integration(self, account_id: str, provider: str) -> None: ...
 
     # calls: written only by replaying the journal, each event once
-    async def apply_events(self, events: Sequence[Mapping[str, Any]]) -> int: ...
+    async def apply_events(self, events: Sequence[CallEvent], position: JournalPosition | None = None) -> int: ...
+    async def journal_position(self) -> JournalPosition | None: ...
     async def call(self, account_id: str, call_id: str) -> Call: ...
     async def calls(self, account_id: str, page: Page, filter: CallFilter) -> tuple[list[Call], int]: ...
