@@ -1,0 +1,594 @@
+"""SDP (RFC 8866) and its offer/answer (RFC 3264) for one audio stream of G.711 and telephone-event.
+
+The parser is for hostile input: ``bytes → frozen values``, and :class:`SdpError` is all it raises.
+Everything here is a pure function; what a session remembers is the last SDP it sent (``previous``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+__all__ = [
+    "Capabilities",
+    "Codec",
+    "Direction",
+    "Media",
+    "Negotiated",
+    "RemoteMedia",
+    "SdpError",
+    "SessionDescription",
+    "TelephoneEvent",
+    "answer",
+    "apply_answer",
+    "make_offer",
+    "parse",
+]
+
+MAX_BYTES: Final = 16384
+MAX_LINES: Final = 512
+MAX_LINE_BYTES: Final = 2048
+MAX_MEDIA: Final = 16
+MAX_FORMATS: Final = 64
+
+CLOCK_RATE_HZ: Final = 8000
+TELEPHONE_EVENT: Final = "TELEPHONE-EVENT"
+EVENTS: Final = frozenset(range(16))
+"""The events we send and take: the sixteen DTMF digits."""
+
+_STATIC_CODECS: Final = {0: ("PCMU", 8000), 8: ("PCMA", 8000)}
+_PREFERRED_PAYLOAD_TYPES: Final = {"PCMU": 0, "PCMA": 8, TELEPHONE_EVENT: 101}
+_PROFILES: Final = ("RTP/AVP", "RTP/AVPF")
+_MIN_PTIME_MS: Final = 10
+_MAX_PTIME_MS: Final = 60
+_DEFAULT_PTIME_MS: Final = 20
+_LOWEST_PORT: Final = 1024
+
+_TOKEN: Final = re.compile(r"[!-~]{1,64}")
+_NUMBER: Final = re.compile(r"[0-9]{1,10}")
+_RTPMAP: Final = re.compile(r"([0-9]{1,3}) +([!-.0-~]{1,64})/([0-9]{1,6})(?:/([0-9]{1,3}))?")
+_ORIGIN: Final = re.compile(r"\S+ ([0-9]{1,19}) ([0-9]{1,19}) IN IP[46] \S+")
+
+
+class SdpError(Exception):
+    """SDP that is refused; ``code`` is ``bad_sdp``, ``no_common_codec`` or ``media_address_refused`` (488 all)."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Direction(Enum):
+    """RFC 3264 §5.1, seen from whoever wrote it."""
+
+    SENDRECV = "sendrecv"
+    SENDONLY = "sendonly"
+    RECVONLY = "recvonly"
+    INACTIVE = "inactive"
+
+    @property
+    def sends(self) -> bool:
+        """Whether its writer sends."""
+        return self in (Direction.SENDRECV, Direction.SENDONLY)
+
+    @property
+    def receives(self) -> bool:
+        """Whether its writer receives."""
+        return self in (Direction.SENDRECV, Direction.RECVONLY)
+
+    @classmethod
+    def of(cls, sends: bool, receives: bool) -> Direction:
+        """The direction of a party that sends and receives so."""
+        if sends:
+            return cls.SENDRECV if receives else cls.SENDONLY
+        return cls.RECVONLY if receives else cls.INACTIVE
+
+    @property
+    def reversed(self) -> Direction:
+        """The same stream seen from the other side."""
+        return Direction.of(self.receives, self.sends)
+
+
+_DIRECTIONS: Final = {direction.value: direction for direction in Direction}
+
+
+# --- the values ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One ``m=`` section. ``formats`` as written; ``connection`` is the address its ``c=`` names, or None."""
+
+    kind: str
+    port: int
+    protocol: str
+    formats: tuple[str, ...]
+    connection: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+
+    def values(self, name: str) -> Iterator[str]:
+        """The values of all ``a=name:…`` lines; "" for a flag."""
+        return (value for attribute, value in self.attributes if attribute == name)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDescription:
+    """A parsed body: what the session level says, and its media in order."""
+
+    origin: str
+    connection: str | None
+    attributes: tuple[tuple[str, str], ...]
+    media: tuple[Media, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """An agreed codec: what we put on packets we send, and what the peer puts on its own."""
+
+    name: str
+    send_payload_type: int
+    receive_payload_type: int
+    clock_rate_hz: int = CLOCK_RATE_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class TelephoneEvent:
+    """Agreed RFC 4733 events; ``events`` are the codes the peer takes."""
+
+    send_payload_type: int
+    receive_payload_type: int
+    events: frozenset[int] = EVENTS
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteMedia:
+    """Where the peer wants RTP and RTCP (``a=rtcp:``, RFC 3605, else the next port)."""
+
+    address: str
+    port: int
+    rtcp_address: str
+    rtcp_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Our side of the stream.
+
+    ``address`` and ``port``: what the peer is told to send to; RTCP is the next port. ``session_id``
+    (0..2⁶³−1) is drawn once a call. ``codecs`` in our order of preference. ``allow_private`` lets the
+    peer name loopback and private addresses (a lab).
+    """
+
+    address: str
+    port: int
+    session_id: int
+    codecs: tuple[str, ...] = ("PCMU", "PCMA")
+    allow_private: bool = False
+    direction: Direction = Direction.SENDRECV
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What both sides agreed on.
+
+    ``sdp`` is ours as sent (the answer, or the offer that was answered). ``remote`` is None while the
+    peer takes no media (``c=0.0.0.0``). ``codec`` is what we send; ``codecs`` all the peer may send.
+    ``direction`` is ours. ``held``: the peer has put us on hold (sendonly, inactive or ``0.0.0.0``).
+    ``ptime_ms`` [ms] 10..60 is the packet time the peer asked for.
+    """
+
+    sdp: bytes
+    remote: RemoteMedia | None
+    codec: Codec
+    codecs: tuple[Codec, ...]
+    telephone_event: TelephoneEvent | None
+    ptime_ms: int
+    direction: Direction
+    held: bool
+
+    @property
+    def may_send(self) -> bool:
+        """Whether we send audio."""
+        return self.direction.sends and self.remote is not None
+
+    @property
+    def may_receive(self) -> bool:
+        """Whether the peer may send us audio."""
+        return self.direction.receives
+
+
+# --- parsing ------------------------------------------------------------------------------------
+
+
+def parse(body: bytes) -> SessionDescription:
+    """A body as values (RFC 8866 §5); lines end in CRLF or LF. Raises SdpError ``bad_sdp``."""
+    lines = list(_lines(body))
+    if not lines or lines[0] != ("v", "0"):
+        raise _bad("does not start with v=0")
+    starts = [index for index, (kind, _) in enumerate(lines) if kind == "m"]
+    if len(starts) > MAX_MEDIA:
+        raise _bad(f"more than {MAX_MEDIA} m= lines")
+    session = lines[: starts[0]] if starts else lines
+    sections = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    return SessionDescription(
+        origin=next((value for kind, value in session if kind == "o"), ""),
+        connection=_connection(session),
+        attributes=_attributes(session),
+        media=tuple(map(_media, sections)),
+    )
+
+
+def _bad(message: str) -> SdpError:
+    return SdpError("bad_sdp", message)
+
+
+def _lines(body: bytes) -> Iterator[tuple[str, str]]:
+    if len(body) > MAX_BYTES:
+        raise _bad(f"{len(body)} bytes, at most {MAX_BYTES}")
+    if b"\0" in body:
+        raise _bad("a NUL in it")
+    rows = body.split(b"\n")
+    if len(rows) > MAX_LINES:
+        raise _bad(f"more than {MAX_LINES} lines")
+    for number, row in enumerate(rows, 1):
+        line = row.rstrip(b"\r \t")
+        if not line:
+            continue
+        if len(line) > MAX_LINE_BYTES or line[1:2] != b"=" or not line[:1].isalpha():
+            raise _bad(f"line {number} is no type=value of at most {MAX_LINE_BYTES} bytes")
+        yield line[:1].decode("latin-1"), line[2:].decode("utf-8", "replace").strip(" ")
+
+
+def _attributes(lines: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    pairs = (value.partition(":") for kind, value in lines if kind == "a")
+    return tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)
+
+
+def _connection(lines: Iterable[tuple[str, str]]) -> str | None:
+    """The address of the first ``c=`` (RFC 8866 §5.7), as written but for a multicast TTL."""
+    text = next((value for kind, value in lines if kind == "c"), None)
+    if text is None:
+        return None
+    words = text.split()
+    if len(words) != 3 or words[0].upper() != "IN" or words[1].upper() not in ("IP4", "IP6"):
+        raise _bad("c= is not IN IP4|IP6 ADDRESS")
+    return words[2].partition("/")[0]
+
+
+def _media(lines: list[tuple[str, str]]) -> Media:
+    words = lines[0][1].split()
+    if len(words) < 4 or len(words) > 3 + MAX_FORMATS or not all(map(_TOKEN.fullmatch, words)):
+        raise _bad(f"m= is not KIND PORT PROTOCOL FORMAT… with at most {MAX_FORMATS} formats")
+    return Media(
+        kind=words[0].lower(),
+        port=_number(words[1].partition("/")[0], 0, 65535, "the port of m="),
+        protocol=words[2],
+        formats=tuple(words[3:]),
+        connection=_connection(lines),
+        attributes=_attributes(lines),
+    )
+
+
+def _number(text: str, least: int, most: int, what: str) -> int:
+    if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
+        raise _bad(f"{what} is not a number {least}..{most}")
+    return int(text)
+
+
+# --- reading one audio section ------------------------------------------------------------------
+
+
+def _payload_types(media: Media) -> dict[int, tuple[str, int]]:
+    """Payload type → (NAME, clock rate) in the ``m=`` line's order; 0 and 8 need no rtpmap, a bad one is as none."""
+    listed = [_number(text, 0, 127, "a payload type") for text in media.formats]
+    mapped = dict(_STATIC_CODECS)
+    for match in filter(None, map(_RTPMAP.fullmatch, media.values("rtpmap"))):
+        mono = int(match[4] or 1) == 1
+        mapped[int(match[1])] = (match[2].upper() if mono else "", int(match[3]))
+    return {number: mapped[number] for number in listed if number in mapped}
+
+
+def _find(types: dict[int, tuple[str, int]], name: str) -> int | None:
+    return next((number for number, codec in types.items() if codec == (name, CLOCK_RATE_HZ)), None)
+
+
+def _direction(media: Media, session: SessionDescription) -> Direction:
+    """The media's own direction, else the session's, else sendrecv (RFC 8866 §6.7)."""
+    for name, _ in (*media.attributes, *session.attributes):
+        if name in _DIRECTIONS:
+            return _DIRECTIONS[name]
+    return Direction.SENDRECV
+
+
+def _ptime_ms(media: Media) -> int:
+    """What the peer wants in a packet [ms], within its own maximum and our 10..60; nonsense is as if absent."""
+    wanted = _milliseconds(media, "ptime", _DEFAULT_PTIME_MS)
+    return max(_MIN_PTIME_MS, min(wanted, _milliseconds(media, "maxptime", _MAX_PTIME_MS), _MAX_PTIME_MS))
+
+
+def _milliseconds(media: Media, name: str, default: int) -> int:
+    for value in media.values(name):
+        whole = value.partition(".")[0]  # "20.0" is seen
+        if _NUMBER.fullmatch(whole) and int(whole) > 0:
+            return int(whole)
+    return default
+
+
+def _events(media: Media, payload_type: int) -> frozenset[int]:
+    """The events the peer takes (RFC 4733 §2.4.1): a list as ``0-15,66``; absent or unreadable: 0-15."""
+    for value in media.values("fmtp"):
+        number, _, parameters = value.partition(" ")
+        if number != str(payload_type):
+            continue
+        events: set[int] = set()
+        for item in parameters.removeprefix("events=").replace(" ", "").split(","):
+            match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", item)
+            if match is None:
+                return EVENTS
+            events.update(range(int(match[1]), min(int(match[2] or match[1]), 255) + 1))
+        return frozenset(events) & EVENTS
+    return EVENTS
+
+
+def _remote(media: Media, session: SessionDescription, capabilities: Capabilities) -> RemoteMedia | None:
+    """Where the peer takes RTP; None for the old-style hold of ``c=0.0.0.0`` (RFC 3264 §8.4)."""
+    address = media.connection or session.connection
+    if address is None:
+        raise _bad("no c= for the audio")
+    if address == "0.0.0.0":  # noqa: S104 - compared, not bound
+        return None
+    address = _unicast(address, capabilities)
+    if media.port < _LOWEST_PORT:
+        raise SdpError("media_address_refused", f"RTP port {media.port} is below {_LOWEST_PORT}")
+    rtcp_address, rtcp_port = address, min(media.port + 1, 65535)
+    for value in media.values("rtcp"):
+        words = value.split()
+        if len(words) not in (1, 4):
+            raise _bad("a=rtcp is not PORT [IN IP4|IP6 ADDRESS]")
+        rtcp_port = _number(words[0], _LOWEST_PORT, 65535, "the port of a=rtcp")
+        rtcp_address = _unicast(words[3], capabilities) if len(words) == 4 else address
+    return RemoteMedia(address, media.port, rtcp_address, rtcp_port)
+
+
+def _unicast(text: str, capabilities: Capabilities) -> str:
+    """An address we may send media to, in its canonical form."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise SdpError("media_address_refused", "the media address is a name, or no address") from None
+    inner = _embedded(address)
+    if address.version != ipaddress.ip_address(capabilities.address).version:
+        raise SdpError("media_address_refused", f"IPv{address.version} media, ours is the other version")
+    if any(each.is_multicast or each.is_unspecified or _is_broadcast(each) for each in (address, inner)):
+        raise SdpError("media_address_refused", f"{address} is no unicast address")
+    if not capabilities.allow_private and not (address.is_global and inner.is_global):
+        raise SdpError("media_address_refused", f"{address} is not a public address")
+    return str(address)
+
+
+def _embedded(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one leads to (mapped, 6to4, NAT64), else itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def _is_broadcast(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return int(address) == 0xFFFFFFFF
+
+
+# --- offer and answer ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One ``m=`` section of ours; port 0 refuses or disables it."""
+
+    kind: str
+    port: int
+    protocol: str
+    formats: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
+
+
+def answer(offer: bytes, capabilities: Capabilities, previous: bytes | None = None) -> Negotiated:
+    """Answer an offer (RFC 3264 §6); ``previous`` is the last SDP we sent in this session, if any.
+
+    The first audio section that fits is taken, all others are refused with port 0. Raises SdpError;
+    then nothing has changed, and 488 is the SIP answer.
+    """
+    session = parse(offer)
+    index, types, name, number = _choose(session, capabilities)
+    media = session.media[index]
+    remote = _remote(media, session, capabilities)
+    offered = _direction(media, session)
+    ours = _answered_direction(offered if remote else _without_receiving(offered), capabilities)
+    event = next(_common(types, types, (TELEPHONE_EVENT,)), None)
+    numbers = {number: name} | ({event.send_payload_type: TELEPHONE_EVENT} if event else {})
+    refused = [_Line(each.kind, 0, each.protocol, each.formats[:1]) for each in session.media]
+    accepted = _audio(capabilities.port, media.protocol, numbers, ours, min(_maxptime_ms(media), _DEFAULT_PTIME_MS))
+    codec = Codec(name, number, number)
+    return Negotiated(
+        sdp=_render([*refused[:index], accepted, *refused[index + 1 :]], capabilities, previous),
+        remote=remote,
+        codec=codec,
+        codecs=(codec,),
+        telephone_event=_agreed_events(media, event),
+        ptime_ms=_ptime_ms(media),
+        direction=ours,
+        held=remote is None or not offered.receives,
+    )
+
+
+def _without_receiving(direction: Direction) -> Direction:
+    return Direction.of(direction.sends, receives=False)
+
+
+def _answered_direction(offered: Direction, capabilities: Capabilities) -> Direction:
+    """RFC 3264 §6.1: the offer's direction turned round, less what we do not want."""
+    wanted, turned = capabilities.direction, offered.reversed
+    return Direction.of(turned.sends and wanted.sends, turned.receives and wanted.receives)
+
+
+def _maxptime_ms(media: Media) -> int:
+    return max(_MIN_PTIME_MS, _milliseconds(media, "maxptime", _MAX_PTIME_MS))
+
+
+def _choose(
+    session: SessionDescription, capabilities: Capabilities
+) -> tuple[int, dict[int, tuple[str, int]], str, int]:
+    """The first audio section with a codec of ours: its index, payload types, and the codec's name and number."""
+    reasons = []
+    for index, media in enumerate(session.media):
+        problem = _unusable(media)
+        if problem is None:
+            types = _payload_types(media)
+            for name in capabilities.codecs:
+                number = _find(types, name)
+                if number is not None:
+                    return index, types, name, number
+            problem = f"none of {', '.join(capabilities.codecs)} among the codecs offered"
+        reasons.append(problem)
+    raise SdpError("no_common_codec", "; ".join(dict.fromkeys(reasons)) or "no m= line")
+
+
+def _unusable(media: Media) -> str | None:
+    """Why a section cannot be taken whatever its codecs, or None."""
+    if media.kind != "audio":
+        return f"{media.kind} is not supported"
+    if media.port == 0:
+        return "the audio is disabled (port 0)"
+    if media.protocol.upper() not in _PROFILES:
+        secure = "SRTP" if "SAVP" in media.protocol.upper() else "the transport"
+        return f"{secure} {media.protocol} is not supported here, RTP/AVP is"
+    return None
+
+
+def make_offer(capabilities: Capabilities, previous: bytes | None = None) -> bytes:
+    """An offer of all our codecs (RFC 3264 §5, and §8 with ``previous``).
+
+    A later offer keeps the number and order of ``m=`` lines and the payload types already in use.
+    """
+    before = parse(previous).media if previous else ()
+    index = next((at for at, media in enumerate(before) if media.kind == "audio" and media.port), 0)
+    lines = [_Line(media.kind, 0, media.protocol, media.formats[:1]) for media in before]
+    protocol = before[index].protocol if before else _PROFILES[0]
+    numbers = _numbers(capabilities.codecs, _payload_types(before[index]) if before else {})
+    lines[index : index + 1] = [_audio(capabilities.port, protocol, numbers, capabilities.direction, _DEFAULT_PTIME_MS)]
+    return _render(lines, capabilities, previous)
+
+
+def _numbers(codecs: Iterable[str], used: dict[int, tuple[str, int]]) -> dict[int, str]:
+    """Payload type → name for an offer; a number keeps the meaning it had in this session (RFC 3264 §8.3.2)."""
+    numbers: dict[int, str] = {}
+    for name in (*codecs, TELEPHONE_EVENT):
+        number = _find(used, name)
+        if number is None:
+            candidates = (_PREFERRED_PAYLOAD_TYPES[name], *range(96, 128))
+            number = next(each for each in candidates if each not in used and each not in numbers)
+        numbers[number] = name
+    return numbers
+
+
+def apply_answer(offer: bytes, answer: bytes, capabilities: Capabilities) -> Negotiated:
+    """The peer's answer to our ``offer`` (RFC 3264 §7). Raises SdpError.
+
+    Formats we did not offer are never used (§6.1 lets an answer list more); an answer with only such
+    is refused. Payload types may differ by direction.
+    """
+    ours, theirs = parse(offer), parse(answer)
+    if len(ours.media) != len(theirs.media):
+        raise _bad(f"{len(theirs.media)} m= lines answer {len(ours.media)}")
+    index = next(at for at, each in enumerate(ours.media) if each.kind == "audio" and each.port)
+    media, offered = theirs.media[index], _payload_types(ours.media[index])
+    if media.kind != "audio" or media.port == 0:
+        raise SdpError("no_common_codec", "the answer refuses the audio")
+    if media.protocol.upper() != ours.media[index].protocol.upper():
+        raise SdpError("no_common_codec", f"the answer changes the transport to {media.protocol}")
+    codecs = tuple(_common(_payload_types(media), offered, capabilities.codecs))
+    if not codecs:
+        raise SdpError("no_common_codec", "the answer has no codec that was offered")
+    remote, answered = _remote(media, theirs, capabilities), _direction(media, theirs)
+    event = next(_common(_payload_types(media), offered, (TELEPHONE_EVENT,)), None)
+    return Negotiated(
+        sdp=offer,
+        remote=remote,
+        codec=codecs[0],
+        codecs=codecs,
+        telephone_event=_agreed_events(media, event),
+        ptime_ms=_ptime_ms(media),
+        direction=_answered_direction(answered if remote else _without_receiving(answered), capabilities),
+        held=remote is None or not answered.receives,
+    )
+
+
+def _common(
+    theirs: dict[int, tuple[str, int]], ours: dict[int, tuple[str, int]], names: tuple[str, ...]
+) -> Iterator[Codec]:
+    """The codecs of both, in the answer's order (RFC 3264 §7: its first is what we should send)."""
+    for number, (name, clock_rate) in theirs.items():
+        own = _find(ours, name)
+        if name in names and clock_rate == CLOCK_RATE_HZ and own is not None:
+            yield Codec(name, number, own)
+
+
+def _agreed_events(media: Media, event: Codec | None) -> TelephoneEvent | None:
+    if event is None:
+        return None
+    number = event.send_payload_type
+    return TelephoneEvent(number, event.receive_payload_type, _events(media, number))
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def _audio(port: int, protocol: str, numbers: dict[int, str], direction: Direction, ptime_ms: int) -> _Line:
+    attributes = []
+    for number, name in numbers.items():
+        if name == TELEPHONE_EVENT:
+            attributes += [f"rtpmap:{number} telephone-event/{CLOCK_RATE_HZ}", f"fmtp:{number} 0-15"]
+        else:
+            attributes.append(f"rtpmap:{number} {name}/{CLOCK_RATE_HZ}")
+    attributes += [f"ptime:{ptime_ms}", direction.value]
+    return _Line("audio", port, protocol, tuple(map(str, numbers)), tuple(attributes))
+
+
+def _render(lines: Iterable[_Line], capabilities: Capabilities, previous: bytes | None) -> bytes:
+    """Our SDP; the version of ``o=`` rises by one when it differs from ``previous`` (RFC 3264 §8)."""
+    version = _version(previous) if previous else 1
+    text = _text(lines, capabilities, version)
+    return _text(lines, capabilities, version + 1) if previous and text != previous else text
+
+
+def _version(previous: bytes) -> int:
+    match = _ORIGIN.fullmatch(parse(previous).origin)
+    if match is None:
+        raise _bad("the previous SDP is not one of ours")
+    return int(match[2])
+
+
+def _text(lines: Iterable[_Line], capabilities: Capabilities, version: int) -> bytes:
+    family = f"IP{ipaddress.ip_address(capabilities.address).version}"
+    rows = [
+        "v=0",
+        f"o=- {capabilities.session_id} {version} IN {family} {capabilities.address}",
+        "s=-",
+        f"c=IN {family} {capabilities.address}",
+        "t=0 0",
+    ]
+    for line in lines:
+        rows.append(f"m={line.kind} {line.port} {line.protocol} {' '.join(line.formats)}")
+        rows += [f"a={attribute}" for attribute in line.attributes]
+    return ("\r\n".join(rows) + "\r\n").encode("ascii")
