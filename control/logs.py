@@ -1,0 +1,61 @@
+"""Logging as one JSON object a line on standard error.
+
+JSON escapes every control and non-ASCII character, so hostile SIP text stays on its line. Values of
+fields whose names speak of secrets are never written.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import re
+import sys
+from typing import Any, Final, TextIO
+
+__all__ = ["JsonFormatter", "set_up"]
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_SECRET: Final = re.compile(r"password|secret|token|authorization|api_?key", re.IGNORECASE)
+_API_KEY: Final = re.compile(r"truedy_[0-9A-Za-z]{8,}")
+_LONGEST: Final = 2000
+
+
+class JsonFormatter(logging.Formatter):
+    """``{"ts", "level", "logger", "event", …extra}``; times are UTC, RFC 3339."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        line: dict[str, Any] = {
+            "ts": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": _masked(record.getMessage()),
+        }
+        for name, value in vars(record).items():
+            if name not in _STANDARD:
+                line[name] = "***" if _SECRET.search(name) else _plain(value)
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = _masked(self.formatException(record.exc_info))
+        return json.dumps(line)
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value[:50]]
+    return _masked(str(value))
+
+
+def _masked(text: str) -> str:
+    return _API_KEY.sub("truedy_***", text)[:_LONGEST]
+
+
+def set_up(level: str = "info", stream: TextIO | None = None) -> None:
+    """Send all logging to ``stream`` (standard error) in this form, replacing what was set up before."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
