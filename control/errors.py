@@ -1,0 +1,412 @@
+"""Every error an operation can end with: one table, and one exception class a code.
+
+The API renders them as ``{"error": {"code", "message", "details"}, "meta": {…}}`` with the table's status; the
+command line prints message and resolution. Messages name what was asked for, never what is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
+
+from control.registry import types as registry
+
+__all__ = [
+    "ERRORS",
+    "CallNotFound",
+    "CallNotLive",
+    "Code",
+    "ErrorKind",
+    "Forbidden",
+    "InUse",
+    "Internal",
+    "MethodNotAllowed",
+    "NumberAlreadyImported",
+    "OperationError",
+    "PayloadTooLarge",
+    "Problem",
+    "ProviderNotSupported",
+    "ProviderVerificationFailed",
+    "RateLimited",
+    "RegistryBusy",
+    "RequestTimeout",
+    "ResourceNotFound",
+    "StorageFull",
+    "TrunkNotAllowed",
+    "Unauthorized",
+    "UnsupportedMediaType",
+    "ValidationFailed",
+    "from_registry",
+    "from_validation",
+]
+
+
+class Code(StrEnum):
+    """The ``code`` of an error; part of the API's contract."""
+
+    VALIDATION_ERROR = "validation_error"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    TRUNK_NOT_ALLOWED = "trunk_not_allowed"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    REQUEST_TIMEOUT = "request_timeout"
+    NUMBER_ALREADY_IMPORTED = "number_already_imported"
+    CONFLICT = "conflict"
+    CALL_NOT_LIVE = "call_not_live"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    PROVIDER_VERIFICATION_FAILED = "provider_verification_failed"
+    PROVIDER_NOT_SUPPORTED = "provider_not_supported"
+    RATE_LIMITED = "rate_limited"
+    INTERNAL = "internal"
+    REGISTRY_BUSY = "registry_busy"
+    STORAGE_FULL = "storage_full"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """A row of the table: the HTTP ``status``, what happened, and what the reader can do about it."""
+
+    code: Code
+    status: int
+    message: str
+    resolution: str
+
+
+_TABLE: Final = (
+    ErrorKind(
+        Code.VALIDATION_ERROR,
+        422,
+        "The request is not valid",
+        "Correct the fields named in details.errors and send it again",
+    ),
+    ErrorKind(
+        Code.UNAUTHORIZED,
+        401,
+        "No valid API key",
+        "Send the header Authorization: Bearer YOUR_API_KEY with a key that has not been revoked",
+    ),
+    ErrorKind(Code.FORBIDDEN, 403, "This key may not do that", "Use an operator key"),
+    ErrorKind(
+        Code.TRUNK_NOT_ALLOWED,
+        403,
+        "This account may not import numbers on that trunk",
+        "Use an operator key, or ask the operator to list the account in the trunk's accounts",
+    ),
+    ErrorKind(Code.NOT_FOUND, 404, "There is no such thing in your account", "Check the path and the id"),
+    ErrorKind(Code.METHOD_NOT_ALLOWED, 405, "This path does not take that method", "Use a method of the Allow header"),
+    ErrorKind(Code.REQUEST_TIMEOUT, 408, "The request's body did not arrive in time", "Send it again"),
+    ErrorKind(
+        Code.NUMBER_ALREADY_IMPORTED,
+        409,
+        "The number is already registered to your account (or another Truedy account)",
+        "Check your existing numbers list; contact support if you believe it's an error",
+    ),
+    ErrorKind(
+        Code.CONFLICT,
+        409,
+        "That clashes with something that exists",
+        "Read the thing again and resolve what the message names",
+    ),
+    ErrorKind(Code.CALL_NOT_LIVE, 409, "The call has already ended", "Nothing to do: read its record"),
+    ErrorKind(
+        Code.PAYLOAD_TOO_LARGE,
+        413,
+        "The request's body is too large",
+        "Send less: details.limit_bytes is the most that is read",
+    ),
+    ErrorKind(
+        Code.UNSUPPORTED_MEDIA_TYPE, 415, "The body's type is not supported", "Send Content-Type: application/json"
+    ),
+    ErrorKind(
+        Code.PROVIDER_VERIFICATION_FAILED,
+        422,
+        "Truedy cannot reach your provider with the credentials provided",
+        "Double-check Account SID / API key in Settings → Integrations",
+    ),
+    ErrorKind(
+        Code.PROVIDER_NOT_SUPPORTED,
+        422,
+        "Other SIP-compatible providers may work but are not officially tested or supported",
+        "If you are using a provider other than Twilio or Telnyx, contact Truedy support before attempting an import",
+    ),
+    ErrorKind(Code.RATE_LIMITED, 429, "Too many requests", "Wait for the seconds of the Retry-After header"),
+    ErrorKind(Code.INTERNAL, 500, "Something went wrong on our side", "Try again; quote meta.request_id to support"),
+    ErrorKind(Code.REGISTRY_BUSY, 503, "The registry is busy", "Wait for the seconds of the Retry-After header"),
+    ErrorKind(
+        Code.STORAGE_FULL,
+        507,
+        "There is no room left to store this",
+        "Calls go on; ask the operator to make room on the registry's disk",
+    ),
+)
+
+ERRORS: Final[Mapping[Code, ErrorKind]] = MappingProxyType({kind.code: kind for kind in _TABLE})
+"""The table, in the order of its statuses."""
+
+
+class OperationError(Exception):
+    """An operation that did not happen, and why.
+
+    ``details`` are the error's own fields, JSON-ready; ``retry_after_s`` [s] becomes the Retry-After header.
+    """
+
+    code: ClassVar[Code] = Code.INTERNAL
+    retry_after_s: int | None = None
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        self.message = message or self.kind.message
+        self.details = details
+        super().__init__(f"{self.code}: {self.message}")
+
+    @property
+    def kind(self) -> ErrorKind:
+        """The table's row."""
+        return ERRORS[self.code]
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.kind.status
+
+    @property
+    def resolution(self) -> str:
+        """What the reader can do about it."""
+        return self.kind.resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One invalid field: ``field`` in dotted form, ``body`` for the whole."""
+
+    field: str
+    problem: str
+
+
+class ValidationFailed(OperationError):
+    """The request is not valid; ``problems`` say where."""
+
+    code = Code.VALIDATION_ERROR
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        rows = [{"field": item.field, "problem": item.problem} for item in self.problems]
+        first = f"{self.problems[0].field}: {self.problems[0].problem}" if self.problems else None
+        super().__init__(first, errors=rows)
+
+    @classmethod
+    def of(cls, field: str, problem: str) -> ValidationFailed:
+        """With the one problem."""
+        return cls([Problem(field, problem)])
+
+
+class Unauthorized(OperationError):
+    """No key, or none that is known and live. Never says which."""
+
+    code = Code.UNAUTHORIZED
+
+
+class Forbidden(OperationError):
+    """The key is good, its role is not enough."""
+
+    code = Code.FORBIDDEN
+
+
+class TrunkNotAllowed(OperationError):
+    """The trunk does not list this account, or is not there: an account is not told which."""
+
+    code = Code.TRUNK_NOT_ALLOWED
+
+    def __init__(self, trunk: str) -> None:
+        self.trunk = trunk
+        super().__init__(provider_trunk=trunk)
+
+
+class ResourceNotFound(OperationError):
+    """No such row in the account; the same for one of another account."""
+
+    code = Code.NOT_FOUND
+
+    def __init__(self, kind: str) -> None:
+        self.resource = kind
+        super().__init__(f"There is no such {kind} in your account", resource=kind)
+
+
+class CallNotFound(ResourceNotFound):
+    """No such call in the account."""
+
+    def __init__(self, call_id: str = "") -> None:
+        self.call_id = call_id
+        super().__init__("call")
+
+
+class MethodNotAllowed(OperationError):
+    """The path exists, with other methods."""
+
+    code = Code.METHOD_NOT_ALLOWED
+
+
+class RequestTimeout(OperationError):
+    """The body trickled in for too long."""
+
+    code = Code.REQUEST_TIMEOUT
+
+
+class NumberAlreadyImported(OperationError):
+    """Taken, by this account or another: the caller is not told which."""
+
+    code = Code.NUMBER_ALREADY_IMPORTED
+
+    def __init__(self, phone_number: str | None = None) -> None:
+        self.phone_number = phone_number
+        super().__init__(**({"phone_number": phone_number} if phone_number else {}))
+
+
+class InUse(OperationError):
+    """A clash with what exists; the message names it."""
+
+    code = Code.CONFLICT
+
+
+class CallNotLive(OperationError):
+    """The call has a record, and an end."""
+
+    code = Code.CALL_NOT_LIVE
+
+    def __init__(self, call_id: str) -> None:
+        self.call_id = call_id
+        super().__init__(call_id=call_id)
+
+
+class PayloadTooLarge(OperationError):
+    """More than ``limit_bytes`` of body."""
+
+    code = Code.PAYLOAD_TOO_LARGE
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(limit_bytes=limit_bytes)
+
+
+class UnsupportedMediaType(OperationError):
+    """A body of another type than the operation's."""
+
+    code = Code.UNSUPPORTED_MEDIA_TYPE
+
+
+class ProviderVerificationFailed(OperationError):
+    """``check`` names the verification that failed; ``provider_status`` and ``provider_code`` are the carrier's."""
+
+    code = Code.PROVIDER_VERIFICATION_FAILED
+
+    def __init__(
+        self,
+        provider: str,
+        check: str,
+        message: str | None = None,
+        *,
+        provider_status: int | None = None,
+        provider_code: str | None = None,
+    ) -> None:
+        self.provider = provider
+        self.check = check
+        carrier = {"provider_status": provider_status, "provider_code": provider_code}
+        super().__init__(
+            message, provider=provider, check=check, **{name: value for name, value in carrier.items() if value}
+        )
+
+
+class ProviderNotSupported(OperationError):
+    """Neither Twilio nor Telnyx, nor one of the edge's own trunks."""
+
+    code = Code.PROVIDER_NOT_SUPPORTED
+
+    def __init__(self) -> None:
+        super().__init__(supported=["twilio", "telnyx"])
+
+
+class RateLimited(OperationError):
+    """Too fast; ``retry_after_s`` [s] is when the next one will pass."""
+
+    code = Code.RATE_LIMITED
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(retry_after_s=retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
+class RegistryBusy(OperationError):
+    """Another process holds the registry's lock."""
+
+    code = Code.REGISTRY_BUSY
+    retry_after_s = 1
+
+
+class StorageFull(OperationError):
+    """No room on the registry's disk."""
+
+    code = Code.STORAGE_FULL
+
+
+class Internal(OperationError):
+    """Not the caller's fault; the log has the rest, under the request's id."""
+
+    code = Code.INTERNAL
+
+
+def from_registry(error: registry.RegistryError) -> OperationError:
+    """What a store raised, as the caller is told it."""
+    match error:
+        case registry.NotFound(kind=kind):
+            return ResourceNotFound(kind)
+        case registry.AgentInUse(numbers=numbers):
+            return InUse(
+                f"The agent answers {numbers} number{'' if numbers == 1 else 's'}: unassign first", numbers=numbers
+            )
+        case registry.PhoneNumberTaken():
+            return NumberAlreadyImported()
+        case registry.Conflict():
+            return InUse(str(error))
+        case registry.RegistryBusy():
+            return RegistryBusy()
+        case registry.RegistryFull():
+            return StorageFull()
+        case _:
+            return Internal()
+
+
+def from_validation(errors: Iterable[Mapping[str, Any]]) -> OperationError:
+    """Pydantic's errors (``ValidationError.errors()``), without the input they quote: it may be a secret.
+
+    An import from a provider that is none of ours is told apart: the product's page has words for it.
+    """
+    rows = list(errors)
+    if any(row["type"] == "union_tag_invalid" and "'provider'" in row["msg"] for row in rows):
+        return ProviderNotSupported()
+    return ValidationFailed([Problem(_field(row), _problem(row)) for row in rows[:20]])
+
+
+_SHOWN: Final = 80
+
+
+def _field(row: Mapping[str, Any]) -> str:
+    """``("body", "twilio", "url")`` → ``twilio.url``; only what is printable of a hostile key."""
+    parts = [str(part) for part in row["loc"]]
+    if len(parts) > 1 and parts[0] in {"body", "query", "path"}:
+        del parts[0]
+    text = ".".join(parts) or "body"
+    return "".join(character if character.isprintable() else "�" for character in text[:_SHOWN])
+
+
+def _problem(row: Mapping[str, Any]) -> str:
+    match row["type"]:
+        case "union_tag_invalid":
+            return "expected one of " + str(row.get("ctx", {}).get("expected_tags", "the documented values"))
+        case "value_error":
+            return str(row.get("ctx", {}).get("error", "not valid"))
+        case _:
+            return str(row["msg"])
