@@ -1,0 +1,416 @@
+"""Who is calling: which trunk a request outside any dialog belongs to.
+
+Looked at in this order, the first that applies decides:
+
+1. **the registered connection**: a TCP or TLS connection over which we registered for one trunk only
+   (a UDP source can be forged, and a pooled connection may serve several trunks: then the token decides);
+2. **the Contact token**: a secret URI parameter of the Contact we registered, which comes back in the
+   Request-URI;
+3. **the digest user name** (RFC 3261 §22), the challenge being ``Proxy-Authenticate``: clients of both
+   carriers answer 407 for certain, 401 perhaps;
+4. **the address**, by the longest matching prefix; never for a carrier whose customers share addresses.
+
+From, P-Asserted-Identity and the like are no authentication and are not looked at. A source that no trunk
+lists gets no answer, unless some digest trunk has no networks: then it is challenged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from edge.counters import Counters, SourceLog
+from edge.events import Flow, Identification, Refusal, TransportName
+from edge.message import Request
+from edge.uri import ParseError
+
+__all__ = [
+    "TOKEN_PARAMETER",
+    "Accepted",
+    "Challenge",
+    "Identified",
+    "LockPolicy",
+    "Network",
+    "Refused",
+    "Silent",
+    "TrunkRule",
+    "TrunkTable",
+    "canonical_host",
+]
+
+TOKEN_PARAMETER: Final = "tk"
+"""The URI parameter of our registered Contacts that holds the token; ladders and logs mask it."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkRule:
+    """How one trunk's requests are recognised.
+
+    ``networks`` limit where a digest user may come from; an address trunk needs them. ``algorithms``
+    are offered in this order and no other is accepted (RFC 8760). ``shared_addresses``: the networks are
+    a carrier's, used by all its customers, so the address alone selects nothing and is never locked.
+    ``auth="registration"``: only the registered connection or a Contact token.
+    Raises ValueError for a rule that could never, or always, match.
+    """
+
+    name: str
+    networks: tuple[Network, ...] = ()
+    auth: Literal["address", "digest", "registration"] = "address"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    algorithms: tuple[str, ...] = ("MD5",)
+    shared_addresses: bool = False
+
+    def __post_init__(self) -> None:
+        if self.auth == "address" and self.shared_addresses:
+            raise ValueError(f"trunk {self.name}: a carrier's shared addresses alone cannot select a trunk")
+        if self.auth == "address" and not self.networks:
+            raise ValueError(f"trunk {self.name}: needs networks to be recognised by address")
+        if self.auth == "digest" and not (self.username and self.password and self.algorithms):
+            raise ValueError(f"trunk {self.name}: needs a user name, a password and an algorithm for digest")
+
+
+@dataclass(frozen=True, slots=True)
+class LockPolicy:
+    """``failures`` wrong digests within ``window_s`` [s] lock for ``lock_s`` [s]; ``entries`` bounds each table."""
+
+    failures: int = 10
+    window_s: float = 300.0
+    lock_s: float = 300.0
+    entries: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request belongs to ``trunk``; ``identity`` says by what, fit for a log (a token is masked)."""
+
+    trunk: str
+    identified_by: Identification
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Answer 407 with these ``Proxy-Authenticate`` values; statelessly, it is never retransmitted."""
+
+    values: tuple[str, ...]
+    reason: str = "credentials needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Answer this and nothing more."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Send nothing at all; the drop is counted already."""
+
+    reason: str
+
+
+Identified = Accepted | Challenge | Refused | Silent
+
+
+def canonical_host(host: str) -> str:
+    """An address literal in its one spelling: no zone, IPv4-mapped IPv6 as IPv4; other text unchanged."""
+    try:
+        return str(_address(host))
+    except ValueError:
+        return host
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+class _Networks:
+    """Longest-prefix lookup: a dict of the single addresses, and one of networks for each prefix length."""
+
+    __slots__ = ("_exact", "_prefixes")
+
+    def __init__(self, rules: Sequence[TrunkRule]) -> None:
+        table: dict[tuple[int, int], dict[int, list[TrunkRule]]] = {}
+        for rule in rules:
+            for network in dict.fromkeys(rule.networks):
+                key = (network.version, network.prefixlen)
+                table.setdefault(key, {}).setdefault(int(network.network_address), []).append(rule)
+        longest_first = sorted(table.items(), key=lambda item: -item[0][1])
+        self._prefixes = tuple(
+            (version, (4 if version == 4 else 16) * 8 - length, found) for (version, length), found in longest_first
+        )
+        singles = {str(net[0]) for rule in rules for net in rule.networks if net.prefixlen == net.max_prefixlen}
+        self._exact = {host: self._search(host) for host in singles}
+
+    def match(self, host: str) -> tuple[TrunkRule, ...]:
+        """All rules whose networks hold ``host``, the longest prefix first."""
+        found = self._exact.get(host)
+        return self._search(host) if found is None else found
+
+    def _search(self, host: str) -> tuple[TrunkRule, ...]:
+        try:
+            address = _address(host)
+        except ValueError:
+            return ()
+        version, bits = address.version, int(address)
+        found: dict[str, TrunkRule] = {}
+        for of_version, shift, networks in self._prefixes:
+            if of_version == version:
+                for rule in networks.get(bits >> shift << shift, ()):
+                    found.setdefault(rule.name, rule)
+        return tuple(found.values())
+
+
+class _Failures:
+    """Wrong digests by key, bounded; at ``policy.failures`` within the window the key is locked for a time."""
+
+    __slots__ = ("_entries", "_policy")
+
+    def __init__(self, policy: LockPolicy) -> None:
+        self._policy = policy
+        self._entries: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def locked(self, key: str, now: float) -> bool:
+        count, since = self._entries.get(key, (0, now))
+        return count >= self._policy.failures and now - since < self._policy.lock_s
+
+    def add(self, key: str, now: float) -> bool:
+        """Count one more for a key that is not locked; True when this one locks it."""
+        count, since = self._entries.pop(key, (0, now))
+        if count >= self._policy.failures or now - since >= self._policy.window_s:
+            count, since = 0, now
+        count += 1
+        locks = count == self._policy.failures
+        self._entries[key] = (count, now if locks else since)
+        if len(self._entries) > self._policy.entries:
+            self._entries.popitem(last=False)
+        return locks
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    trunk: str
+    valid_until: float | None
+    hint: str
+
+
+class TrunkTable:
+    """All trunks, the tokens handed out and the connections registered over; no clock, no I/O.
+
+    ``realm`` is the SIP domain. ``challenger`` issues and checks nonces. Two trunks that claim the same
+    network by address alone, or the same digest user, are a ValueError.
+    """
+
+    def __init__(
+        self,
+        rules: Iterable[TrunkRule],
+        *,
+        realm: str,
+        challenger: Any,
+        counters: Counters,
+        locks: LockPolicy | None = None,
+    ) -> None:
+        rules = tuple(rules)
+        _check(rules)
+        policy = locks or LockPolicy()
+        self._realm = realm
+        self._challenger = challenger
+        self._counters = counters
+        self._networks = _Networks(rules)
+        self._users = {rule.username: rule for rule in rules if rule.auth == "digest"}
+        self._open = tuple(rule for rule in rules if rule.auth == "digest" and not rule.networks)
+        self._tokens: dict[bytes, _Token] = {}
+        self._connections: dict[int, dict[str, None]] = {}
+        # Apart, so that made-up user names and forged addresses cannot push a real user's lock out.
+        self._user_failures = _Failures(policy)
+        self._stranger_failures = _Failures(policy)
+        self._source_failures = _Failures(policy)
+        self._source_log = SourceLog(_log)
+
+    # what control and the registrations change at run time
+
+    def add_token(self, token: str, trunk: str, valid_until: float | None = None) -> None:
+        """Accept ``token`` for ``trunk`` until ``valid_until`` (as ``now``; None: until removed).
+
+        Only its SHA-256 is kept. At least 16 characters, compared without case, which URI parameters lack.
+        """
+        if len(token) < 16:
+            raise ValueError("a Contact token needs at least 16 characters")
+        digest = _digest(token)
+        self._tokens[digest] = _Token(trunk, valid_until, digest.hex()[:8])
+
+    def remove_token(self, token: str) -> None:
+        """Forget ``token``; unknown ones are ignored."""
+        self._tokens.pop(_digest(token), None)
+
+    def add_registration(self, flow: Flow, trunk: str) -> None:
+        """A registration of ``trunk`` succeeded over ``flow``. Ignored for UDP, whose sources can be forged."""
+        if flow.transport is not TransportName.UDP:
+            self._connections.setdefault(flow.connection, {})[trunk] = None
+
+    def remove_registration(self, flow: Flow, trunk: str) -> None:
+        """The registration of ``trunk`` over ``flow`` ended."""
+        trunks = self._connections.get(flow.connection, {})
+        trunks.pop(trunk, None)
+        if not trunks:
+            self._connections.pop(flow.connection, None)
+
+    def connection_closed(self, flow: Flow) -> None:
+        """Forget what was registered over a connection that is gone."""
+        self._connections.pop(flow.connection, None)
+
+    def expire(self, now: float) -> None:
+        """Drop tokens whose validity has ended (they are refused without this, too)."""
+        ended = [key for key, token in self._tokens.items() if _ended(token, now)]
+        for key in ended:
+            del self._tokens[key]
+
+    # questions
+
+    def listed(self, host: str) -> bool:
+        """True when some trunk's networks hold this address: it may be answered, and open more connections."""
+        return bool(self._networks.match(host))
+
+    def identify(self, flow: Flow, request: Request, now: float) -> Identified:
+        """Whose request this is. For requests outside a dialog only; never for ACK or CANCEL. Never raises."""
+        source = canonical_host(flow.remote.host)
+        verdict: Identified | None = self._by_registration(flow, request, now)
+        verdict = verdict or self._by_token(request, now)
+        verdict = verdict or self._by_digest(source, request, now)
+        verdict = verdict or self._by_address(source)
+        self._report(verdict, source, request, now)
+        return verdict
+
+    # 1. the registered connection
+
+    def _by_registration(self, flow: Flow, request: Request, now: float) -> Accepted | None:
+        trunks = self._connections.get(flow.connection) if flow.connection else None
+        if not trunks:
+            return None
+        if len(trunks) == 1:
+            (trunk,) = trunks
+        else:
+            token = self._token(request, now)
+            if token is None or token.trunk not in trunks:
+                return None
+            trunk = token.trunk
+        return Accepted(trunk, Identification.REGISTRATION, f"connection {flow.connection}")
+
+    # 2. the Contact token
+
+    def _by_token(self, request: Request, now: float) -> Accepted | None:
+        token = self._token(request, now)
+        return Accepted(token.trunk, Identification.TOKEN, f"token #{token.hint}") if token else None
+
+    def _token(self, request: Request, now: float) -> _Token | None:
+        if not self._tokens:
+            return None
+        try:
+            presented = request.request_uri.parameter(TOKEN_PARAMETER)
+        except ParseError:
+            return None
+        token = self._tokens.get(_digest(presented)) if presented else None
+        return None if token is None or _ended(token, now) else token
+
+    # 3. the digest user name
+
+    def _by_digest(self, source: str, request: Request, now: float) -> Identified | None:
+        listed = self._networks.match(source)
+        candidates = tuple(rule for rule in listed if rule.auth == "digest") + self._open
+        if not candidates:
+            return None
+        credentials = self._credentials(request)
+        if not credentials and _decided_by_address(listed):
+            return None
+        if self._source_failures.locked(source, now):
+            return Refused(Refusal(403, "too many wrong credentials from this address"))
+        if not credentials:
+            return self._challenge(candidates, source, now)
+        return self._verify(credentials, candidates, source, request, now)
+
+    def _credentials(self, request: Request) -> str | None:
+        for value in request.headers.get_all("Proxy-Authorization"):
+            return value
+        return None
+
+    def _challenge(self, candidates: Sequence[TrunkRule], source: str, now: float, *, stale: bool = False) -> Challenge:
+        algorithms = tuple(dict.fromkeys(name for rule in candidates for name in rule.algorithms))
+        values = self._challenger.challenge(self._realm, algorithms, source, now, stale)
+        return Challenge(tuple(values), "stale nonce" if stale else "credentials needed")
+
+    def _verify(
+        self, credentials: str, candidates: Sequence[TrunkRule], source: str, request: Request, now: float
+    ) -> Identified:
+        return self._challenge(candidates, source, now)
+
+    def _user_locked(self, username: str, now: float) -> bool:
+        return self._failures_of(username).locked(username, now)
+
+    def _failures_of(self, username: str) -> _Failures:
+        return self._user_failures if username in self._users else self._stranger_failures
+
+    # 4. the address
+
+    def _by_address(self, source: str) -> Identified:
+        listed = self._networks.match(source)
+        for rule in listed:
+            if rule.auth == "address":
+                return Accepted(rule.name, Identification.ADDRESS, source)
+        if listed:
+            return Refused(Refusal(403, "the address alone selects no trunk here"))
+        return Silent("unlisted source")
+
+    # what everybody may see of it
+
+    def _report(self, verdict: Identified, source: str, request: Request, now: float) -> None:
+        if isinstance(verdict, Accepted):
+            self._counters.add("trunk_verdicts", source=source, verdict="accepted", by=verdict.identified_by.value)
+            return
+        kind = type(verdict).__name__.lower()
+        reason = verdict.refusal.reason if isinstance(verdict, Refused) else verdict.reason
+        self._counters.add("trunk_verdicts", source=source, verdict=kind, by=reason)
+        if not isinstance(verdict, Challenge):
+            self._source_log.write(logging.WARNING, kind, source, now, method=request.method, reason=reason)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.casefold().encode("utf-8", "replace")).digest()
+
+
+def _ended(token: _Token, now: float) -> bool:
+    return token.valid_until is not None and now >= token.valid_until
+
+
+def _decided_by_address(listed: Sequence[TrunkRule]) -> bool:
+    """Without credentials, the longest prefix decides between address and challenge."""
+    deciding = next((rule for rule in listed if rule.auth != "registration"), None)
+    return deciding is not None and deciding.auth == "address"
+
+
+def _check(rules: Sequence[TrunkRule]) -> None:
+    names: set[str] = set()
+    users: dict[str | None, str] = {}
+    claims: dict[Network, str] = {}
+    for rule in rules:
+        if rule.name in names:
+            raise ValueError(f"two trunks named {rule.name}")
+        names.add(rule.name)
+        if rule.auth == "digest" and users.setdefault(rule.username, rule.name) != rule.name:
+            raise ValueError(f"trunks {users[rule.username]} and {rule.name} have the same digest user name")
+        for network in rule.networks if rule.auth == "address" else ():
+            if claims.setdefault(network, rule.name) != rule.name:
+                raise ValueError(f"trunks {claims[network]} and {rule.name} both claim {network} by address")
