@@ -1,0 +1,27 @@
+"""Which agent answers: one entry for each protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from media.agents.base import Agent, BadAgent, Host
+from media.agents.builtin import builtin
+from media.agents.softphone import Softphone
+from media.agents.twilio_media_streams import TwilioAgent
+
+__all__ = ["PROTOCOLS", "create"]
+
+PROTOCOLS: Final[Mapping[str, Callable[[Host], Agent]]] = {
+    "builtin": builtin,
+    "twilio-media-streams": TwilioAgent,
+    "softphone": Softphone,
+}
+
+
+def create(host: Host) -> Agent:
+    """The agent of ``host.spec``, not connected yet. Raises :class:`BadAgent`."""
+    protocol = PROTOCOLS.get(host.spec.protocol)
+    if protocol is None:
+        raise BadAgent(f"no agent protocol {host.spec.protocol!r}: {', '.join(sorted(PROTOCOLS))}")
+    return protocol(host)

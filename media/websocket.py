@@ -1,0 +1,284 @@
+"""WebSocket links to agents (RFC 6455), the edge being the client: the only WebSocket I/O of media.
+
+picows underneath. One parked task owns each link from the first connection attempt to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from typing import Final, Literal, Protocol
+
+import picows
+from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport
+
+from media.tasks import Tasks
+
+__all__ = ["FailureCause", "Link", "LinkHandler", "WebSocketClient"]
+
+log = logging.getLogger("truedy.media.websocket")
+_library_log = logging.getLogger("truedy.media.websocket.picows")
+_library_log.setLevel(logging.ERROR)  # it tells of every connection and writes request lines
+
+FailureCause = Literal["refused", "timeout", "error"]
+
+MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
+_SEND_BUFFER_BYTES: Final = 64 * 1024  # kernel; about 4 s of caller audio, so a stall is noticed soon
+_HIGH_WATER_BYTES: Final = 16 * 1024  # this process
+_CLOSE_TIMEOUT_S: Final = 2.0
+_PING_IDLE_S: Final = 10.0
+_PONG_TIMEOUT_S: Final = 20.0
+
+# RFC 6455 §7.4.1: 1001 and 1012 are a server going down in order, 1005 a close frame without a code, and from
+# 3000 on they are the agent's own words. All others say that something broke.
+_ORDERLY: Final = frozenset((1000, 1001, 1005, 1012))
+_NO_CODE: Final = 1005
+_FIRST_PRIVATE: Final = 3000
+
+
+class LinkHandler(Protocol):
+    """Who uses a link. After ``on_failed`` or ``on_closed`` nothing more is called."""
+
+    def on_open(self) -> None:
+        """The handshake is done: ``Link.send`` works from here."""
+
+    def on_message(self, data: bytes, text: bool) -> None:
+        """One whole message."""
+
+    def on_writable(self) -> None:
+        """The write buffer has drained: ``Link.writable`` is True again."""
+
+    def on_failed(self, cause: FailureCause, message: str) -> None:
+        """No connection: ``refused`` (TCP or HTTP), ``timeout`` or ``error`` (name, TLS, protocol)."""
+
+    def on_closed(self, orderly: bool, message: str) -> None:
+        """The link is gone; ``orderly``: the peer sent a normal close frame, or we had closed."""
+
+
+class Link(picows.WSListener):
+    """One connection to an agent."""
+
+    def __init__(self, handler: LinkHandler) -> None:
+        self._handler: LinkHandler | None = handler
+        self._transport: WSTransport | None = None
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+        self._close_code: int | None = None
+        self._close_reason = ""
+        self._fault = ""
+        self._closing = False
+        self._abort: asyncio.TimerHandle | None = None
+        self._socket: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.writable = False
+
+    def send(self, data: bytes) -> None:
+        """A text message; ignored when the link is not open. Look at ``writable`` before sending media."""
+        if self._transport is not None and not self._closing:
+            self._transport.send(WSMsgType.TEXT, data)
+
+    def close(self) -> None:
+        """Close in order: a close frame, the peer's in return (2 s at most), then the connection.
+
+        The handler hears no more. A connection attempt under way is given up.
+        """
+        self._handler = None
+        if self._closing:
+            return
+        self._closing = True
+        if self._transport is not None:
+            self._transport.send_close(WSCloseCode.OK)
+            self._abort = asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self._transport.disconnect, False)
+        elif self._task is not None:
+            self._task.cancel()
+
+    # --- picows calls these ---------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is done."""
+        self._transport = transport
+        self.writable = True
+        transport.underlying_transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        if self._handler is not None:
+            self._handler.on_open()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """A frame: a whole message, a part of one, or the peer's close."""
+        kind = frame.msg_type
+        if kind == WSMsgType.CLOSE:
+            self._closed_by_peer(transport, frame)
+        elif self._handler is None or kind in (WSMsgType.PING, WSMsgType.PONG):
+            return
+        elif frame.fin and not self._parts:
+            self._handler.on_message(frame.get_payload_as_bytes(), kind == WSMsgType.TEXT)
+        else:
+            self._part(transport, frame)
+
+    def pause_writing(self) -> None:
+        """The agent reads too slowly."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """The agent has caught up."""
+        self.writable = True
+        if self._handler is not None and not self._closing:
+            self._handler.on_writable()
+
+    # --------------------------------------------------------------------------------------------
+
+    def _closed_by_peer(self, transport: WSTransport, frame: WSFrame) -> None:
+        payload = frame.get_payload_as_bytes()
+        self._close_code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else _NO_CODE
+        self._close_reason = payload[2:].decode("utf-8", "replace")
+        if not transport.is_close_frame_sent:
+            transport.send_close(WSCloseCode.OK)
+        transport.disconnect()
+
+    def _part(self, transport: WSTransport, frame: WSFrame) -> None:
+        """A fragmented message (RFC 6455 §5.4), bounded like any other."""
+        self._parts.append(frame.get_payload_as_bytes())
+        self._parts_bytes += frame.payload_size
+        if self._parts_bytes > MAX_MESSAGE_BYTES:
+            self._fault = f"a message of more than {MAX_MESSAGE_BYTES} bytes"
+            transport.send_close(WSCloseCode.MESSAGE_TOO_BIG)
+            transport.disconnect()
+            self._parts.clear()
+            return
+        if frame.fin:
+            whole, self._parts, self._parts_bytes = b"".join(self._parts), [], 0
+            if self._handler is not None:
+                self._handler.on_message(whole, True)
+
+    def start(self, tasks: Tasks, url: str, timeout_s: float, context: ssl.SSLContext | None, name: str) -> None:
+        """Begin to connect, in a task of ``tasks``."""
+        self._task = tasks.spawn(self._run(url, timeout_s, context), name)
+
+    async def _run(self, url: str, timeout_s: float, context: ssl.SSLContext | None) -> None:
+        """Connect, serve until the end, and tell the handler how it ended."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                transport = await self._connect(url, timeout_s, context)
+        except (Exception, asyncio.CancelledError) as error:
+            self._give_up()
+            self._failed(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        try:
+            await self._until_disconnected(transport)
+        finally:
+            self._finish()
+
+    async def _connect(self, url: str, timeout_s: float, context: ssl.SSLContext | None) -> WSTransport:
+        transport, _ = await picows.ws_connect(
+            lambda: self,
+            url,
+            ssl_context=context,
+            websocket_handshake_timeout=timeout_s,
+            logger_name=_library_log,
+            enable_auto_ping=True,
+            auto_ping_idle_timeout=_PING_IDLE_S,
+            auto_ping_reply_timeout=_PONG_TIMEOUT_S,
+            max_frame_size=MAX_MESSAGE_BYTES,
+            max_redirects=0,
+            socket_factory=self._open_socket,
+            use_aiofastnet=False,
+        )
+        return transport
+
+    async def _open_socket(self, url: picows.WSParsedURL) -> socket.socket:
+        """A connected socket to the first of the host's addresses that answers."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        failure = OSError(f"no address for {url.host}")
+        for family, kind, protocol, _, address in found:
+            attempt = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+            try:
+                attempt.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+                await loop.sock_connect(attempt, address)
+            except BaseException as error:
+                attempt.close()
+                if not isinstance(error, OSError):
+                    raise
+                failure = error
+            else:
+                self._socket = attempt
+                return attempt
+        raise failure
+
+    async def _until_disconnected(self, transport: WSTransport) -> None:
+        try:
+            await transport.wait_disconnected()
+        except asyncio.CancelledError:
+            transport.disconnect(False)
+            raise
+        except Exception as error:  # picows re-raises what made it disconnect
+            self._fault = self._fault or f"{type(error).__name__}: {error}"
+
+    def _finish(self) -> None:
+        if self._abort is not None:
+            self._abort.cancel()
+        self.writable = False
+        self._transport, self._socket = None, None
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.on_closed(not self._fault and self._orderly, self._how())
+
+    @property
+    def _orderly(self) -> bool:
+        code = self._close_code
+        return code is not None and (code in _ORDERLY or code >= _FIRST_PRIVATE)
+
+    def _how(self) -> str:
+        if self._fault:
+            return self._fault
+        if self._close_code is None:
+            return "the connection was lost"
+        return f"closed with {self._close_code} {self._close_reason}".rstrip()
+
+    def _give_up(self) -> None:
+        """End a handshake under way: cancelled, picows leaves its transport open, so the socket is shut under it."""
+        self._transport = None
+        if self._socket is not None:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:  # closed already
+                return
+
+    def _failed(self, error: BaseException) -> None:
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.on_failed(*_classify(error))
+
+
+def _classify(error: BaseException) -> tuple[FailureCause, str]:
+    match error:
+        case TimeoutError():
+            return "timeout", "no connection in time"
+        case ConnectionRefusedError():
+            return "refused", "connection refused"
+        case picows.WSHandshakeError(response=response) if response is not None:
+            return "refused", f"HTTP {int(response.status)}"
+        case ssl.SSLCertVerificationError():
+            return "error", f"TLS certificate: {error.verify_message}"
+        case _:
+            return "error", f"{type(error).__name__}: {error}"
+
+
+class WebSocketClient:
+    """Makes links. ``context`` verifies names and certificates for ``wss:`` (the system's trust by default)."""
+
+    def __init__(self, tasks: Tasks, context: ssl.SSLContext | None = None) -> None:
+        self._tasks = tasks
+        self._context = context
+
+    def connect(self, url: str, handler: LinkHandler, timeout_s: float, name: str) -> Link:
+        """Begin to connect; ``name`` names the task. The handler hears how it goes."""
+        if self._context is None and url.startswith("wss:"):
+            self._context = ssl.create_default_context()
+            self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        link = Link(handler)
+        link.start(self._tasks, url, timeout_s, self._context, name)
+        return link
