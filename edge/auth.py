@@ -232,6 +232,14 @@ class Challenger:
             return Verdict(VerdictKind.WRONG, answer.username)
         return Verdict(self._judge_nonce(answer, source, now), answer.username)
 
+    def issued(self, answer: Authorization, source: str) -> bool:
+        """True if ``source`` was given this nonce by us, however long ago: only then is a wrong digest a guess.
+
+        An answer over any other nonce deserves a fresh challenge and no more: a forged source address must
+        not lock a user out, and ``stale=true`` must not tell a guesser that the password was right.
+        """
+        return self._issued(answer.nonce, answer.realm, source) is not None
+
     def _judge_nonce(self, answer: Authorization, source: str, now: float) -> VerdictKind:
         issued = self._issued(answer.nonce, answer.realm, source)
         if issued is None or not 0 <= now - issued < self._lifetime_s or issued <= self._stale_until:

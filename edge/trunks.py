@@ -20,10 +20,12 @@ import hashlib
 import ipaddress
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Final, Literal
 
+from edge.auth import Authorization, Challenger, Credentials, VerdictKind, parse_authorization
 from edge.counters import Counters, SourceLog
 from edge.events import Flow, Identification, Refusal, TransportName
 from edge.message import Request
@@ -47,6 +49,9 @@ TOKEN_PARAMETER: Final = "tk"
 """The URI parameter of our registered Contacts that holds the token; ladders and logs mask it."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_CACHED_SOURCES: Final = 4096
+_ANSWERS_READ: Final = 4
 
 _log = logging.getLogger(__name__)
 
@@ -123,6 +128,7 @@ class Silent:
 Identified = Accepted | Challenge | Refused | Silent
 
 
+@lru_cache(4096)
 def canonical_host(host: str) -> str:
     """An address literal in its one spelling: no zone, IPv4-mapped IPv6 as IPv4; other text unchanged."""
     try:
@@ -139,37 +145,32 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 class _Networks:
-    """Longest-prefix lookup: a dict of the single addresses, and one of networks for each prefix length."""
+    """Longest-prefix lookup: for each prefix length a dict of networks, and a bounded cache of answers."""
 
-    __slots__ = ("_exact", "_prefixes")
+    __slots__ = ("_prefixes", "match")
 
-    def __init__(self, rules: Sequence[TrunkRule]) -> None:
+    match: Callable[[str], tuple[TrunkRule, ...]]
+    """All rules whose networks hold an address, the longest prefix first."""
+
+    def __init__(self, rules: Iterable[TrunkRule]) -> None:
         table: dict[tuple[int, int], dict[int, list[TrunkRule]]] = {}
         for rule in rules:
             for network in dict.fromkeys(rule.networks):
                 key = (network.version, network.prefixlen)
                 table.setdefault(key, {}).setdefault(int(network.network_address), []).append(rule)
-        longest_first = sorted(table.items(), key=lambda item: -item[0][1])
-        self._prefixes = tuple(
-            (version, (4 if version == 4 else 16) * 8 - length, found) for (version, length), found in longest_first
-        )
-        singles = {str(net[0]) for rule in rules for net in rule.networks if net.prefixlen == net.max_prefixlen}
-        self._exact = {host: self._search(host) for host in singles}
-
-    def match(self, host: str) -> tuple[TrunkRule, ...]:
-        """All rules whose networks hold ``host``, the longest prefix first."""
-        found = self._exact.get(host)
-        return self._search(host) if found is None else found
+        self._prefixes = sorted(table.items(), key=lambda item: -item[0][1])
+        self.match = lru_cache(_CACHED_SOURCES)(self._search)
 
     def _search(self, host: str) -> tuple[TrunkRule, ...]:
         try:
             address = _address(host)
         except ValueError:
             return ()
-        version, bits = address.version, int(address)
+        bits = int(address)
         found: dict[str, TrunkRule] = {}
-        for of_version, shift, networks in self._prefixes:
-            if of_version == version:
+        for (version, length), networks in self._prefixes:
+            if version == address.version:
+                shift = address.max_prefixlen - length
                 for rule in networks.get(bits >> shift << shift, ()):
                     found.setdefault(rule.name, rule)
         return tuple(found.values())
@@ -183,6 +184,9 @@ class _Failures:
     def __init__(self, policy: LockPolicy) -> None:
         self._policy = policy
         self._entries: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def locked(self, key: str, now: float) -> bool:
         count, since = self._entries.get(key, (0, now))
@@ -220,7 +224,7 @@ class TrunkTable:
         rules: Iterable[TrunkRule],
         *,
         realm: str,
-        challenger: Any,
+        challenger: Challenger,
         counters: Counters,
         locks: LockPolicy | None = None,
     ) -> None:
@@ -231,7 +235,6 @@ class TrunkTable:
         self._challenger = challenger
         self._counters = counters
         self._networks = _Networks(rules)
-        self._users = {rule.username: rule for rule in rules if rule.auth == "digest"}
         self._open = tuple(rule for rule in rules if rule.auth == "digest" and not rule.networks)
         self._tokens: dict[bytes, _Token] = {}
         self._connections: dict[int, dict[str, None]] = {}
@@ -240,6 +243,7 @@ class TrunkTable:
         self._stranger_failures = _Failures(policy)
         self._source_failures = _Failures(policy)
         self._source_log = SourceLog(_log)
+        self._lock_log = SourceLog(_log)
 
     # what control and the registrations change at run time
 
@@ -333,35 +337,65 @@ class TrunkTable:
         candidates = tuple(rule for rule in listed if rule.auth == "digest") + self._open
         if not candidates:
             return None
-        credentials = self._credentials(request)
-        if not credentials and _decided_by_address(listed):
+        answer = self._answer(request)
+        if answer is None and _decided_by_address(listed):
             return None
         if self._source_failures.locked(source, now):
             return Refused(Refusal(403, "too many wrong credentials from this address"))
-        if not credentials:
+        if answer is None or not self._challenger.issued(answer[1], source):
             return self._challenge(candidates, source, now)
-        return self._verify(credentials, candidates, source, request, now)
+        return self._verify(answer[0], candidates, source, request, now)
 
-    def _credentials(self, request: Request) -> str | None:
-        for value in request.headers.get_all("Proxy-Authorization"):
-            return value
+    def _answer(self, request: Request) -> tuple[str, Authorization] | None:
+        """The request's answer to a challenge in our realm; those for other realms are not for us."""
+        for value in request.headers.lines("Proxy-Authorization")[:_ANSWERS_READ]:
+            try:
+                answer = parse_authorization(value)
+            except ParseError:
+                continue
+            if answer.realm == self._realm:
+                return value, answer
         return None
 
     def _challenge(self, candidates: Sequence[TrunkRule], source: str, now: float, *, stale: bool = False) -> Challenge:
-        algorithms = tuple(dict.fromkeys(name for rule in candidates for name in rule.algorithms))
+        algorithms = dict.fromkeys(name for rule in candidates for name in rule.algorithms)
         values = self._challenger.challenge(self._realm, algorithms, source, now, stale)
         return Challenge(tuple(values), "stale nonce" if stale else "credentials needed")
 
     def _verify(
-        self, credentials: str, candidates: Sequence[TrunkRule], source: str, request: Request, now: float
+        self, answer: str, candidates: Sequence[TrunkRule], source: str, request: Request, now: float
     ) -> Identified:
-        return self._challenge(candidates, source, now)
+        """Judge an answer. A locked user is looked up like an unknown one: same code, same time."""
+        users = {rule.username: rule for rule in candidates}
+        locked = False
 
-    def _user_locked(self, username: str, now: float) -> bool:
-        return self._failures_of(username).locked(username, now)
+        def lookup(username: str) -> Credentials | None:
+            nonlocal locked
+            locked = self._failures(username, users).locked(username, now)
+            rule = users.get(username)
+            if rule is None or locked:
+                return None
+            return Credentials(username, rule.password or "", rule.algorithms)
 
-    def _failures_of(self, username: str) -> _Failures:
-        return self._user_failures if username in self._users else self._stranger_failures
+        verdict = self._challenger.verify(answer, request.method, request.body, lookup, source, now)
+        if locked:
+            return Refused(Refusal(403, "too many wrong credentials for this user"))
+        if verdict.accepted:
+            return Accepted(users[verdict.username].name, Identification.DIGEST, verdict.username)
+        if verdict.kind is VerdictKind.WRONG:
+            self._count_failure(verdict.username, users, source, now)
+            return replace(self._challenge(candidates, source, now), reason="wrong credentials")
+        return self._challenge(candidates, source, now, stale=verdict.stale)
+
+    def _failures(self, username: str, users: Container[str | None]) -> _Failures:
+        return self._user_failures if username in users else self._stranger_failures
+
+    def _count_failure(self, username: str, users: Container[str | None], source: str, now: float) -> None:
+        if self._failures(username, users).add(username, now):
+            self._lock_log.write(logging.WARNING, "digest user locked", username, now, address=source)
+        shared = any(rule.shared_addresses for rule in self._networks.match(source))
+        if not shared and self._source_failures.add(source, now):
+            self._lock_log.write(logging.WARNING, "digest source locked", source, now)
 
     # 4. the address
 
