@@ -277,9 +277,10 @@ class CallNotLive(OperationError):
 
     code = Code.CALL_NOT_LIVE
 
-    def __init__(self, call_id: str) -> None:
+    def __init__(self, call_id: str, call_status: str) -> None:
         self.call_id = call_id
-        super().__init__(call_id=call_id)
+        self.call_status = call_status
+        super().__init__(call_id=call_id, call_status=call_status)
 
 
 class PayloadTooLarge(OperationError):
@@ -385,7 +386,7 @@ def from_validation(errors: Iterable[Mapping[str, Any]]) -> OperationError:
     An import from a provider that is none of ours is told apart: the product's page has words for it.
     """
     rows = list(errors)
-    if any(row["type"] == "union_tag_invalid" and "'provider'" in row["msg"] for row in rows):
+    if any(row["type"] == "union_tag_invalid" and _discriminator(row) == "provider" for row in rows):
         return ProviderNotSupported()
     return ValidationFailed([Problem(_field(row), _problem(row)) for row in rows[:20]])
 
@@ -393,9 +394,17 @@ def from_validation(errors: Iterable[Mapping[str, Any]]) -> OperationError:
 _SHOWN: Final = 80
 
 
+def _discriminator(row: Mapping[str, Any]) -> str | None:
+    """The field that tells the members of a union apart, where that is what failed."""
+    name = row.get("ctx", {}).get("discriminator")
+    return None if name is None else str(name).strip("'")
+
+
 def _field(row: Mapping[str, Any]) -> str:
-    """``("body", "twilio", "url")`` → ``twilio.url``; only what is printable of a hostile key."""
+    """``("body", "pipeline", "url")`` → ``pipeline.url``; only what is printable of a hostile key."""
     parts = [str(part) for part in row["loc"]]
+    if (name := _discriminator(row)) is not None:
+        parts.append(name)
     if len(parts) > 1 and parts[0] in {"body", "query", "path"}:
         del parts[0]
     text = ".".join(parts) or "body"
@@ -405,7 +414,9 @@ def _field(row: Mapping[str, Any]) -> str:
 def _problem(row: Mapping[str, Any]) -> str:
     match row["type"]:
         case "union_tag_invalid":
-            return "expected one of " + str(row.get("ctx", {}).get("expected_tags", "the documented values"))
+            return f"expected one of {row['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            return "Field required"
         case "value_error":
             return str(row.get("ctx", {}).get("error", "not valid"))
         case _:

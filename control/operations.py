@@ -1,0 +1,476 @@
+"""Everything that can be asked of the edge: the typed operations that the API and the command line share.
+
+They touch the registry, and live calls through :class:`LiveCalls`; nothing else. Each raises only
+:class:`control.errors.OperationError`. What another account owns does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import update_wrapper
+from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
+
+from config.settings import Settings, Trunk
+from control.entropy import new_id
+from control.errors import (
+    CallNotFound,
+    CallNotLive,
+    Forbidden,
+    NumberAlreadyImported,
+    ProviderVerificationFailed,
+    ResourceNotFound,
+    TrunkNotAllowed,
+    Unauthorized,
+    ValidationFailed,
+    from_registry,
+)
+from control.keys import KeyAuthority
+from control.numbers import canonical
+from control.providers import Claim, Provider
+from control.registry.types import (
+    Account,
+    Agent,
+    ApiKey,
+    Call,
+    CallFilter,
+    NotFound,
+    Number,
+    Page,
+    PhoneNumberTaken,
+    Registry,
+    RegistryError,
+)
+from control.resources import (
+    AccountResource,
+    AgentResource,
+    CallDetail,
+    CallResource,
+    CreateAccount,
+    CreateAgent,
+    CreatedKey,
+    CreateKey,
+    Deleted,
+    HungUp,
+    ImportSipNumber,
+    ImportTelnyxNumber,
+    ImportTwilioNumber,
+    KeyResource,
+    Listing,
+    Released,
+    SipNumber,
+    TelnyxNumber,
+    TwilioNumber,
+    UpdateAgent,
+    UpdateNumber,
+    account_resource,
+    agent_resource,
+    call_detail,
+    call_resource,
+    created_key,
+    id_of,
+    key_resource,
+    number_resource,
+)
+
+__all__ = ["LiveCall", "LiveCalls", "NoLiveCalls", "Operations", "Principal"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+ACTIVE: Final = "active"
+"""A number's status: calls to it are looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. ``account_id`` None: the console, which stands above accounts."""
+
+    account_id: str | None
+    role: Literal["account", "operator"]
+    key_id: str | None = None
+
+    @classmethod
+    def console(cls, account_id: str | None = None) -> Principal:
+        """Whoever has the edge's own command line is its operator, in one account or above them all."""
+        return cls(account_id, "operator")
+
+    @property
+    def operator(self) -> bool:
+        """May do what an account may not."""
+        return self.role == "operator"
+
+    @property
+    def account(self) -> str:
+        """The account this is about; :class:`Forbidden` above accounts."""
+        if self.account_id is None:
+            raise Forbidden("Choose an account first")
+        return self.account_id
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCall:
+    """A call that has begun and not ended. ``status`` is ``ringing`` or ``in_progress``; times as in the registry."""
+
+    id: str
+    account_id: str
+    direction: str
+    trunk: str
+    from_number: str
+    to_number: str
+    status: str
+    started_at: float
+    number_id: str | None = None
+    agent_id: str | None = None
+    answered_at: float | None = None
+    sip_call_id: str | None = None
+
+
+class LiveCalls(Protocol):
+    """The calls this process carries."""
+
+    async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
+        """End one; False when the account has no such live call. ``by`` is the record's ``ended_by``."""
+        ...
+
+    def live(self, account_id: str) -> Sequence[LiveCall]:
+        """The account's."""
+        ...
+
+
+class NoLiveCalls:
+    """For a process that carries none: the command line's."""
+
+    async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
+        """There is none."""
+        return False
+
+    def live(self, account_id: str) -> Sequence[LiveCall]:
+        """None."""
+        return ()
+
+
+def _told(
+    operation: Callable[Concatenate[Operations, _P], Coroutine[Any, Any, _R]],
+) -> Callable[Concatenate[Operations, _P], Coroutine[Any, Any, _R]]:
+    """What a store raises becomes what a caller is told."""
+
+    async def translated(self: Operations, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return await operation(self, *args, **kwargs)
+        except RegistryError as error:
+            raise from_registry(error) from error
+
+    update_wrapper(translated, operation)
+    return translated
+
+
+class Operations:
+    """The operations over one registry."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        calls: LiveCalls,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        entropy: Callable[[int], bytes],
+        providers: Mapping[str, Provider] | None = None,
+    ) -> None:
+        """``clock`` gives UTC [s since the epoch]; ``providers`` are the carriers in service, by name."""
+        self._registry = registry
+        self._calls = calls
+        self._trunks: Mapping[str, Trunk] = {trunk.name: trunk for trunk in settings.trunks}
+        self._clock = clock
+        self._entropy = entropy
+        self._providers = dict(providers or {})
+        self._keys = KeyAuthority(registry, entropy=entropy, clock=clock)
+        self.settings = settings
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """UTC [s since the epoch]."""
+        return self._clock
+
+    @property
+    def entropy(self) -> Callable[[int], bytes]:
+        """The operating system's randomness, or a test's."""
+        return self._entropy
+
+    # accounts
+
+    @_told
+    async def create_account(self, by: Principal, request: CreateAccount) -> AccountResource:
+        """Operators only; the name is unique."""
+        _require_operator(by)
+        account = Account(new_id(self._entropy), request.name, self._clock())
+        await self._registry.create_account(account)
+        return account_resource(account)
+
+    @_told
+    async def accounts(self, by: Principal) -> list[AccountResource]:
+        """All of them; operators only."""
+        _require_operator(by)
+        return [account_resource(row) for row in await self._registry.accounts()]
+
+    @_told
+    async def account(self, by: Principal) -> AccountResource:
+        """The caller's own."""
+        return account_resource(await self._registry.account(by.account))
+
+    @_told
+    async def account_named(self, by: Principal, name: str) -> AccountResource:
+        """Operators only."""
+        _require_operator(by)
+        row = await self._registry.account_by_name(name)
+        if row is None:
+            raise ResourceNotFound("account")
+        return account_resource(row)
+
+    # keys
+
+    @_told
+    async def authenticate(self, key: str) -> Principal:
+        """Whose key this is; :class:`Unauthorized` for any that is not live, without saying why."""
+        row = await self._keys.authenticate(key)
+        if row is None:
+            raise Unauthorized
+        return Principal(row.account_id, "operator" if row.role == "operator" else "account", row.id)
+
+    @_told
+    async def create_key(self, by: Principal, request: CreateKey) -> CreatedKey:
+        """The answer holds the key's text, this once."""
+        account_id = str(request.account_id) if request.account_id else by.account
+        if request.role == "operator" or account_id != by.account_id:
+            _require_operator(by)
+        made = await self._keys.create(account_id, request.role)
+        return created_key(made.row, made.text)
+
+    @_told
+    async def keys(self, by: Principal) -> list[KeyResource]:
+        """The account's, revoked ones too; from the console without an account, everybody's."""
+        return [key_resource(row) for row in await self._registry.keys(by.account_id)]
+
+    @_told
+    async def revoke_key(self, by: Principal, key_id: str) -> KeyResource:
+        """From now on it is refused; a second time changes nothing."""
+        key = await self._own_key(by, key_id)
+        await self._keys.revoke(key.id)
+        return key_resource(await self._own_key(by, key_id))
+
+    @_told
+    async def rotate_key(self, by: Principal, key_id: str) -> CreatedKey:
+        """A new key with the old one's account and role; the old one is revoked at once."""
+        key = await self._own_key(by, key_id)
+        made = await self._keys.rotate(key.id)
+        return created_key(made.row, made.text)
+
+    async def _own_key(self, by: Principal, key_id: str) -> ApiKey:
+        id = id_of(key_id)
+        key = next((row for row in await self._registry.keys(by.account_id) if row.id == id), None)
+        if key is None:
+            raise ResourceNotFound("key")
+        if key.role == "operator":
+            _require_operator(by)
+        return key
+
+    # agents
+
+    @_told
+    async def create_agent(self, by: Principal, request: CreateAgent) -> AgentResource:
+        """In the caller's account."""
+        now = self._clock()
+        pipeline = request.pipeline.model_dump(exclude_none=True)
+        agent = Agent(new_id(self._entropy), by.account, request.name, pipeline, now, now)
+        await self._registry.create_agent(agent)
+        return agent_resource(agent)
+
+    @_told
+    async def agents(self, by: Principal, page: Page) -> Listing[AgentResource]:
+        """The account's, newest first."""
+        found, total = await self._registry.agents(by.account, page)
+        return Listing([agent_resource(row) for row in found], total, page)
+
+    @_told
+    async def agent(self, by: Principal, agent_id: str) -> AgentResource:
+        """One of the account's."""
+        return agent_resource(await self._registry.agent(by.account, _known("agent", agent_id)))
+
+    @_told
+    async def update_agent(self, by: Principal, agent_id: str, request: UpdateAgent) -> AgentResource:
+        """Absent fields stay; calls that are up keep the pipeline they began with."""
+        agent = await self._registry.agent(by.account, _known("agent", agent_id))
+        if request.name is not None:
+            agent = replace(agent, name=request.name)
+        if request.pipeline is not None:
+            agent = replace(agent, pipeline=request.pipeline.model_dump(exclude_none=True))
+        if request.model_fields_set:
+            agent = replace(agent, updated_at=self._clock())
+            await self._registry.update_agent(agent)
+        return agent_resource(agent)
+
+    @_told
+    async def delete_agent(self, by: Principal, agent_id: str) -> Deleted:
+        """``conflict`` while numbers point to it: their callers would meet silence."""
+        agent_id = _known("agent", agent_id)
+        await self._registry.delete_agent(by.account, agent_id)
+        return Deleted(id=agent_id)
+
+    # numbers
+
+    async def import_number(
+        self, by: Principal, request: ImportTwilioNumber | ImportTelnyxNumber | ImportSipNumber
+    ) -> TwilioNumber | TelnyxNumber | SipNumber:
+        """Register a number, unassigned. Of two imports at once one is told ``number_already_imported``."""
+        now = self._clock()
+        number = Number(
+            id=new_id(self._entropy),
+            account_id=by.account,
+            phone_number=canonical(request.phone_number),
+            raw=request.phone_number,
+            provider=request.provider,
+            trunk="",
+            status=ACTIVE,
+            created_at=now,
+            updated_at=now,
+        )
+        match request:
+            case ImportSipNumber():
+                trunk = await self._static_trunk(by, request.provider_trunk)
+                number = replace(number, trunk=trunk, provider_trunk=trunk)
+            case ImportTwilioNumber(provider_account_sid=sid):
+                trunk = await self._verify(number, sid)
+                number = replace(number, trunk=trunk, provider_account_sid=sid)
+            case ImportTelnyxNumber(provider_connection_id=connection_id):
+                trunk = await self._verify(number, connection_id)
+                number = replace(number, trunk=trunk, provider_connection_id=connection_id)
+        return await self._store_number(number)
+
+    @_told
+    async def _store_number(self, number: Number) -> TwilioNumber | TelnyxNumber | SipNumber:
+        try:
+            await self._registry.create_number(number)
+        except PhoneNumberTaken as error:
+            raise NumberAlreadyImported(number.phone_number) from error
+        return number_resource(number)
+
+    @_told
+    async def _static_trunk(self, by: Principal, name: str) -> str:
+        """The trunk's name, if the caller may put numbers on it."""
+        trunk = self._trunks.get(name)
+        if by.operator:
+            if trunk is None:
+                raise ValidationFailed.of("provider_trunk", "no trunk of that name in the settings")
+            return trunk.name
+        if trunk is not None:
+            account = await self._registry.account(by.account)
+            if not {account.id, account.name}.isdisjoint(trunk.accounts):
+                return trunk.name
+        raise TrunkNotAllowed(name)
+
+    @_told
+    async def _verify(self, number: Number, reference: str) -> str:
+        """Ask the carrier; returns the trunk its calls come in on."""
+        provider = self._providers.get(number.provider)
+        try:
+            if provider is None:
+                raise NotFound("integration", number.provider)
+            integration = await self._registry.integration(number.account_id, number.provider)
+        except NotFound as error:
+            raise ProviderVerificationFailed(number.provider, "integration_missing") from error
+        return await provider.verify(Claim(number.account_id, number.phone_number, reference), integration)
+
+    @_told
+    async def numbers(self, by: Principal, page: Page) -> Listing[TwilioNumber | TelnyxNumber | SipNumber]:
+        """The account's, newest first; from the console without an account, everybody's."""
+        found, total = await self._registry.numbers(by.account_id, page)
+        return Listing([number_resource(row) for row in found], total, page)
+
+    @_told
+    async def number(self, by: Principal, number_id: str) -> TwilioNumber | TelnyxNumber | SipNumber:
+        """One of the account's."""
+        return number_resource(await self._registry.number(by.account, _known("number", number_id)))
+
+    @_told
+    async def update_number(
+        self, by: Principal, number_id: str, request: UpdateNumber
+    ) -> TwilioNumber | TelnyxNumber | SipNumber:
+        """Assign an agent, or with null unassign; the next call hears it."""
+        number_id = _known("number", number_id)
+        if "agent_id" not in request.model_fields_set:
+            return number_resource(await self._registry.number(by.account, number_id))
+        agent_id = str(request.agent_id) if request.agent_id else None
+        return number_resource(await self._registry.assign_number(by.account, number_id, agent_id, self._clock()))
+
+    @_told
+    async def delete_number(self, by: Principal, number_id: str) -> Released:
+        """Deregister it. A call that is up finishes; new ones are refused."""
+        gone = await self._registry.delete_number(by.account, _known("number", number_id))
+        return Released(id=gone.id, phone_number=gone.phone_number)
+
+    # calls
+
+    @_told
+    async def calls(self, by: Principal, page: Page, filter: CallFilter) -> Listing[CallResource]:
+        """The account's records, newest first."""
+        found, total = await self._registry.calls(by.account, page, filter)
+        return Listing([call_resource(row) for row in found], total, page)
+
+    @_told
+    async def call(self, by: Principal, call_id: str) -> CallDetail:
+        """One record with its timeline and statistics; a call too young to have one is shown as it stands."""
+        id = _known("call", call_id)
+        try:
+            return call_detail(await self._registry.call(by.account, id))
+        except NotFound:
+            live = next((call for call in self._calls.live(by.account) if call.id == id), None)
+            if live is None:
+                raise
+            return call_detail(_young(live))
+
+    @_told
+    async def hang_up(self, by: Principal, call_id: str, *, ended_by: Literal["operator", "agent"]) -> HungUp:
+        """End a live call now; :class:`CallNotLive` when it has ended already."""
+        id = id_of(call_id, "CA")
+        if id is None:
+            raise CallNotFound(call_id)
+        if await self._calls.hang_up(by.account, id, ended_by):
+            return HungUp(id=id)
+        record = await self._registry.call(by.account, id)
+        raise CallNotLive(id, record.status)
+
+    def live_calls(self, by: Principal) -> Sequence[LiveCall]:
+        """The account's, in this process."""
+        return self._calls.live(by.account)
+
+
+def _require_operator(by: Principal) -> None:
+    if not by.operator:
+        raise Forbidden
+
+
+def _known(kind: str, text: str) -> str:
+    """The id ``text`` spells: what is no id names nothing."""
+    id = id_of(text)
+    if id is None:
+        raise ResourceNotFound(kind)
+    return id
+
+
+def _young(call: LiveCall) -> Call:
+    """A live call as the record it is about to have."""
+    return Call(
+        id=call.id,
+        account_id=call.account_id,
+        number_id=call.number_id,
+        agent_id=call.agent_id,
+        direction=call.direction,
+        trunk=call.trunk,
+        from_number=call.from_number,
+        to_number=call.to_number,
+        status=call.status,
+        started_at=call.started_at,
+        answered_at=call.answered_at,
+        sip_call_id=call.sip_call_id,
+    )

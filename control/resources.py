@@ -1,0 +1,553 @@
+"""What operations take and give: the requests' and the resources' shapes, and how rows become resources.
+
+Requests refuse unknown fields; resources never hold a secret (an API key's text is shown once, when it is made).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import msgspec
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
+
+from control.errors import from_validation
+from control.numbers import canonical
+from control.registry import types as rows
+from media.messages import LegStatistics
+
+__all__ = [
+    "AccountResource",
+    "AgentResource",
+    "BuiltinPipeline",
+    "CallDetail",
+    "CallResource",
+    "CreateAccount",
+    "CreateAgent",
+    "CreateKey",
+    "CreatedKey",
+    "Deleted",
+    "HungUp",
+    "ImportNumber",
+    "ImportSipNumber",
+    "ImportTelnyxNumber",
+    "ImportTwilioNumber",
+    "KeyResource",
+    "Listing",
+    "NumberResource",
+    "Pipeline",
+    "Released",
+    "SipNumber",
+    "TelnyxNumber",
+    "TimelineEntry",
+    "TwilioMediaStreamsPipeline",
+    "TwilioNumber",
+    "UpdateAgent",
+    "UpdateNumber",
+    "account_resource",
+    "account_sid",
+    "agent_resource",
+    "call_detail",
+    "call_resource",
+    "call_sid",
+    "created_key",
+    "id_of",
+    "import_request",
+    "key_resource",
+    "number_resource",
+    "parse_pipeline",
+    "timestamp",
+]
+
+# --- building blocks --------------------------------------------------------------------------
+
+_BIDI_CONTROLS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
+_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def _one_line(text: str) -> str:
+    for character in text:
+        if unicodedata.category(character) in _UNPRINTABLE or character in _BIDI_CONTROLS:
+            raise ValueError("has a control character")
+    return text
+
+
+def _phone_number(text: str) -> str:
+    canonical(text)
+    return text
+
+
+def _not_an_id(text: str) -> str:
+    """A trunk lists accounts by id or by name: no account is named like another's id."""
+    if id_of(text) is not None:
+        raise ValueError("looks like an id")
+    return text
+
+
+def _websocket_url(text: str) -> str:
+    """``ws``/``wss``, a host, no credentials, no fragment (RFC 6455 §3). The text stays as it was typed."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("has characters that a URL must escape")
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as error:
+        raise ValueError("is not a URL") from error
+    if url.scheme not in {"ws", "wss"}:
+        raise ValueError("is neither ws:// nor wss://")
+    if not url.hostname or port == 0:
+        raise ValueError("has no host, or port 0")
+    if "@" in url.netloc:
+        raise ValueError("has credentials in it: pass them as parameters")
+    if "#" in text:
+        raise ValueError("has a fragment (RFC 6455 §3)")
+    return text
+
+
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=100, strip_whitespace=True),
+    AfterValidator(_one_line),
+    Field(description="One line of text, without control characters."),
+]
+AccountName = Annotated[Name, AfterValidator(_not_an_id)]
+PhoneNumber = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=64),
+    AfterValidator(_phone_number),
+    Field(description="E.164, with +; separators are dropped.", examples=["+14155550100"]),
+]
+ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_one_line)]
+ParameterValue = Annotated[str, StringConstraints(max_length=2000)]
+WebSocketUrl = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2000),
+    AfterValidator(_websocket_url),
+    Field(examples=["wss://agent.example.com/media"]),
+]
+
+
+def timestamp(moment: datetime) -> str:
+    """``2026-01-31T12:00:00.000Z`` (RFC 3339)."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(timestamp, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-01-31T12:00:00.000Z"]}),
+]
+
+_Any = TypeVar("_Any")
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """From loose values, as the command line has them; raises :class:`control.errors.OperationError`."""
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise from_validation(error.errors(include_url=False)) from error
+
+
+class _Resource(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[_Any]):
+    """A page of resources, and how many there are in all."""
+
+    items: list[_Any]
+    total: int
+    page: rows.Page
+
+
+# --- ids --------------------------------------------------------------------------------------
+
+_SID_LENGTH: Final = 34
+
+
+def account_sid(account_id: str) -> str:
+    """The account's id in Twilio's shape: ``AC`` and 32 hexadecimal digits."""
+    return "AC" + UUID(account_id).hex
+
+
+def call_sid(call_id: str) -> str:
+    """The call's id in Twilio's shape: ``CA`` and 32 hexadecimal digits."""
+    return "CA" + UUID(call_id).hex
+
+
+def id_of(text: str, prefix: str | None = None) -> str | None:
+    """The canonical id that ``text`` spells, as a UUID or, with ``prefix``, in Twilio's shape; None: neither."""
+    if prefix and len(text) == _SID_LENGTH and text.startswith(prefix):
+        digits = text.removeprefix(prefix)
+        return str(UUID(digits)) if digits.isalnum() and _is_hexadecimal(digits) else None
+    if len(text) == 36 and _is_hexadecimal(text.replace("-", "")):
+        try:
+            spelled = str(UUID(text))
+        except ValueError:
+            return None
+        return spelled if spelled == text.lower() else None
+    return None
+
+
+def _is_hexadecimal(text: str) -> bool:
+    return bool(text) and set(text) <= set("0123456789abcdefABCDEF")
+
+
+# --- accounts and keys ------------------------------------------------------------------------
+
+
+class CreateAccount(_Request):
+    """A new account."""
+
+    name: AccountName
+
+
+class AccountResource(_Resource):
+    """An account; ``sid`` is its id in Twilio's shape, for agents that hang up through Twilio's REST path."""
+
+    id: str
+    sid: str
+    name: str
+    created_at: Timestamp
+
+
+class CreateKey(_Request):
+    """A new API key. Only an operator makes operator keys, or keys of another account."""
+
+    role: Literal["account", "operator"] = "account"
+    account_id: UUID | None = Field(default=None, description="The caller's own account when absent.")
+
+
+class KeyResource(_Resource):
+    """An API key without its text; ``hint`` is its last characters."""
+
+    id: str
+    account_id: str
+    role: Literal["account", "operator"]
+    hint: str
+    created_at: Timestamp
+    revoked_at: Timestamp | None
+
+
+class CreatedKey(KeyResource):
+    """A key just made: ``key`` is shown this once."""
+
+    key: str = Field(repr=False)
+
+
+# --- agents -----------------------------------------------------------------------------------
+
+
+class BuiltinPipeline(_Request):
+    """An agent that ships with the edge: ``parrot`` repeats what it heard, ``echo`` returns the audio at once."""
+
+    protocol: Literal["builtin"]
+    name: Literal["parrot", "echo"]
+
+
+class TwilioMediaStreamsPipeline(_Request):
+    """An agent behind a WebSocket that speaks Twilio Media Streams; the edge is the client of ``url``."""
+
+    protocol: Literal["twilio-media-streams"]
+    url: WebSocketUrl
+    parameters: dict[ParameterName, ParameterValue] = Field(
+        default={}, max_length=50, description="Sent to the agent as start.customParameters."
+    )
+    answer_after_s: Annotated[float, Field(ge=0, le=30, strict=True)] | None = Field(
+        default=None, description="Answer this long after start [s] if the agent is still silent. Absent: the edge's."
+    )
+    agent_timeout_s: Annotated[float, Field(gt=0, le=60, strict=True)] | None = Field(
+        default=None, description="Refuse the call (480) when not connected by then [s]. Absent: the edge's."
+    )
+
+
+Pipeline = Annotated[BuiltinPipeline | TwilioMediaStreamsPipeline, Discriminator("protocol")]
+
+_PIPELINE: Final[TypeAdapter[BuiltinPipeline | TwilioMediaStreamsPipeline]] = TypeAdapter(Pipeline)
+
+
+def parse_pipeline(stored: Mapping[str, Any]) -> BuiltinPipeline | TwilioMediaStreamsPipeline:
+    """An agent row's pipeline. Raises :class:`pydantic.ValidationError` for a row that no version wrote."""
+    return _PIPELINE.validate_python(dict(stored))
+
+
+class CreateAgent(_Request):
+    """A new agent."""
+
+    name: Name
+    pipeline: Pipeline
+
+
+class UpdateAgent(_Request):
+    """Absent fields stay as they are."""
+
+    name: Name | SkipJsonSchema[None] = None
+    pipeline: Pipeline | SkipJsonSchema[None] = None
+
+    @field_validator("name", "pipeline", mode="before")
+    @classmethod
+    def _present(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("must not be null: leave it out to keep what is there")
+        return value
+
+
+class AgentResource(_Resource):
+    """An agent."""
+
+    id: str
+    name: str
+    pipeline: Pipeline
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+# --- numbers ----------------------------------------------------------------------------------
+
+
+class ImportTwilioNumber(_Request):
+    """A number you own at Twilio."""
+
+    provider: Literal["twilio"]
+    phone_number: PhoneNumber
+    provider_account_sid: Annotated[str, StringConstraints(pattern=r"^AC[0-9A-Za-z]{32}$")] = Field(
+        description="Your Twilio Account SID."
+    )
+
+
+class ImportTelnyxNumber(_Request):
+    """A number you own at Telnyx."""
+
+    provider: Literal["telnyx"]
+    phone_number: PhoneNumber
+    provider_connection_id: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")] = Field(
+        description="The ID of the SIP connection you created in Telnyx."
+    )
+
+
+class ImportSipNumber(_Request):
+    """A number on one of the edge's own trunks. Outside the supported providers: the operator vouches for it."""
+
+    provider: Literal["sip"]
+    phone_number: PhoneNumber
+    provider_trunk: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")] = Field(
+        description="The name of a static trunk that lists your account."
+    )
+
+
+ImportNumber = Annotated[ImportTwilioNumber | ImportTelnyxNumber | ImportSipNumber, Discriminator("provider")]
+
+_IMPORT: Final[TypeAdapter[ImportTwilioNumber | ImportTelnyxNumber | ImportSipNumber]] = TypeAdapter(ImportNumber)
+
+
+def import_request(**fields: Any) -> ImportTwilioNumber | ImportTelnyxNumber | ImportSipNumber:
+    """From loose values; raises :class:`control.errors.OperationError`."""
+    try:
+        return _IMPORT.validate_python(fields)
+    except ValidationError as error:
+        raise from_validation(error.errors(include_url=False)) from error
+
+
+class UpdateNumber(_Request):
+    """``agent_id`` null unassigns; absent, nothing changes."""
+
+    agent_id: UUID | None = None
+
+
+class _Number(_Resource):
+    id: str
+    phone_number: str
+    agent_id: str | None
+    status: str
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class TwilioNumber(_Number):
+    """A number imported from Twilio."""
+
+    provider: Literal["twilio"]
+    provider_account_sid: str
+
+
+class TelnyxNumber(_Number):
+    """A number imported from Telnyx."""
+
+    provider: Literal["telnyx"]
+    provider_connection_id: str
+
+
+class SipNumber(_Number):
+    """A number on a static trunk of the edge."""
+
+    provider: Literal["sip"]
+    provider_trunk: str
+
+
+NumberResource = Annotated[TwilioNumber | TelnyxNumber | SipNumber, Discriminator("provider")]
+
+_NUMBER: Final[TypeAdapter[TwilioNumber | TelnyxNumber | SipNumber]] = TypeAdapter(NumberResource)
+
+
+class Released(_Resource):
+    """The number is deregistered here; at the carrier it is still yours."""
+
+    id: str
+    phone_number: str
+    released: Literal[True] = True
+
+
+class Deleted(_Resource):
+    """It is gone."""
+
+    id: str
+    deleted: Literal[True] = True
+
+
+# --- calls ------------------------------------------------------------------------------------
+
+CallStatus = Literal["ringing", "in_progress", "completed", "failed"]
+
+_STATISTICS_SCHEMA: Final = msgspec.json.schema_components([LegStatistics])[1]["LegStatistics"]
+
+Statistics = Annotated[dict[str, Any], WithJsonSchema({**_STATISTICS_SCHEMA, "additionalProperties": True})]
+
+
+class CallResource(_Resource):
+    """A call. ``ring_s`` runs from the offer to the answer, ``duration_s`` from there to the end [s]."""
+
+    id: str
+    sid: str
+    status: CallStatus
+    direction: str
+    trunk: str
+    from_number: str
+    to_number: str
+    number_id: str | None
+    agent_id: str | None
+    started_at: Timestamp
+    answered_at: Timestamp | None
+    ended_at: Timestamp | None
+    ring_s: float | None
+    duration_s: float | None
+    sip_status: int | None
+    ended_by: str | None
+    end_reason: str | None
+    sip_call_id: str | None
+
+
+class TimelineEntry(_Resource):
+    """What happened ``at_s`` seconds after the offer."""
+
+    at_s: float
+    event: str
+
+
+class CallDetail(CallResource):
+    """A call with its timeline and its media statistics (empty while it is live)."""
+
+    timeline: list[TimelineEntry]
+    statistics: Statistics
+
+
+class HungUp(_Resource):
+    """The call is being ended; its record follows within moments."""
+
+    id: str
+    hung_up: Literal[True] = True
+
+
+# --- rows to resources ------------------------------------------------------------------------
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _moment_if_any(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _moment(seconds)
+
+
+def account_resource(row: rows.Account) -> AccountResource:
+    """As the API shows it."""
+    return AccountResource(id=row.id, sid=account_sid(row.id), name=row.name, created_at=_moment(row.created_at))
+
+
+def _key_fields(row: rows.ApiKey) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "account_id": row.account_id,
+        "role": row.role,
+        "hint": row.hint,
+        "created_at": _moment(row.created_at),
+        "revoked_at": _moment_if_any(row.revoked_at),
+    }
+
+
+def key_resource(row: rows.ApiKey) -> KeyResource:
+    """As the API shows it."""
+    return KeyResource(**_key_fields(row))
+
+
+def created_key(row: rows.ApiKey, text: str) -> CreatedKey:
+    """As the API shows it, once."""
+    return CreatedKey(**_key_fields(row), key=text)
+
+
+def agent_resource(row: rows.Agent) -> AgentResource:
+    """As the API shows it."""
+    return AgentResource(
+        id=row.id,
+        name=row.name,
+        pipeline=parse_pipeline(row.pipeline),
+        created_at=_moment(row.created_at),
+        updated_at=_moment(row.updated_at),
+    )
+
+
+def number_resource(row: rows.Number) -> TwilioNumber | TelnyxNumber | SipNumber:
+    """As the API shows it: the one ``provider_…`` field that its provider has."""
+    return _NUMBER.validate_python(
+        asdict(row) | {"created_at": _moment(row.created_at), "updated_at": _moment(row.updated_at)}
+    )
+
+
+def _call_fields(row: rows.Call) -> dict[str, Any]:
+    moments = {name: _moment_if_any(getattr(row, name)) for name in ("started_at", "answered_at", "ended_at")}
+    kept = {name: getattr(row, name) for name in CallResource.model_fields if name != "sid" and name not in moments}
+    return {**kept, **moments, "sid": call_sid(row.id)}
+
+
+def call_resource(row: rows.Call) -> CallResource:
+    """As lists show it."""
+    return CallResource(**_call_fields(row))
+
+
+def call_detail(row: rows.Call) -> CallDetail:
+    """With all there is."""
+    timeline = [TimelineEntry(at_s=at_s, event=event) for at_s, event in row.timeline]
+    return CallDetail(**_call_fields(row), timeline=timeline, statistics=dict(row.statistics))
