@@ -1,0 +1,784 @@
+"""Drives each call from its offer to its record.
+
+One call is a small state machine, :data:`TRANSITIONS`; the rest of this module carries out its
+actions. What the engine, media, the registry or an operator say becomes an :class:`Input`; a pair
+absent from the table is ignored (a BYE that crosses ours, an agent that ends twice).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import msgspec
+
+from config.settings import Agents, Limits
+from control.entropy import new_id
+from control.numbers import NumberError, canonical_dialed
+from control.operations import LiveCall
+from control.ports import PortPool
+from control.registry.types import CallEvent, Registry, RegistryError, Route
+from edge.counters import Counters, printable
+from edge.events import (
+    CallConfirmed,
+    CallEnded,
+    CallKey,
+    CallOffered,
+    Cause,
+    Event,
+    MediaAnswered,
+    MediaOffered,
+    Party,
+    Refusal,
+)
+from media.client import MediaError
+from media.messages import (
+    AgentEnded,
+    AgentFailed,
+    AgentReady,
+    AgentSpec,
+    ApplyAnswer,
+    CallClosed,
+    CallContext,
+    CallOpened,
+    CloseCall,
+    Command,
+    DigitReceived,
+    Failed,
+    LegPolicy,
+    LegStatistics,
+    MediaLost,
+    NoticeBody,
+    OpenCall,
+    Renegotiate,
+    Result,
+    SourceLearnt,
+    StartMedia,
+)
+
+__all__ = [
+    "END_REASONS",
+    "REFUSALS",
+    "TRANSITIONS",
+    "Action",
+    "CallManager",
+    "Input",
+    "Signalling",
+    "State",
+    "Surroundings",
+]
+
+log = logging.getLogger("truedy.calls")
+
+# --- words ------------------------------------------------------------------------------------
+
+REFUSALS: Final[Mapping[str, Refusal]] = MappingProxyType(
+    {
+        "unknown_number": Refusal(404, "the dialed number is not on this trunk"),
+        "unassigned_number": Refusal(404, "the dialed number has no agent"),
+        "edge_full": Refusal(503, "the edge is full", retry_after_s=5),
+        "no_media_port": Refusal(503, "no RTP port is free", retry_after_s=5),
+        "registry_unavailable": Refusal(503, "the registry does not answer", retry_after_s=5),
+        "trunk_full": Refusal(486, "the trunk's cap on calls is reached"),
+        "account_full": Refusal(486, "the account's cap on calls is reached"),
+        "number_full": Refusal(486, "the number's cap on calls is reached"),
+        "caller_full": Refusal(486, "the caller's cap on calls is reached"),
+        "no_common_codec": Refusal(488, "no codec in common"),
+        "bad_sdp": Refusal(488, "the session description cannot be used"),
+        "media_address_refused": Refusal(488, "the media address is not allowed on this trunk"),
+        "agent_unavailable": Refusal(480, "the agent did not connect in time"),
+        "agent_refused": Refusal(480, "the agent refused the connection"),
+        "agent_left": Refusal(480, "the agent ended the call before the answer"),
+        "bad_agent": Refusal(480, "the agent's settings cannot be used"),
+        "operator_hung_up": Refusal(480, "ended by the operator"),
+        "media_unavailable": Refusal(503, "media does not answer", retry_after_s=5),
+        "internal_error": Refusal(500, "an error of the edge"),
+    }
+)
+"""Every way control refuses a call: the reason's name → the final response. 503 steers a carrier's
+fail-over, so it is sent only where another edge would do better."""
+
+END_REASONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "caller_hung_up": "the caller sent BYE",
+        "caller_cancelled": "the caller gave up before the answer",
+        "agent_hung_up": "the agent asked for the end",
+        "agent_closed": "the agent closed its connection; what it had said was played out",
+        "agent_lost": "the agent's connection broke",
+        "operator_hung_up": "ended through the API or by a drain's deadline",
+        "no_media": "no RTP came at all",
+        "media_lost": "RTP stopped and the call was not on hold",
+        "call_length": "the longest allowed call length was reached",
+        "no_ack": "our 200 was never acknowledged (RFC 3261 §13.3.1.4)",
+        "bad_answer": "the caller's SDP answer could not be used",
+        "signalling_lost": "the signalling connection or transaction failed",
+        "crash": "the process died in mid-call",
+    }
+    | {name: refusal.reason for name, refusal in REFUSALS.items() if name != "operator_hung_up"}
+)
+"""Every ``end_reason`` of a call's record, and what it means."""
+
+_AGENT_END: Final = {"hang_up": "agent_hung_up", "closed": "agent_closed", "lost": "agent_lost"}
+_AGENT_FAILURE: Final = {"timeout": "agent_unavailable", "refused": "agent_refused", "error": "agent_unavailable"}
+_SIP_END: Final = {
+    Cause.BYE: "caller_hung_up",
+    Cause.CANCELLED: "caller_cancelled",
+    Cause.NO_ACK: "no_ack",
+}
+_MEDIA_DEADLINE_S: Final = 5.0
+
+# --- the machine ------------------------------------------------------------------------------
+
+
+class State(Enum):
+    """Where a call is."""
+
+    LOOKING_UP = "looking up"
+    OPENING = "opening"
+    OPENING_READY = "opening, agent ready"
+    RINGING = "ringing"
+    ANSWERED = "answered"
+    ESTABLISHED = "established"
+    CLOSING = "closing"
+    ENDED = "ended"
+
+
+class Input(Enum):
+    """What can happen to it."""
+
+    ROUTED = "routed"
+    REFUSED = "refused"
+    OPENED = "media opened"
+    AGENT_READY = "agent ready"
+    CONFIRMED = "ACK"
+    SIP_ENDED = "SIP ended"
+    HANG_UP = "hang up"
+    CLOSED = "media closed"
+
+
+class Action(Enum):
+    """What is done about it."""
+
+    RING = "180"
+    OPEN_MEDIA = "open media"
+    ANSWER = "200"
+    REFUSE = "refuse"
+    START_MEDIA = "start media"
+    HANG_UP = "BYE"
+    CLOSE_MEDIA = "close media"
+    RECORD_END = "record the end"
+
+
+S, I, A = State, Input, Action  # noqa: E741 - the table reads as one
+
+_REFUSE: Final = (S.CLOSING, (A.REFUSE, A.CLOSE_MEDIA))
+_HANG_UP: Final = (S.CLOSING, (A.HANG_UP, A.CLOSE_MEDIA))
+_CLOSE: Final = (S.CLOSING, (A.CLOSE_MEDIA,))
+
+TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]]] = MappingProxyType(
+    {
+        (S.LOOKING_UP, I.ROUTED): (S.OPENING, (A.RING, A.OPEN_MEDIA)),
+        (S.LOOKING_UP, I.REFUSED): (S.ENDED, (A.REFUSE, A.RECORD_END)),
+        (S.LOOKING_UP, I.HANG_UP): (S.ENDED, (A.REFUSE, A.RECORD_END)),
+        (S.LOOKING_UP, I.SIP_ENDED): (S.ENDED, (A.RECORD_END,)),
+        (S.OPENING, I.OPENED): (S.RINGING, ()),
+        (S.OPENING, I.AGENT_READY): (S.OPENING_READY, ()),
+        (S.OPENING, I.REFUSED): _REFUSE,
+        (S.OPENING, I.HANG_UP): _REFUSE,
+        (S.OPENING, I.SIP_ENDED): _CLOSE,
+        (S.OPENING_READY, I.OPENED): (S.ANSWERED, (A.ANSWER,)),
+        (S.OPENING_READY, I.REFUSED): _REFUSE,
+        (S.OPENING_READY, I.HANG_UP): _REFUSE,
+        (S.OPENING_READY, I.SIP_ENDED): _CLOSE,
+        (S.RINGING, I.AGENT_READY): (S.ANSWERED, (A.ANSWER,)),
+        (S.RINGING, I.REFUSED): _REFUSE,
+        (S.RINGING, I.HANG_UP): _REFUSE,
+        (S.RINGING, I.SIP_ENDED): _CLOSE,
+        (S.ANSWERED, I.CONFIRMED): (S.ESTABLISHED, (A.START_MEDIA,)),
+        (S.ANSWERED, I.REFUSED): _HANG_UP,
+        (S.ANSWERED, I.HANG_UP): _HANG_UP,
+        (S.ANSWERED, I.SIP_ENDED): _CLOSE,
+        (S.ESTABLISHED, I.REFUSED): _HANG_UP,
+        (S.ESTABLISHED, I.HANG_UP): _HANG_UP,
+        (S.ESTABLISHED, I.SIP_ENDED): _CLOSE,
+        (S.CLOSING, I.CLOSED): (S.ENDED, (A.RECORD_END,)),
+    }
+)
+"""``(state, input) → (state, actions)``; an absent pair is ignored. The first input that ends a call
+gives its record the reason."""
+
+
+# --- what a call is joined to -----------------------------------------------------------------
+
+
+class Signalling(Protocol):
+    """The engine's commands that a call needs; none raises for a call that has ended."""
+
+    def ring(self, key: CallKey) -> None: ...
+    def answer(self, key: CallKey, body: bytes) -> None: ...
+    def refuse(self, key: CallKey, refusal: Refusal) -> None: ...
+    def hang_up(self, key: CallKey, reason: str | None) -> None: ...
+    def accept_offer(self, key: CallKey, body: bytes) -> None: ...
+    def refuse_offer(self, key: CallKey, refusal: Refusal) -> None: ...
+
+
+class MediaRequests(Protocol):
+    """What carries a command to media; raises :class:`media.client.MediaError` when media is gone."""
+
+    async def request(self, command: Command, deadline_s: float = ...) -> Result: ...
+
+
+class CallLog(Protocol):
+    """The journal."""
+
+    def append(self, event: CallEvent) -> None: ...
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Spawn(Protocol):
+    """:meth:`control.supervisor.Supervisor.spawn`."""
+
+    def __call__(
+        self, work: Coroutine[Any, Any, None], name: str, *, failed: Callable[[Exception], None] | None = None
+    ) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Everything outside that a call touches. Clocks: ``now`` monotonic [s], ``wall`` UTC [s]."""
+
+    signalling: Signalling
+    media: MediaRequests
+    registry: Registry
+    journal: CallLog
+    ports: PortPool
+    counters: Counters
+    spawn: Spawn
+    now: Callable[[], float]
+    wall: Callable[[], float]
+    call_later: Callable[[float, Callable[[], None]], Timer]
+    entropy: Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    by: str
+    reason: str
+    sip_status: int | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call. ``id`` is the record's, ``offered.key`` the engine's; ``started`` is monotonic, ``…_at`` UTC [s]."""
+
+    id: str
+    offered: CallOffered
+    started: float
+    started_at: float
+    from_number: str
+    state: State = State.LOOKING_UP
+    route: Route | None = None
+    spec: AgentSpec | None = None
+    account_id: str = ""
+    to_number: str = ""
+    port: int | None = None
+    sdp: bytes = b""
+    end: _End | None = None
+    confirmed_body: bytes | None = None
+    statistics: LegStatistics | None = None
+    answered_at: float | None = None
+    length_timer: Timer | None = None
+    counted: tuple[tuple[str, str], ...] = ()
+
+
+# --- the manager ------------------------------------------------------------------------------
+
+
+class CallManager:
+    """All calls of the process.
+
+    ``policies`` gives each trunk's :class:`~media.messages.LegPolicy`. Feed it the engine's events
+    (:meth:`on_event`) and media's notices (:meth:`on_notice`).
+    """
+
+    def __init__(
+        self, surroundings: Surroundings, limits: Limits, agents: Agents, policies: Mapping[str, LegPolicy]
+    ) -> None:
+        self._do = surroundings
+        self._limits = limits
+        self._agents = agents
+        self._policies = policies
+        self._by_key: dict[CallKey, _Call] = {}
+        self._by_id: dict[str, _Call] = {}
+        self._live: Counter[tuple[str, str]] = Counter()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # --- what the world says ---
+
+    def __len__(self) -> int:
+        """Calls not yet recorded as ended."""
+        return len(self._by_id)
+
+    def on_event(self, event: Event) -> None:
+        """One event of the SIP engine; events of calls that are not ours are ignored."""
+        match event:
+            case CallOffered():
+                self._offered(event)
+            case CallConfirmed(key, body):
+                if call := self._by_key.get(key):
+                    call.confirmed_body = body
+                    self._feed(call, Input.CONFIRMED)
+            case CallEnded(key):
+                if call := self._by_key.get(key):
+                    self._sip_ended(call, event)
+            case MediaOffered(key, offer):
+                if call := self._by_key.get(key):
+                    self._reoffered(call, offer)
+            case MediaAnswered(key, answer):
+                if (call := self._by_key.get(key)) and answer is not None:
+                    self._spawn(call, self._apply_answer(call, answer), "answer")
+            case _:
+                pass
+
+    def on_notice(self, notice: NoticeBody) -> None:
+        """One notice of media."""
+        match notice:
+            case AgentReady(call=id):
+                if call := self._by_id.get(id):
+                    self._note(call, "agent_ready")
+                    self._feed(call, Input.AGENT_READY)
+            case AgentFailed(call=id, cause=cause, message=message):
+                self._end(id, "edge", _AGENT_FAILURE.get(cause, "agent_unavailable"), message, refused=True)
+            case AgentEnded(call=id, cause=cause, message=message):
+                self._end(id, "agent", _AGENT_END.get(cause, "agent_lost"), message)
+            case MediaLost(call=id, kind=kind):
+                self._end(id, "edge", "no_media" if kind == "never" else "media_lost")
+            case DigitReceived(call=id, digit=digit):
+                if call := self._by_id.get(id):
+                    self._note(call, "digit", digit)
+            case SourceLearnt(call=id, address=address):
+                if call := self._by_id.get(id):
+                    self._note(call, "media_from", address)
+            case _:
+                self._statistics(notice.calls)
+
+    async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
+        """End a live call of this account; False when it has none of that id."""
+        call = self._by_id.get(call_id)
+        if call is None or call.account_id != account_id:
+            return False
+        reason = "agent_hung_up" if by == "agent" else "operator_hung_up"
+        self._end(call_id, by, reason)
+        return True
+
+    def hang_up_all(self) -> None:
+        """End every call (a drain that reached its deadline)."""
+        for call_id in tuple(self._by_id):
+            self._end(call_id, "operator", "operator_hung_up", "the edge is stopping")
+
+    async def idle(self) -> None:
+        """Returns once no call is left."""
+        await self._idle.wait()
+
+    def live(self, account_id: str) -> list[LiveCall]:
+        """The account's live calls that have been routed, oldest first."""
+        return [
+            _live_call(call, call.route)
+            for call in self._by_id.values()
+            if call.route is not None and call.account_id == account_id
+        ]
+
+    # --- the machine's motor ---
+
+    def _feed(self, call: _Call, event: Input) -> None:
+        transition = TRANSITIONS.get((call.state, event))
+        if transition is None:
+            return
+        call.state, actions = transition
+        for action in actions:
+            self._carry_out[action](self, call)
+
+    def _end(self, call_id: str, by: str, reason: str, detail: str = "", *, refused: bool = False) -> None:
+        call = self._by_id.get(call_id)
+        if call is None:
+            return
+        if call.end is None:
+            call.end = _End(by, reason, detail=detail)
+        self._feed(call, Input.REFUSED if refused else Input.HANG_UP)
+
+    def _refuse(self, call: _Call, reason: str, detail: str = "") -> None:
+        self._end(call.id, "edge", reason, detail, refused=True)
+
+    # --- inputs that need work ---
+
+    def _offered(self, offered: CallOffered) -> None:
+        do = self._do
+        call = _Call(new_id(do.entropy), offered, do.now(), do.wall(), _caller(offered.caller))
+        self._by_key[offered.key] = call
+        self._by_id[call.id] = call
+        self._idle.clear()
+        if (full := self._first_full(("edge_full", ""), ("trunk_full", offered.trunk))) is not None:
+            self._refuse(call, full)
+            return
+        self._spawn(call, self._look_up(call), "look up")
+
+    async def _look_up(self, call: _Call) -> None:
+        try:
+            found = await self._find(call.offered)
+        except RegistryError as error:
+            self._refuse(call, "registry_unavailable", str(error))
+            return
+        if call.state is not State.LOOKING_UP:
+            return
+        if found is None:
+            self._refuse(call, "unknown_number", "tried " + ", ".join(map(printable, call.offered.dialed)))
+            return
+        self._routed(call, *found)
+
+    async def _find(self, offered: CallOffered) -> tuple[str, Route] | None:
+        for raw in offered.dialed:
+            try:
+                number = canonical_dialed(raw)
+            except NumberError:
+                continue
+            route = await self._do.registry.route(offered.trunk, number)
+            if route is not None:
+                return number, route
+        return None
+
+    def _routed(self, call: _Call, number: str, route: Route) -> None:
+        call.route, call.to_number, call.account_id = route, number, route.number.account_id
+        self._journal(call, "offered", _offer_data(call, route))
+        if route.agent is None:
+            self._refuse(call, "unassigned_number")
+            return
+        spec = self._agent_spec(route.agent.pipeline)
+        if spec is None:
+            self._refuse(call, "bad_agent")
+            return
+        call.spec = spec
+        full = self._count_in(call)
+        if full is not None:
+            self._refuse(call, full)
+            return
+        call.port = self._do.ports.lease(self._do.now())
+        if call.port is None:
+            self._refuse(call, "no_media_port")
+            return
+        self._feed(call, Input.ROUTED)
+
+    def _agent_spec(self, pipeline: Mapping[str, Any]) -> AgentSpec | None:
+        defaults = {"answer_after_s": self._agents.answer_after_s, "agent_timeout_s": self._agents.agent_timeout_s}
+        given = {name: value for name, value in pipeline.items() if value is not None}
+        try:
+            return msgspec.convert(defaults | given, AgentSpec)
+        except msgspec.ValidationError as error:
+            log.warning("agent settings refused", extra={"error": str(error)})
+            return None
+
+    def _sip_ended(self, call: _Call, ended: CallEnded) -> None:
+        if call.end is None:
+            by = "caller" if ended.by is Party.REMOTE else "edge"
+            reason = _SIP_END.get(ended.cause, "signalling_lost")
+            call.end = _End(by, reason, ended.status or None, _reason_header(ended.headers))
+        self._by_key.pop(call.offered.key, None)
+        self._feed(call, Input.SIP_ENDED)
+
+    def _reoffered(self, call: _Call, offer: bytes | None) -> None:
+        if call.state is not State.ESTABLISHED:
+            self._do.signalling.refuse_offer(call.offered.key, Refusal(491, "the call is not established"))
+            return
+        self._spawn(call, self._renegotiate(call, offer), "renegotiate")
+
+    async def _renegotiate(self, call: _Call, offer: bytes | None) -> None:
+        key = call.offered.key
+        result = await self._request(Renegotiate(call=call.id, offer=offer))
+        if isinstance(result, CallOpened):
+            self._note(call, "held" if result.held else "renegotiated")
+            self._do.signalling.accept_offer(key, result.sdp)
+            return
+        code = result.code if isinstance(result, Failed) else "internal_error"
+        self._count_refusal("reoffer_" + code, 488)
+        self._do.signalling.refuse_offer(key, REFUSALS.get(code, REFUSALS["bad_sdp"]))
+
+    async def _apply_answer(self, call: _Call, answer: bytes) -> None:
+        result = await self._request(ApplyAnswer(call=call.id, answer=answer))
+        if isinstance(result, Failed):
+            self._end(call.id, "edge", "bad_answer", result.message)
+
+    def _statistics(self, calls: Mapping[str, LegStatistics]) -> None:
+        for call_id, statistics in calls.items():
+            if call := self._by_id.get(call_id):
+                call.statistics = statistics
+
+    # --- caps ---
+
+    def _first_full(self, *keys: tuple[str, str]) -> str | None:
+        caps = {
+            "edge_full": self._limits.calls,
+            "trunk_full": self._limits.calls_per_trunk,
+            "account_full": self._limits.calls_per_account,
+            "number_full": self._limits.calls_per_did,
+            "caller_full": self._limits.calls_per_caller,
+        }
+        return next((key[0] for key in keys if self._live[key] >= caps[key[0]]), None)
+
+    def _count_in(self, call: _Call) -> str | None:
+        keys = (
+            ("edge_full", ""),
+            ("trunk_full", call.offered.trunk),
+            ("account_full", call.account_id),
+            ("number_full", call.to_number),
+            *((("caller_full", call.from_number),) if call.from_number.startswith("+") else ()),
+        )
+        full = self._first_full(*keys)
+        if full is None:
+            self._live.update(keys)
+            call.counted = keys
+        return full
+
+    def _count_out(self, call: _Call) -> None:
+        for key in call.counted:
+            self._live[key] -= 1
+            if not self._live[key]:
+                del self._live[key]
+        call.counted = ()
+
+    # --- actions ---
+
+    def _ring(self, call: _Call) -> None:
+        self._note(call, "ringing")
+        self._do.signalling.ring(call.offered.key)
+
+    def _open_media(self, call: _Call) -> None:
+        self._spawn(call, self._open(call), "open media")
+
+    async def _open(self, call: _Call) -> None:
+        if call.spec is None or call.port is None:
+            return
+        command = OpenCall(
+            call=call.id,
+            rtp_port=call.port,
+            offer=call.offered.offer,
+            policy=self._policies[call.offered.trunk],
+            agent=call.spec,
+            context=_context(call),
+        )
+        result = await self._request(command)
+        if isinstance(result, CallOpened):
+            call.sdp = result.sdp
+            self._feed(call, Input.OPENED)
+        elif isinstance(result, Failed):
+            self._refuse(call, _OPEN_FAILURE.get(result.code, "media_unavailable"), result.message)
+
+    def _answer(self, call: _Call) -> None:
+        call.answered_at = self._do.wall()
+        self._journal(call, "answered", {})
+        self._do.signalling.answer(call.offered.key, call.sdp)
+        call.length_timer = self._do.call_later(
+            self._limits.call_length_s, lambda: self._end(call.id, "edge", "call_length")
+        )
+
+    def _start_media(self, call: _Call) -> None:
+        self._note(call, "established")
+        self._spawn(call, self._start(call), "start media")
+
+    async def _start(self, call: _Call) -> None:
+        if call.offered.offer is None:
+            if call.confirmed_body is None:
+                self._end(call.id, "edge", "bad_answer", "the ACK of a delayed offer carries no answer")
+                return
+            await self._apply_answer(call, call.confirmed_body)
+        if call.state is State.ESTABLISHED:
+            await self._request(StartMedia(call=call.id))
+
+    def _send_refusal(self, call: _Call) -> None:
+        end = call.end or _End("edge", "internal_error")
+        reason = end.reason if end.reason in REFUSALS else "agent_left"
+        refusal = REFUSALS[reason]
+        call.end = _End(end.by, end.reason, refusal.status, end.detail)
+        self._count_refusal(reason, refusal.status)
+        self._do.signalling.refuse(call.offered.key, refusal)
+
+    def _hang_up(self, call: _Call) -> None:
+        reason = call.end.reason if call.end is not None else "internal_error"
+        self._do.signalling.hang_up(call.offered.key, END_REASONS.get(reason, reason))
+
+    def _close_media(self, call: _Call) -> None:
+        self._spawn(call, self._close(call), "close media")
+
+    async def _close(self, call: _Call) -> None:
+        reason = call.end.reason if call.end is not None else "internal_error"
+        result = await self._request(CloseCall(call=call.id, reason=reason))
+        if isinstance(result, CallClosed) and result.statistics is not None:
+            call.statistics = result.statistics
+        self._feed(call, Input.CLOSED)
+
+    def _record_end(self, call: _Call) -> None:
+        end = call.end or _End("edge", "internal_error")
+        if call.length_timer is not None:
+            call.length_timer.cancel()
+        if call.port is not None:
+            self._do.ports.release(call.port, self._do.now())
+        self._count_out(call)
+        self._by_id.pop(call.id, None)
+        self._by_key.pop(call.offered.key, None)
+        self._do.counters.add("calls_ended", reason=end.reason, by=end.by)
+        if call.route is not None:
+            self._journal(call, "ended", _end_data(end, call.statistics))
+        self._log_end(call, end)
+        if not self._by_id:
+            self._idle.set()
+
+    _carry_out: Mapping[Action, Callable[[CallManager, _Call], None]] = MappingProxyType(
+        {
+            Action.RING: _ring,
+            Action.OPEN_MEDIA: _open_media,
+            Action.ANSWER: _answer,
+            Action.REFUSE: _send_refusal,
+            Action.START_MEDIA: _start_media,
+            Action.HANG_UP: _hang_up,
+            Action.CLOSE_MEDIA: _close_media,
+            Action.RECORD_END: _record_end,
+        }
+    )
+
+    # --- small tools ---
+
+    async def _request(self, command: Command) -> Result:
+        try:
+            return await self._do.media.request(command, deadline_s=_MEDIA_DEADLINE_S)
+        except MediaError as error:
+            self._do.counters.add("media_requests_failed", command=type(command).__name__)
+            return Failed(code="media_unavailable", message=str(error))
+
+    def _spawn(self, call: _Call, work: Coroutine[Any, Any, None], what: str) -> None:
+        def failed(error: Exception) -> None:
+            if call.state is State.CLOSING:
+                self._feed(call, Input.CLOSED)
+            self._end(call.id, "edge", "internal_error", type(error).__name__, refused=True)
+
+        self._do.spawn(work, f"{what} {call.id}", failed=failed)
+
+    def _journal(self, call: _Call, kind: str, data: Mapping[str, Any]) -> None:
+        do = self._do
+        offset_s = do.now() - call.started
+        do.journal.append(
+            CallEvent(id=new_id(do.entropy), kind=kind, at=do.wall(), call_id=call.id, offset_s=offset_s, data=data)
+        )
+
+    def _note(self, call: _Call, kind: str, note: str = "") -> None:
+        self._journal(call, kind, {"note": note} if note else {})
+
+    def _count_refusal(self, reason: str, status: int) -> None:
+        self._do.counters.add("calls_refused", reason=reason, status=str(status))
+
+    def _log_end(self, call: _Call, end: _End) -> None:
+        log.info(
+            "call ended",
+            extra={
+                "call": call.id,
+                "sip_call_id": printable(call.offered.call_id),
+                "trunk": call.offered.trunk,
+                "to": call.to_number or [printable(raw) for raw in call.offered.dialed],
+                "from": printable(call.from_number),
+                "by": end.by,
+                "reason": end.reason,
+                "sip_status": end.sip_status,
+                "detail": printable(end.detail),
+                "seconds": round(self._do.now() - call.started, 3),
+            },
+        )
+
+
+_OPEN_FAILURE: Final = {
+    "no_common_codec": "no_common_codec",
+    "bad_sdp": "bad_sdp",
+    "media_address_refused": "media_address_refused",
+    "port_unavailable": "no_media_port",
+    "bad_agent": "bad_agent",
+}
+
+
+def _caller(raw: str) -> str:
+    """The caller in E.164 where it is a number; as it came otherwise (``anonymous``)."""
+    try:
+        return canonical_dialed(raw)
+    except NumberError:
+        return raw
+
+
+def _sid(prefix: str, id: str) -> str:
+    """A Twilio-shaped id: prefix and 32 hex digits. Account ids of ours are UUIDs."""
+    try:
+        return prefix + UUID(id).hex
+    except ValueError:
+        return prefix + id
+
+
+def _context(call: _Call) -> CallContext:
+    return CallContext(
+        call_sid=_sid("CA", call.id),
+        account_sid=_sid("AC", call.account_id),
+        direction="inbound",
+        from_number=call.from_number,
+        to_number=call.to_number,
+        trunk=call.offered.trunk,
+        headers=dict(call.offered.headers),
+    )
+
+
+def _offer_data(call: _Call, route: Route) -> dict[str, Any]:
+    return {
+        "account_id": call.account_id,
+        "direction": "inbound",
+        "trunk": call.offered.trunk,
+        "from_number": call.from_number,
+        "to_number": call.to_number,
+        "number_id": route.number.id,
+        "agent_id": route.number.agent_id,
+        "sip_call_id": call.offered.call_id,
+    }
+
+
+def _end_data(end: _End, statistics: LegStatistics | None) -> dict[str, Any]:
+    return {
+        "ended_by": end.by,
+        "end_reason": end.reason,
+        "sip_status": end.sip_status,
+        "statistics": {} if statistics is None else msgspec.to_builtins(statistics),
+        "note": end.detail,
+    }
+
+
+def _reason_header(headers: tuple[tuple[str, str], ...]) -> str:
+    return next((value for name, value in headers if name.lower() == "reason"), "")
+
+
+def _live_call(call: _Call, route: Route) -> LiveCall:
+    return LiveCall(
+        id=call.id,
+        account_id=call.account_id,
+        direction="inbound",
+        trunk=call.offered.trunk,
+        from_number=call.from_number,
+        to_number=call.to_number,
+        status="ringing" if call.answered_at is None else "in_progress",
+        started_at=call.started_at,
+        number_id=route.number.id,
+        agent_id=route.number.agent_id,
+        answered_at=call.answered_at,
+        sip_call_id=call.offered.call_id,
+    )

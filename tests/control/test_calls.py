@@ -1,0 +1,605 @@
+"""One call from its offer to its record, with the engine and media played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from config.settings import Agents, Limits
+from control.calls import END_REASONS, REFUSALS, TRANSITIONS, CallManager, Input, State, Surroundings
+from control.ports import PortPool
+from control.registry.memory import MemoryRegistry
+from control.registry.types import Account, Agent, CallEvent, Number, RegistryBusy, Route
+from control.supervisor import Supervisor
+from edge.counters import Counters
+from edge.events import (
+    Address,
+    CallConfirmed,
+    CallEnded,
+    CallKey,
+    CallOffered,
+    Cause,
+    Flow,
+    Identification,
+    MediaAnswered,
+    MediaOffered,
+    Party,
+    Refusal,
+    TransportName,
+)
+from media.client import MediaGone
+from media.messages import (
+    AgentEnded,
+    AgentFailed,
+    AgentReady,
+    ApplyAnswer,
+    CallClosed,
+    CallOpened,
+    CloseCall,
+    Command,
+    DigitReceived,
+    Done,
+    Failed,
+    LegPolicy,
+    LegStatistics,
+    MediaLost,
+    OpenCall,
+    Renegotiate,
+    Result,
+    StartMedia,
+)
+
+DID = "+15551230001"
+CALLER = "+14155550199"
+ACCOUNT = "6f1c2f5e-8f0d-4d6e-9a53-0d6e7c7f4a01"
+OTHER = "6f1c2f5e-8f0d-4d6e-9a53-0d6e7c7f4a02"
+FLOW = Flow(TransportName.UDP, Address("127.0.0.1", 5060), Address("127.0.0.2", 5060))
+
+IGNORED = {(state, event) for state in State for event in Input} - set(TRANSITIONS)
+"""Every pair that is not in the table changes nothing; :func:`test_pairs_outside_the_table_change_nothing`."""
+
+
+@dataclass
+class Phone:
+    """The engine's side: what was asked of it, in order."""
+
+    sent: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def ring(self, key: CallKey) -> None:
+        self.sent.append(("ring", key))
+
+    def answer(self, key: CallKey, body: bytes) -> None:
+        self.sent.append(("answer", key, body))
+
+    def refuse(self, key: CallKey, refusal: Refusal) -> None:
+        self.sent.append(("refuse", key, refusal.status))
+
+    def hang_up(self, key: CallKey, reason: str | None) -> None:
+        self.sent.append(("hang_up", key))
+
+    def accept_offer(self, key: CallKey, body: bytes) -> None:
+        self.sent.append(("accept_offer", key, body))
+
+    def refuse_offer(self, key: CallKey, refusal: Refusal) -> None:
+        self.sent.append(("refuse_offer", key, refusal.status))
+
+    @property
+    def verbs(self) -> list[str]:
+        return [str(entry[0]) for entry in self.sent]
+
+
+@dataclass
+class Media:
+    """Media's side: answers each command from ``answers``; a gone media raises."""
+
+    commands: list[Command] = field(default_factory=list)
+    answers: dict[type, Result] = field(default_factory=dict)
+    before_reply: Callable[[Command], None] | None = None
+    gone: bool = False
+
+    async def request(self, command: Command, deadline_s: float = 5.0) -> Result:
+        self.commands.append(command)
+        await asyncio.sleep(0)
+        if self.before_reply is not None:
+            self.before_reply(command)
+        if self.gone:
+            raise MediaGone("worker died")
+        defaults: dict[type, Result] = {
+            OpenCall: CallOpened(sdp=b"our sdp", codec="PCMU"),
+            Renegotiate: CallOpened(sdp=b"new sdp", codec="PCMU"),
+            CloseCall: CallClosed(statistics=LegStatistics(packets_sent=7)),
+        }
+        return self.answers.get(type(command), defaults.get(type(command), Done()))
+
+    def of(self, kind: type) -> list[Any]:
+        return [command for command in self.commands if isinstance(command, kind)]
+
+
+class Clock:
+    """Monotonic and wall time, and timers that fire when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.timers: list[tuple[float, Callable[[], None], list[bool]]] = []
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Any:
+        entry = (self.now + delay_s, callback, [True])
+        self.timers.append(entry)
+
+        class Handle:
+            def cancel(self) -> None:
+                entry[2][0] = False
+
+        return Handle()
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        for at, callback, live in list(self.timers):
+            if live[0] and at <= self.now:
+                live[0] = False
+                callback()
+
+
+@dataclass
+class World:
+    calls: CallManager
+    phone: Phone
+    media: Media
+    registry: MemoryRegistry
+    events: list[CallEvent]
+    ports: PortPool
+    counters: Counters
+    clock: Clock
+    tasks: Supervisor
+
+    async def settle(self) -> None:
+        while self.tasks.names:
+            await asyncio.sleep(0)
+
+    async def offer(self, key: str = "k1", *, dialed: tuple[str, ...] = (DID,), offer: bytes | None = b"offer") -> str:
+        """An INVITE; returns our call's id ("" when it was refused without one)."""
+        self.calls.on_event(
+            CallOffered(
+                key=CallKey(key),
+                trunk="lab",
+                identified_by=Identification.ADDRESS,
+                identity="127.0.0.2",
+                dialed=dialed,
+                caller=CALLER,
+                caller_name="",
+                call_id=f"{key}@caller",
+                offer=offer,
+                flow=FLOW,
+            )
+        )
+        await self.settle()
+        opened = self.media.of(OpenCall)
+        return str(opened[-1].call) if opened else ""
+
+    async def establish(self, key: str = "k1") -> str:
+        call = await self.offer(key)
+        self.calls.on_notice(AgentReady(call=call, waited_s=0.1))
+        self.calls.on_event(CallConfirmed(CallKey(key), None))
+        await self.settle()
+        return call
+
+    def kinds(self, call: str) -> list[str]:
+        return [event.kind for event in self.events if event.call_id == call]
+
+    def end(self, call: str) -> CallEvent:
+        (event,) = [event for event in self.events if event.kind == "ended" and event.call_id == call]
+        return event
+
+    def quiet(self) -> bool:
+        return len(self.calls) == 0 and self.ports.leased == 0 and not self.tasks.names
+
+
+@asynccontextmanager
+async def world(*, limits: Limits | None = None, pairs: int = 20, assigned: bool = True) -> AsyncIterator[World]:
+    registry = MemoryRegistry()
+    for account in (ACCOUNT, OTHER):
+        await registry.create_account(Account(account, account[-2:], 0.0))
+    pipeline = {"protocol": "builtin", "name": "parrot"}
+    await registry.create_agent(Agent("agent-1", ACCOUNT, "Parrot", pipeline, 0.0, 0.0))
+    number = Number(
+        "number-1", ACCOUNT, DID, DID, "sip", "lab", "active", 0.0, 0.0, agent_id=None, provider_trunk="lab"
+    )
+    await registry.create_number(number)
+    if assigned:
+        await registry.assign_number(ACCOUNT, "number-1", "agent-1", 0.0)
+    clock, phone, media, counters = Clock(), Phone(), Media(), Counters()
+    events: list[CallEvent] = []
+
+    class Log:
+        def append(self, event: CallEvent) -> None:
+            events.append(event)
+
+    ports = PortPool(20000, 20000 + 2 * pairs - 1, rest_s=0.0, entropy=os.urandom)
+    async with Supervisor() as tasks:
+        surroundings = Surroundings(
+            signalling=phone,
+            media=media,
+            registry=registry,
+            journal=Log(),
+            ports=ports,
+            counters=counters,
+            spawn=tasks.spawn,
+            now=lambda: clock.now,
+            wall=lambda: 1_700_000_000.0 + clock.now,
+            call_later=clock.call_later,
+            entropy=os.urandom,
+        )
+        calls = CallManager(surroundings, limits or Limits(), Agents(), {"lab": LegPolicy()})
+        yield World(calls, phone, media, registry, events, ports, counters, clock, tasks)
+
+
+# --- the way of a good call -------------------------------------------------------------------
+
+
+async def test_a_call_rings_at_once_and_is_answered_when_its_agent_is_ready() -> None:
+    async with world() as w:
+        call = await w.offer()
+        assert w.phone.verbs == ["ring"]
+        (opened,) = w.media.of(OpenCall)
+        assert opened.agent.protocol == "builtin"
+        assert opened.context.from_number == CALLER
+        assert opened.context.to_number == DID
+        assert opened.context.account_sid == "AC" + ACCOUNT.replace("-", "")
+        assert opened.context.call_sid == "CA" + call.replace("-", "")
+        w.calls.on_notice(AgentReady(call=call, waited_s=0.1))
+        assert w.phone.sent[-1] == ("answer", "k1", b"our sdp")
+        assert not w.media.of(StartMedia)
+        w.calls.on_event(CallConfirmed(CallKey("k1"), None))
+        await w.settle()
+        assert len(w.media.of(StartMedia)) == 1
+        w.clock.advance(12.5)
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.REMOTE, Cause.BYE))
+        await w.settle()
+        assert w.quiet()
+        assert w.phone.verbs == ["ring", "answer"]
+        assert w.kinds(call) == ["offered", "ringing", "agent_ready", "answered", "established", "ended"]
+        ended = w.end(call)
+        assert ended.offset_s == pytest.approx(12.5)
+        assert (ended.data["ended_by"], ended.data["end_reason"]) == ("caller", "caller_hung_up")
+        assert ended.data["statistics"]["packets_sent"] == 7
+
+
+async def test_an_agent_ready_before_media_has_replied_is_not_forgotten() -> None:
+    async with world() as w:
+
+        def ready_first(command: Command) -> None:
+            if isinstance(command, OpenCall):
+                w.calls.on_notice(AgentReady(call=command.call, waited_s=0.0))
+
+        w.media.before_reply = ready_first
+        await w.offer()
+        assert w.phone.verbs == ["ring", "answer"]
+
+
+async def test_a_delayed_offer_takes_its_answer_from_the_ack() -> None:
+    """RFC 3261 §13.2.1: no SDP in the INVITE; ours goes in the 200, the answer comes in the ACK."""
+    async with world() as w:
+        call = await w.offer(offer=None)
+        w.calls.on_notice(AgentReady(call=call, waited_s=0.0))
+        w.calls.on_event(CallConfirmed(CallKey("k1"), b"their answer"))
+        await w.settle()
+        (applied,) = w.media.of(ApplyAnswer)
+        assert applied.answer == b"their answer"
+        assert len(w.media.of(StartMedia)) == 1
+
+
+async def test_an_ack_without_the_awaited_answer_ends_the_call() -> None:
+    async with world() as w:
+        call = await w.offer(offer=None)
+        w.calls.on_notice(AgentReady(call=call, waited_s=0.0))
+        w.calls.on_event(CallConfirmed(CallKey("k1"), None))
+        await w.settle()
+        assert w.phone.verbs[-1] == "hang_up"
+        assert w.end(call).data["end_reason"] == "bad_answer"
+        assert not w.media.of(StartMedia)
+        assert w.quiet()
+
+
+async def test_a_number_is_found_with_and_without_plus() -> None:
+    """lessons: `+` here, none there: number not found."""
+    for dialed in (("+15551230001",), ("15551230001",), ("bogus", "15551230001"), ("sip-user", "0015551230001")):
+        async with world() as w:
+            await w.offer(dialed=dialed)
+            assert w.phone.verbs == ["ring"], dialed
+
+
+# --- refusals ---------------------------------------------------------------------------------
+
+
+async def refused_with(w: World, status: int, reason: str) -> None:
+    assert w.phone.sent[-1][0] == "refuse"
+    assert w.phone.sent[-1][2] == status == REFUSALS[reason].status
+    assert w.counters.get("calls_refused", reason=reason, status=str(status)) == 1
+    assert w.quiet()
+
+
+async def test_an_unknown_number_is_404_and_leases_no_port() -> None:
+    async with world() as w:
+        await w.offer(dialed=("+15559999999",))
+        await refused_with(w, 404, "unknown_number")
+        assert w.ports.resting == 0
+        assert not w.media.commands
+
+
+async def test_a_number_of_another_trunk_is_unknown_here() -> None:
+    async with world() as w:
+        row = Number("n2", OTHER, "+15551230002", "", "sip", "other-trunk", "active", 0.0, 0.0, provider_trunk="x")
+        await w.registry.create_number(row)
+        await w.offer(dialed=("+15551230002",))
+        await refused_with(w, 404, "unknown_number")
+
+
+async def test_an_unassigned_number_is_404_and_leaves_a_record() -> None:
+    async with world(assigned=False) as w:
+        await w.offer()
+        await refused_with(w, 404, "unassigned_number")
+        assert [event.kind for event in w.events] == ["offered", "ended"]
+
+
+async def test_no_common_codec_is_488() -> None:
+    async with world() as w:
+        w.media.answers[OpenCall] = Failed(code="no_common_codec", message="only G729")
+        await w.offer()
+        await refused_with(w, 488, "no_common_codec")
+
+
+async def test_an_agent_that_does_not_connect_in_time_is_480() -> None:
+    async with world() as w:
+        call = await w.offer()
+        w.calls.on_notice(AgentFailed(call=call, cause="timeout", message="15 s"))
+        await w.settle()
+        await refused_with(w, 480, "agent_unavailable")
+        assert w.end(call).data["sip_status"] == 480
+
+
+async def test_an_agent_that_leaves_before_the_answer_is_480() -> None:
+    async with world() as w:
+        call = await w.offer()
+        w.calls.on_notice(AgentEnded(call=call, cause="closed"))
+        await w.settle()
+        await refused_with(w, 480, "agent_left")
+        assert w.end(call).data["end_reason"] == "agent_closed"
+
+
+async def test_no_free_port_is_503_with_retry_after() -> None:
+    async with world(pairs=1) as w:
+        await w.establish("k1")
+        await w.offer("k2")
+        assert w.phone.sent[-1] == ("refuse", "k2", 503)
+        assert REFUSALS["no_media_port"].retry_after_s
+        assert len(w.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("cap", "status"),
+    [
+        ("calls", 503),
+        ("calls_per_trunk", 486),
+        ("calls_per_account", 486),
+        ("calls_per_did", 486),
+        ("calls_per_caller", 486),
+    ],
+)
+async def test_a_tenants_cap_is_486_and_only_a_full_edge_503(cap: str, status: int) -> None:
+    async with world(limits=Limits(**{cap: 1})) as w:
+        await w.establish("k1")
+        await w.offer("k2")
+        assert w.phone.sent[-1] == ("refuse", "k2", status)
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.REMOTE, Cause.BYE))
+        await w.settle()
+        await w.offer("k3")
+        assert w.phone.sent[-1] == ("ring", "k3")
+
+
+async def test_a_registry_that_does_not_answer_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world() as w:
+
+        async def busy(trunk: str, number: str) -> Route | None:
+            raise RegistryBusy("locked")
+
+        monkeypatch.setattr(w.registry, "route", busy)
+        await w.offer()
+        await refused_with(w, 503, "registry_unavailable")
+
+
+async def test_an_error_of_ours_refuses_the_call_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world() as w:
+
+        async def broken(trunk: str, number: str) -> Route | None:
+            raise LookupError("bug")
+
+        monkeypatch.setattr(w.registry, "route", broken)
+        await w.offer()
+        await refused_with(w, 500, "internal_error")
+
+
+async def test_media_that_is_gone_refuses_the_call() -> None:
+    async with world() as w:
+        w.media.gone = True
+        await w.offer()
+        await refused_with(w, 503, "media_unavailable")
+
+
+# --- ends -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("notice", "by", "reason"),
+    [
+        (AgentEnded(call="", cause="hang_up"), "agent", "agent_hung_up"),
+        (AgentEnded(call="", cause="closed"), "agent", "agent_closed"),
+        (AgentEnded(call="", cause="lost"), "agent", "agent_lost"),
+        (MediaLost(call="", kind="never", after_s=20.0), "edge", "no_media"),
+        (MediaLost(call="", kind="silence", after_s=20.0), "edge", "media_lost"),
+    ],
+)
+async def test_each_way_media_ends_a_call_sends_one_bye_and_writes_one_record(
+    notice: Any, by: str, reason: str
+) -> None:
+    async with world() as w:
+        call = await w.establish()
+        notice = type(notice)(**{name: getattr(notice, name) for name in notice.__struct_fields__} | {"call": call})
+        w.calls.on_notice(notice)
+        w.calls.on_notice(notice)
+        await w.settle()
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.LOCAL, Cause.BYE))
+        assert w.phone.verbs.count("hang_up") == 1
+        ended = w.end(call)
+        assert (ended.data["ended_by"], ended.data["end_reason"]) == (by, reason)
+        assert w.quiet()
+
+
+async def test_a_cancelled_call_closes_its_media_and_sends_nothing_more() -> None:
+    """RFC 3261 §9.2: the engine answers 487 by itself."""
+    async with world() as w:
+        call = await w.offer()
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.REMOTE, Cause.CANCELLED, 487))
+        await w.settle()
+        assert w.phone.verbs == ["ring"]
+        assert w.end(call).data["end_reason"] == "caller_cancelled"
+        assert len(w.media.of(CloseCall)) == 1
+        assert w.quiet()
+
+
+async def test_a_call_cancelled_during_the_lookup_leaves_nothing() -> None:
+    async with world() as w:
+        w.calls.on_event(
+            CallOffered(CallKey("k1"), "lab", Identification.ADDRESS, "", (DID,), CALLER, "", "id", b"offer", FLOW)
+        )
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.REMOTE, Cause.CANCELLED, 487))
+        await w.settle()
+        assert w.phone.verbs == []
+        assert not w.media.commands
+        assert w.quiet()
+
+
+async def test_an_unacknowledged_answer_ends_the_call() -> None:
+    async with world() as w:
+        call = await w.offer()
+        w.calls.on_notice(AgentReady(call=call, waited_s=0.0))
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.LOCAL, Cause.NO_ACK))
+        await w.settle()
+        assert w.end(call).data["end_reason"] == "no_ack"
+        assert w.quiet()
+
+
+async def test_the_longest_allowed_call_is_ended_by_the_edge() -> None:
+    async with world(limits=Limits(call_length_s=60)) as w:
+        call = await w.establish()
+        w.clock.advance(59.9)
+        assert len(w.calls) == 1
+        w.clock.advance(0.2)
+        await w.settle()
+        assert w.end(call).data["end_reason"] == "call_length"
+        assert w.phone.verbs[-1] == "hang_up"
+        assert w.quiet()
+
+
+async def test_hanging_up_needs_the_calls_own_account() -> None:
+    async with world() as w:
+        call = await w.establish()
+        assert not await w.calls.hang_up(OTHER, call, "operator")
+        assert [live.id for live in w.calls.live(ACCOUNT)] == [call]
+        assert w.calls.live(OTHER) == []
+        assert await w.calls.hang_up(ACCOUNT, call, "operator")
+        await w.settle()
+        assert w.end(call).data["ended_by"] == "operator"
+        assert not await w.calls.hang_up(ACCOUNT, call, "operator")
+
+
+async def test_hanging_up_all_ends_ringing_and_established_calls() -> None:
+    async with world() as w:
+        await w.establish("k1")
+        await w.offer("k2")
+        w.calls.hang_up_all()
+        await w.settle()
+        await w.calls.idle()
+        assert ("hang_up", "k1") in w.phone.sent
+        assert ("refuse", "k2", 480) in w.phone.sent
+        assert w.quiet()
+
+
+async def test_a_call_ends_even_when_media_is_gone() -> None:
+    async with world() as w:
+        call = await w.establish()
+        w.media.gone = True
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.REMOTE, Cause.BYE))
+        await w.settle()
+        assert w.end(call).data["end_reason"] == "caller_hung_up"
+        assert w.quiet()
+
+
+# --- inside a call ----------------------------------------------------------------------------
+
+
+async def test_a_re_invite_is_answered_with_medias_new_description() -> None:
+    async with world() as w:
+        call = await w.establish()
+        w.calls.on_event(MediaOffered(CallKey("k1"), b"hold"))
+        await w.settle()
+        assert w.media.of(Renegotiate)[0].call == call
+        assert w.phone.sent[-1] == ("accept_offer", "k1", b"new sdp")
+
+
+async def test_a_bad_re_invite_is_refused_and_the_call_goes_on() -> None:
+    async with world() as w:
+        await w.establish()
+        w.media.answers[Renegotiate] = Failed(code="no_common_codec", message="")
+        w.calls.on_event(MediaOffered(CallKey("k1"), b"only G729"))
+        await w.settle()
+        assert w.phone.sent[-1] == ("refuse_offer", "k1", 488)
+        assert len(w.calls) == 1
+
+
+async def test_the_answer_to_our_offer_in_a_re_invite_reaches_media() -> None:
+    async with world() as w:
+        await w.establish()
+        w.calls.on_event(MediaOffered(CallKey("k1"), None))
+        w.calls.on_event(MediaAnswered(CallKey("k1"), b"answer"))
+        await w.settle()
+        assert w.media.of(ApplyAnswer)[0].answer == b"answer"
+
+
+async def test_digits_are_lines_of_the_timeline() -> None:
+    async with world() as w:
+        call = await w.establish()
+        w.calls.on_notice(DigitReceived(call=call, digit="5", duration_ms=100))
+        assert [event.data for event in w.events if event.kind == "digit"] == [{"note": "5"}]
+
+
+# --- the table --------------------------------------------------------------------------------
+
+
+async def test_pairs_outside_the_table_change_nothing() -> None:
+    async with world() as w:
+        await w.establish()
+        (call,) = w.calls._by_id.values()
+        for state, event in IGNORED:
+            call.state = state
+            before = list(w.phone.sent)
+            w.calls._feed(call, event)
+            assert (call.state, w.phone.sent) == (state, before)
+        call.state = State.ESTABLISHED
+
+
+def test_every_live_state_has_a_way_out() -> None:
+    for state in set(State) - {State.CLOSING, State.ENDED}:
+        for event in (Input.SIP_ENDED, Input.HANG_UP, Input.REFUSED):
+            assert TRANSITIONS[state, event][0] in (State.CLOSING, State.ENDED)
+
+
+def test_every_refusal_is_a_reason_a_record_can_have() -> None:
+    assert set(REFUSALS) <= set(END_REASONS)
+    for refusal in REFUSALS.values():
+        assert (refusal.retry_after_s is not None) == (refusal.status == 503)
