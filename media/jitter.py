@@ -1,0 +1,415 @@
+"""The adaptive jitter buffer: G.711 packets of any size in, exact 20 ms frames out.
+
+Positions are samples of the sender's media clock (8 kHz; one byte each), unwrapped. A packet's
+*transit* is its arrival on our clock less its position: meaningless alone, but the differences
+are the network's jitter. Playing a position at ``position + target`` makes all packets with a
+transit below ``target`` punctual; the target is a high quantile of the last seconds' transits.
+
+The buffer moves towards its target only where that is cheap: at the start of a talkspurt, in
+frames that would have to be concealed anyway (it grows), by merging two frames (it shrinks, in
+quiet ones first). A packet that comes after its time is dropped, unless nothing has been played
+since: then the network has stalled, and the play-out point falls back to it, so that speech held
+up in a burst is heard in whole and the delay is worked off afterwards.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from enum import Enum
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media import g711
+from media.rtp import sequence_delta, timestamp_delta
+
+__all__ = ["FRAME_MS", "Gap", "JitterBuffer"]
+
+FRAME_MS: Final = 20
+FRAME: Final = g711.FRAME_BYTES
+_PER_MS: Final = 8
+_PER_S: Final = 8000
+
+
+class Gap(Enum):
+    """What :meth:`JitterBuffer.get` gives in place of a frame."""
+
+    LOST = "lost"
+    """A frame is missing: conceal it."""
+    NOTHING = "nothing"
+    """The stream has not begun, or pauses: silence."""
+
+
+class _Packet(NamedTuple):
+    start: int
+    end: int
+    sequence: int
+    payload: bytes
+
+
+class _Transits:
+    """The transits of the last packets as a histogram of 5 ms bins, and the target they ask for."""
+
+    BIN: Final = 5 * _PER_MS
+    WINDOW: Final = 400
+    """Packets: 8 s of 20 ms each."""
+    SETTLED: Final = 50
+    EVERY: Final = 8
+    LATE_SHARE: Final = 0.01
+
+    __slots__ = ("_counts", "_initial", "_maximum", "_minimum", "_window", "lowest", "target")
+
+    def __init__(self, minimum: int, maximum: int, initial: int) -> None:
+        self._minimum, self._maximum, self._initial = minimum, maximum, initial
+        self._window: deque[int] = deque()
+        self._counts: dict[int, int] = {}
+        self.lowest = 0
+        """The least transit in the window [samples]."""
+        self.target = 0
+        """The transit up to which packets are to be punctual [samples]."""
+
+    def add(self, transit: int) -> None:
+        """Count one packet."""
+        counts, window, each = self._counts, self._window, transit // self.BIN
+        counts[each] = counts.get(each, 0) + 1
+        window.append(each)
+        if len(window) % self.EVERY == 0 or transit < self.lowest or len(window) == 1:
+            self._aim()
+
+    def _aim(self) -> None:
+        counts, window = self._counts, self._window
+        while len(window) > self.WINDOW:
+            oldest = window.popleft()
+            counts[oldest] -= 1
+            if not counts[oldest]:
+                del counts[oldest]
+        lowest = quantile = min(counts)
+        spare = int(len(window) * self.LATE_SHARE)
+        for quantile in sorted(counts, reverse=True):
+            spare -= counts[quantile]
+            if spare < 0:
+                break
+        least = self._minimum if len(window) >= self.SETTLED else self._initial
+        self.lowest = lowest * self.BIN
+        self.target = self.lowest + min(max((quantile + 1 - lowest) * self.BIN, least), self._maximum)
+
+
+class JitterBuffer:
+    """One source's buffer: ``put`` packets as they arrive, ``get`` a frame every 20 ms.
+
+    Times are seconds of one monotonic clock; delays are above the fastest packet's. Counters are
+    packets, or frames where the name says so.
+    """
+
+    MAX_PAYLOAD: Final = 200 * _PER_MS
+    MAX_PACKETS: Final = 128
+    MAX_DROPOUT: Final = 3000
+    MEMORY: Final = 128
+    """Sequence numbers remembered, to tell duplicates from stragglers."""
+    PATIENCE_FRAMES: Final = 10
+    """Frames missing in a row after which the stream counts as paused."""
+    LATE_RUN: Final = 5
+    """Late packets in a row that mean the sender's clock has jumped back."""
+    EARLY_JUMP: Final = 100 * _PER_MS
+    LATE_JUMP: Final = _PER_S
+    SLACK: Final = 10 * _PER_MS
+    """Delay above the target at which quiet frames are merged …"""
+    HURRY: Final = 60 * _PER_MS
+    """… and at which loud ones are too, one in ``HURRY_FRAMES``."""
+    HURRY_FRAMES: Final = 5
+
+    def __init__(self, law: str = g711.PCMU, *, min_ms: int = 10, max_ms: int = 200, initial_ms: int = 40) -> None:
+        if not 0 < min_ms <= initial_ms <= max_ms <= 1000:
+            raise ValueError("0 < min_ms <= initial_ms <= max_ms <= 1000")
+        self._law = law
+        self._limits = (min_ms * _PER_MS, max_ms * _PER_MS, initial_ms * _PER_MS)
+        self._content_max = (max_ms + 60) * _PER_MS
+        self.received = 0
+        self.expected = 0
+        self.late = 0
+        self.duplicate = 0
+        self.reordered = 0
+        self.refused = 0
+        self.overflowed = 0
+        self.resets = 0
+        self.frames_played = 0
+        self.frames_concealed = 0
+        self.frames_inserted = 0
+        self.frames_merged = 0
+        self._begin_sequence()
+        self._begin_timeline()
+
+    def _begin_sequence(self) -> None:
+        self._highest: int | None = None
+        self._seen = 0
+        self._expected_odd: int | None = None
+        self._soundless: set[int] = set()
+
+    def _begin_timeline(self) -> None:
+        self._packets: list[_Packet] = []
+        self._transits = _Transits(*self._limits)
+        self._last: tuple[int, int] | None = None
+        self._play: int | None = None
+        self._played_to = _NEVER
+        self._played_sequence = _NEVER
+        self._run = 0
+        self._late_run = 0
+        self._since_merge = 0
+        self._suspect: tuple[int, int, bytes, int] | None = None
+
+    def restart(self) -> None:
+        """Another source begins (a new SSRC): its numbers are unrelated. The counters go on."""
+        self.resets += 1
+        self._begin_sequence()
+        self._begin_timeline()
+
+    @property
+    def lost(self) -> int:
+        """Packets that never came."""
+        return max(self.expected - self.received, 0)
+
+    @property
+    def target_ms(self) -> float:
+        """The delay aimed at [ms]."""
+        return (self._transits.target - self._transits.lowest) / _PER_MS
+
+    def delay_ms(self, now: float) -> float | None:
+        """The present play-out delay [ms]; None while nothing plays."""
+        if self._play is None:
+            return None
+        return (int(now * _PER_S) - self._play - self._transits.lowest) / _PER_MS
+
+    # --- in -------------------------------------------------------------------------------------
+
+    def put(self, sequence: int, timestamp: int, payload: bytes, arrival_s: float, *, marker: bool = False) -> None:
+        """A packet. An empty payload (an event, a keep-alive) only says that its sequence number is not lost."""
+        if len(payload) > self.MAX_PAYLOAD:
+            self.refused += 1
+            return
+        extended = self._register(sequence)
+        if extended is None:
+            return
+        if not payload:
+            self._note_soundless(extended)
+            return
+        arrival = int(arrival_s * _PER_S)
+        transit = arrival - self._position(timestamp)
+        if self._last is not None and self._jumps(transit, marker):
+            suspect, self._suspect = self._suspect, (extended, timestamp, payload, arrival)
+            if not marker and not self._agree(suspect, timestamp, arrival):
+                return
+            self._jump()
+            if suspect is not None:
+                self._accept(*suspect)
+        self._suspect = None
+        self._accept(extended, timestamp, payload, arrival)
+
+    def _register(self, sequence: int) -> int | None:
+        """The unwrapped sequence number; None for a duplicate, and for the first of a far jump (RFC 3550 §A.1)."""
+        if self._highest is None:
+            self._highest = sequence + 0xFFFF
+        ahead = sequence_delta(sequence, self._highest & 0xFFFF)
+        if not -self.MEMORY < ahead < self.MAX_DROPOUT:
+            if sequence != self._expected_odd:
+                self._expected_odd = (sequence + 1) & 0xFFFF
+                return None
+            self._highest, self._seen, ahead = self._highest + ahead - 1, 0, 1
+        self._expected_odd = None
+        if ahead > 0:
+            self._seen = (self._seen << ahead | 1) & _SEEN_MASK if ahead < self.MEMORY else 1
+            self._highest += ahead
+            self.expected += ahead
+        else:
+            bit = 1 << -ahead
+            if self._seen & bit:
+                self.duplicate += 1
+                return None
+            self._seen |= bit
+            self.reordered += 1
+        self.received += 1
+        return self._highest + min(ahead, 0)
+
+    def _note_soundless(self, sequence: int) -> None:
+        if len(self._soundless) >= self.MEMORY:
+            self._soundless = {each for each in self._soundless if each > sequence - self.MEMORY // 2}
+        self._soundless.add(sequence)
+
+    def _position(self, timestamp: int) -> int:
+        if self._last is None:
+            return timestamp
+        return self._last[1] + timestamp_delta(timestamp, self._last[0])
+
+    def _jumps(self, transit: int, marker: bool) -> bool:
+        """Whether no network explains this transit; where a marker allows a new clock, less is enough."""
+        lowest, maximum = self._transits.lowest, self._limits[1]
+        late = maximum if marker else maximum + self.LATE_JUMP
+        return transit < lowest - self.EARLY_JUMP or transit > lowest + late
+
+    def _agree(self, suspect: tuple[int, int, bytes, int] | None, timestamp: int, arrival: int) -> bool:
+        """Whether two packets that are out of line are in line with each other."""
+        if suspect is None:
+            return False
+        return abs(arrival - suspect[3] - timestamp_delta(timestamp, suspect[1])) < self.EARLY_JUMP
+
+    def _jump(self) -> None:
+        """The sender's clock has jumped: forget what its old one said."""
+        self.resets += 1
+        self._begin_timeline()
+
+    def _accept(self, sequence: int, timestamp: int, payload: bytes, arrival: int) -> None:
+        start = self._position(timestamp)
+        packet = _Packet(start, start + len(payload), sequence, payload)
+        self._transits.add(arrival - start)
+        self._last = (timestamp, start)
+        if packet.end <= (self._played_to if self._play is None else self._play) and not self._falls_back(packet):
+            self.late += 1
+            self._late_run += 1
+            if self._late_run == self.LATE_RUN:
+                self._jump()
+            return
+        self._late_run = 0
+        packets = self._packets
+        if not packets or packet.start >= packets[-1].start:
+            packets.append(packet)
+        else:
+            insort(packets, packet)
+        self._bound()
+
+    def _bound(self) -> None:
+        """Keep no more than ``max_ms`` and a packet; the oldest goes, and play-out skips it."""
+        packets = self._packets
+        while len(packets) > 1 and (
+            packets[-1].end - packets[0].start > self._content_max or len(packets) > self.MAX_PACKETS
+        ):
+            self._played_sequence = packets.pop(0).sequence
+            self.overflowed += 1
+            if self._play is not None:
+                self._play = max(self._play, packets[0].start)
+
+    def _falls_back(self, packet: _Packet) -> bool:
+        """Late, but only concealment has been heard for a while: play on from here after all."""
+        if self._run < 2 or self._packets or packet.start < self._played_to:
+            return False
+        self._play = packet.start
+        return True
+
+    # --- out ------------------------------------------------------------------------------------
+
+    def get(self, now: float) -> bytes | Gap:
+        """The next 20 ms: 160 bytes of G.711, or what to play in their place."""
+        clock = int(now * _PER_S)
+        return self._resume(clock) if self._play is None else self._next(clock, self._play)
+
+    def _next(self, clock: int, play: int) -> bytes | Gap:
+        packets = self._packets
+        surplus = clock - play - self._transits.target
+        if surplus > self.SLACK:
+            merged = self._merge(play, surplus)
+            if merged is not None:
+                return merged
+        if packets and packets[0].start == play and packets[0].end == play + FRAME:
+            _, _, self._played_sequence, frame = packets.pop(0)
+        else:
+            assembled = self._assemble(play, FRAME)
+            if assembled is None:
+                return self._miss(clock, play)
+            frame = assembled
+            self._drop_before(play + FRAME)
+        self._play = self._played_to = play + FRAME
+        self._run = 0
+        self._since_merge += 1
+        self.frames_played += 1
+        return frame
+
+    def _resume(self, clock: int) -> bytes | Gap:
+        """Begin a talkspurt when its first packet is due."""
+        if not self._packets or clock - self._transits.target < self._packets[0].start:
+            return Gap.NOTHING
+        self._play = play = self._packets[0].start
+        self._run = 0
+        return self._next(clock, play)
+
+    def _assemble(self, start: int, length: int) -> bytes | None:
+        """``length`` samples from ``start``, or None if any is missing."""
+        at, end = start, start + length
+        pieces = []
+        for packet in self._packets:
+            if packet.start > at:
+                return None
+            if packet.end > at:
+                pieces.append(packet.payload[at - packet.start : end - packet.start])
+                at = packet.end
+                if at >= end:
+                    return b"".join(pieces)
+        return None
+
+    def _drop_before(self, position: int) -> None:
+        packets = self._packets
+        while packets and packets[0].end <= position:
+            self._played_sequence = packets.pop(0).sequence
+
+    def _miss(self, clock: int, play: int) -> Gap | bytes:
+        """Nothing whole to play: a pause of the sender, or a packet lost or late."""
+        self._run += 1
+        if self._pauses(play) or self._run > self.PATIENCE_FRAMES:
+            self._play = None
+            return self._resume(clock)
+        if clock - play < self._transits.target:
+            self.frames_inserted += 1
+        else:
+            self._play = play + FRAME
+            self._drop_before(play + FRAME)
+        self.frames_concealed += 1
+        return Gap.LOST
+
+    def _pauses(self, play: int) -> bool:
+        """Whether the next packet follows the last one played: then the gap is the sender's silence."""
+        if not self._packets or self._packets[0].start <= play:
+            return False
+        between = range(self._played_sequence + 1, self._packets[0].sequence)
+        return len(between) <= self.MEMORY and all(each in self._soundless for each in between)
+
+    # --- shrinking ------------------------------------------------------------------------------
+
+    def _merge(self, play: int, surplus: int) -> bytes | None:
+        """One frame out of up to two, by a cross-fade that begins as the first and ends as the second."""
+        hurried = surplus > self.HURRY and self._since_merge >= self.HURRY_FRAMES
+        span = self._assemble(play, FRAME + min(surplus, FRAME))
+        if span is None or not (hurried or self._is_quiet(span)):
+            return None
+        samples = np.frombuffer(g711.DECODERS[self._law](span), np.int16).astype(np.float32)
+        skip = _best_skip(samples) if hurried else len(samples) - FRAME
+        faded = samples[:FRAME] * _FADE_OUT + samples[skip : skip + FRAME] * _FADE_IN
+        self._play = self._played_to = play + FRAME + skip
+        self._drop_before(self._play)
+        self._run = self._since_merge = 0
+        self.frames_merged += 1
+        self.frames_played += 1
+        return g711.ENCODERS[self._law](faded.astype(np.int16).tobytes())
+
+    def _is_quiet(self, span: bytes) -> bool:
+        """At most a twentieth of the samples louder than −42 dBm0."""
+        return len(span.translate(None, _QUIET[self._law])) * 20 <= len(span)
+
+
+def _best_skip(samples: NDArray[np.float32]) -> int:
+    """How many samples to leave out, 5 ms or more, for the smoothest join: the pitch, where there is one."""
+    head, least = samples[:FRAME], min(5 * _PER_MS, len(samples) - FRAME)
+    likeness = np.correlate(samples[least:], head, "valid")
+    squares = np.concatenate(([0.0], np.cumsum(samples[least:] ** 2)))
+    energy = squares[FRAME:] - squares[:-FRAME]
+    return least + int(np.argmax(likeness / np.sqrt(energy + 1.0)))
+
+
+def _quiet_codes(law: str, limit: int = 250) -> bytes:
+    levels = np.frombuffer(g711.DECODERS[law](bytes(range(256))), np.int16)
+    return bytes(code for code in range(256) if abs(int(levels[code])) <= limit)
+
+
+_NEVER: Final = -(1 << 62)
+_SEEN_MASK: Final = (1 << JitterBuffer.MEMORY) - 1
+_QUIET: Final = {law: _quiet_codes(law) for law in (g711.PCMU, g711.PCMA)}
+_FADE_IN: Final = ((np.arange(FRAME) + 0.5) / FRAME).astype(np.float32)
+_FADE_OUT: Final = (1 - _FADE_IN).astype(np.float32)
