@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import update_wrapper
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
+import msgspec
+
 from config.settings import Settings, Trunk
 from control.entropy import new_id
 from control.errors import (
@@ -72,6 +74,7 @@ from control.resources import (
     key_resource,
     number_resource,
 )
+from media.messages import LegStatistics
 
 __all__ = ["LiveCall", "LiveCalls", "NoLiveCalls", "Operations", "Principal"]
 
@@ -108,22 +111,29 @@ class Principal:
         return self.account_id
 
 
-@dataclass(frozen=True, slots=True)
-class LiveCall:
-    """A call that has begun and not ended. ``status`` is ``ringing`` or ``in_progress``; times as in the registry."""
+class LiveCall(Protocol):
+    """A call that has begun and not ended, as whoever carries it tells. ``age_s`` [s] counts from the offer."""
 
-    id: str
-    account_id: str
-    direction: str
-    trunk: str
-    from_number: str
-    to_number: str
-    status: str
-    started_at: float
-    number_id: str | None = None
-    agent_id: str | None = None
-    answered_at: float | None = None
-    sip_call_id: str | None = None
+    @property
+    def id(self) -> str: ...
+    @property
+    def account_id(self) -> str: ...
+    @property
+    def number_id(self) -> str: ...
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def trunk(self) -> str: ...
+    @property
+    def from_number(self) -> str: ...
+    @property
+    def to_number(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def age_s(self) -> float: ...
+    @property
+    def statistics(self) -> LegStatistics | None: ...
 
 
 class LiveCalls(Protocol):
@@ -419,15 +429,21 @@ class Operations:
 
     @_told
     async def call(self, by: Principal, call_id: str) -> CallDetail:
-        """One record with its timeline and statistics; a call too young to have one is shown as it stands."""
+        """One record with its timeline; a live call's statistics are those of the moment.
+
+        A call too young to have a record is shown as it stands.
+        """
         id = _known("call", call_id)
+        live = next((call for call in self._calls.live(by.account) if call.id == id), None)
         try:
-            return call_detail(await self._registry.call(by.account, id))
+            record = await self._registry.call(by.account, id)
         except NotFound:
-            live = next((call for call in self._calls.live(by.account) if call.id == id), None)
             if live is None:
                 raise
-            return call_detail(_young(live))
+            record = _young(live, self._clock() - live.age_s)
+        if live is not None and live.statistics is not None and not record.statistics:
+            record = replace(record, statistics=msgspec.structs.asdict(live.statistics))
+        return call_detail(record)
 
     @_told
     async def hang_up(self, by: Principal, call_id: str, *, ended_by: Literal["operator", "agent"]) -> HungUp:
@@ -458,19 +474,20 @@ def _known(kind: str, text: str) -> str:
     return id
 
 
-def _young(call: LiveCall) -> Call:
+_ANSWERED: Final = frozenset({"answered", "established", "closing"})
+
+
+def _young(call: LiveCall, started_at: float) -> Call:
     """A live call as the record it is about to have."""
     return Call(
         id=call.id,
         account_id=call.account_id,
         number_id=call.number_id,
-        agent_id=call.agent_id,
-        direction=call.direction,
+        agent_id=call.agent_id or None,
+        direction="inbound",
         trunk=call.trunk,
         from_number=call.from_number,
         to_number=call.to_number,
-        status=call.status,
-        started_at=call.started_at,
-        answered_at=call.answered_at,
-        sip_call_id=call.sip_call_id,
+        status="in_progress" if call.state in _ANSWERED else "ringing",
+        started_at=started_at,
     )

@@ -1,0 +1,1 @@
+"""The HTTP side: FastAPI over :class:`control.operations.Operations`, and nothing of the call path."""

@@ -1,0 +1,58 @@
+"""``/agents``: who answers."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, status
+
+from control.api.door import Caller, Ops
+from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, documented
+from control.api.routing import PREFIX, GuardedRoute, Paging
+from control.errors import Code
+from control.resources import AgentResource, CreateAgent, Deleted, UpdateAgent
+
+__all__ = ["router"]
+
+router = APIRouter(route_class=GuardedRoute, tags=["agents"])
+
+
+class AgentAnswer(Answer[AgentResource]):
+    """One agent."""
+
+
+class AgentsAnswer(ListAnswer[AgentResource]):
+    """A page of agents."""
+
+
+class AgentDeletedAnswer(Answer[Deleted]):
+    """The agent is gone."""
+
+
+@router.post(f"{PREFIX}/agents", status_code=status.HTTP_201_CREATED, responses=documented(body=True))
+async def create_agent(body: CreateAgent, by: Caller, operations: Ops, meta: RequestMeta) -> AgentAnswer:
+    """A new agent; it answers nothing before a number is assigned to it."""
+    return AgentAnswer(data=await operations.create_agent(by, body), meta=meta)
+
+
+@router.get(f"{PREFIX}/agents", responses=documented(Code.VALIDATION_ERROR))
+async def list_agents(page: Paging, by: Caller, operations: Ops, meta: RequestMeta) -> AgentsAnswer:
+    """The account's agents, newest first."""
+    found = await operations.agents(by, page)
+    return AgentsAnswer(data=found.items, pagination=Pagination.of(found), meta=meta)
+
+
+@router.get(f"{PREFIX}/agents/{{agent_id}}", responses=documented(Code.NOT_FOUND))
+async def get_agent(agent_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> AgentAnswer:
+    """One agent."""
+    return AgentAnswer(data=await operations.agent(by, agent_id), meta=meta)
+
+
+@router.patch(f"{PREFIX}/agents/{{agent_id}}", responses=documented(Code.NOT_FOUND, body=True))
+async def update_agent(agent_id: str, body: UpdateAgent, by: Caller, operations: Ops, meta: RequestMeta) -> AgentAnswer:
+    """Change what is given, keep the rest. Calls that are up go on as they began."""
+    return AgentAnswer(data=await operations.update_agent(by, agent_id, body), meta=meta)
+
+
+@router.delete(f"{PREFIX}/agents/{{agent_id}}", responses=documented(Code.NOT_FOUND, Code.CONFLICT, writes=True))
+async def delete_agent(agent_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> AgentDeletedAnswer:
+    """Refused while numbers are assigned to the agent."""
+    return AgentDeletedAnswer(data=await operations.delete_agent(by, agent_id), meta=meta)

@@ -1,0 +1,60 @@
+"""``/calls``: records of calls, and ending one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from control.api.door import Caller, Ops
+from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, documented
+from control.api.routing import PREFIX, GuardedRoute, HangUpRoute, Paging
+from control.errors import Code
+from control.registry.types import CallFilter
+from control.resources import CallDetail, CallResource, CallStatus, HungUp
+
+__all__ = ["hang_up_router", "router"]
+
+router = APIRouter(route_class=GuardedRoute, tags=["calls"])
+hang_up_router = APIRouter(route_class=HangUpRoute, tags=["calls"])
+
+
+class CallAnswer(Answer[CallDetail]):
+    """One call, with its timeline and media statistics."""
+
+
+class CallsAnswer(ListAnswer[CallResource]):
+    """A page of calls."""
+
+
+class HungUpAnswer(Answer[HungUp]):
+    """The call is being ended."""
+
+
+@router.get(f"{PREFIX}/calls", responses=documented(Code.VALIDATION_ERROR))
+async def list_calls(
+    page: Paging,
+    by: Caller,
+    operations: Ops,
+    meta: RequestMeta,
+    *,
+    status: Annotated[CallStatus | None, Query(description="Only calls of this status.")] = None,
+    number_id: Annotated[UUID | None, Query(description="Only calls to this number.")] = None,
+) -> CallsAnswer:
+    """The account's calls, newest first. A call's record follows its events within moments."""
+    wanted = CallFilter(status, str(number_id) if number_id else None)
+    found = await operations.calls(by, page, wanted)
+    return CallsAnswer(data=found.items, pagination=Pagination.of(found), meta=meta)
+
+
+@router.get(f"{PREFIX}/calls/{{call_id}}", responses=documented(Code.NOT_FOUND))
+async def get_call(call_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> CallAnswer:
+    """One call; while it is live, its statistics are those of the moment."""
+    return CallAnswer(data=await operations.call(by, call_id), meta=meta)
+
+
+@hang_up_router.post(f"{PREFIX}/calls/{{call_id}}/hangup", responses=documented(Code.NOT_FOUND, Code.CALL_NOT_LIVE))
+async def hang_up_call(call_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> HungUpAnswer:
+    """End a live call now. Takes the call's id, or its `CA…` form."""
+    return HungUpAnswer(data=await operations.hang_up(by, call_id, ended_by="operator"), meta=meta)

@@ -1,0 +1,76 @@
+"""``/telephony/numbers``: import a number, give it an agent, release it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, status
+
+from control.api.door import Caller, Ops
+from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, documented
+from control.api.routing import PREFIX, GuardedRoute, Paging
+from control.errors import Code
+from control.resources import ImportNumber, NumberResource, Released, UpdateNumber
+
+__all__ = ["router"]
+
+NUMBERS = f"{PREFIX}/telephony/numbers"
+
+router = APIRouter(route_class=GuardedRoute, tags=["numbers"])
+
+
+class NumberAnswer(Answer[NumberResource]):
+    """One number."""
+
+
+class NumbersAnswer(ListAnswer[NumberResource]):
+    """A page of numbers."""
+
+
+class NumberReleasedAnswer(Answer[Released]):
+    """The number is deregistered."""
+
+
+@router.post(
+    f"{NUMBERS}/import",
+    status_code=status.HTTP_201_CREATED,
+    responses=documented(
+        Code.NUMBER_ALREADY_IMPORTED,
+        Code.PROVIDER_VERIFICATION_FAILED,
+        Code.PROVIDER_NOT_SUPPORTED,
+        Code.TRUNK_NOT_ALLOWED,
+        body=True,
+    ),
+)
+async def import_number(body: ImportNumber, by: Caller, operations: Ops, meta: RequestMeta) -> NumberAnswer:
+    """Register a number you own; it is unassigned.
+
+    Twilio and Telnyx are the supported providers. `sip` puts a number on one of the edge's own trunks: outside
+    the supported providers, for an operator key or an account that the trunk lists.
+    """
+    return NumberAnswer(data=await operations.import_number(by, body), meta=meta)
+
+
+@router.get(NUMBERS, responses=documented(Code.VALIDATION_ERROR))
+async def list_numbers(page: Paging, by: Caller, operations: Ops, meta: RequestMeta) -> NumbersAnswer:
+    """The account's numbers, newest first."""
+    found = await operations.numbers(by, page)
+    return NumbersAnswer(data=found.items, pagination=Pagination.of(found), meta=meta)
+
+
+@router.get(f"{NUMBERS}/{{number_id}}", responses=documented(Code.NOT_FOUND))
+async def get_number(number_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> NumberAnswer:
+    """One number."""
+    return NumberAnswer(data=await operations.number(by, number_id), meta=meta)
+
+
+@router.patch(f"{NUMBERS}/{{number_id}}", responses=documented(Code.NOT_FOUND, body=True))
+async def update_number(
+    number_id: str, body: UpdateNumber, by: Caller, operations: Ops, meta: RequestMeta
+) -> NumberAnswer:
+    """Assign an agent, or unassign with `null`. The next call hears it; calls that are up go on."""
+    return NumberAnswer(data=await operations.update_number(by, number_id, body), meta=meta)
+
+
+@router.delete(f"{NUMBERS}/{{number_id}}", responses=documented(Code.NOT_FOUND, writes=True))
+async def delete_number(number_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> NumberReleasedAnswer:
+    """Deregister the number; at the carrier it stays yours. A call that is up finishes."""
+    return NumberReleasedAnswer(data=await operations.delete_number(by, number_id), meta=meta)

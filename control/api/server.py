@@ -1,0 +1,105 @@
+"""The HTTP listener: uvicorn, inside our loop and under our supervisor.
+
+No signal handlers, no logging set-up and no exits of its own; proxies' headers are not believed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+__all__ = ["ApiServer", "ListenError"]
+
+GRACE_S: Final = 5
+MAX_CONNECTIONS: Final = 512
+KEEP_ALIVE_S: Final = 20
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the message is for people."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        super().__init__(f"api.listen: cannot listen on {_endpoint(host, port)}: {reason}")
+        self.host = host
+        self.port = port
+
+
+class ApiServer:
+    """Serves ``app`` on one address: :meth:`start`, then :meth:`run` as a task, then :meth:`close`."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        """``host`` is an address literal; ``port`` 0 lets the system choose."""
+        self._host = host
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._running = False
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:8080``, with the port that was bound."""
+        return f"http://{_endpoint(self._host, self._port)}"
+
+    async def start(self) -> tuple[str, int]:
+        """Bind and accept; returns the address bound. Raises :class:`ListenError`."""
+        self._socket = _bind(self._host, self._port)
+        self._port = self._socket.getsockname()[1]
+        config = self._server.config
+        config.load()
+        self._server.lifespan = config.lifespan_class(config)
+        await self._server.startup(sockets=[self._socket])
+        return self._host, self._port
+
+    async def run(self) -> None:
+        """Serve until :meth:`close`, then let requests in progress finish, for 5 s at most."""
+        self._running = True
+        try:
+            await self._server.main_loop()
+        finally:
+            await self._shut_down()
+
+    async def close(self) -> None:
+        """Ask :meth:`run` to end; without a run, close here."""
+        self._server.should_exit = True
+        if not self._running:
+            await self._shut_down()
+
+    async def _shut_down(self) -> None:
+        if self._socket is not None:
+            listener, self._socket = self._socket, None
+            await self._server.shutdown(sockets=[listener])
+
+
+def _endpoint(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise ListenError(host, port, error) from error
+    return listener
