@@ -1,0 +1,149 @@
+"""The control side without SIP or media: operations over a registry in memory, with live calls played by a fake."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from config.settings import Limits, Settings, Trunk
+from control.api.app import create_app
+from control.api.health import Readiness
+from control.operations import Operations, Principal
+from control.registry.memory import MemoryRegistry
+from control.registry.types import CallEvent
+from control.resources import AccountResource, CreateAccount, CreateKey
+from media.messages import LegStatistics
+from tests.support.clock import FakeClock
+
+__all__ = ["BASE", "Desk", "FakeHealth", "FakeLiveCalls", "LiveOne", "counting_entropy", "offered"]
+
+BASE = "/api/public/v1"
+
+
+def counting_entropy() -> Any:
+    """Entropy that never repeats and never surprises."""
+    count = 0
+
+    def draw(size: int) -> bytes:
+        nonlocal count
+        count += 1
+        return count.to_bytes(size)
+
+    return draw
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOne:
+    """A live call, as whoever carries it tells."""
+
+    id: str
+    account_id: str
+    number_id: str = "0198c0de-0000-4000-8000-000000000001"
+    agent_id: str = ""
+    trunk: str = "lab"
+    from_number: str = "+12025550199"
+    to_number: str = "+14155550100"
+    state: str = "ringing"
+    age_s: float = 2.0
+    statistics: LegStatistics | None = None
+
+
+@dataclass
+class FakeLiveCalls:
+    """Calls that a test puts in ``up``; ``ended`` says who ended which."""
+
+    up: dict[str, LiveOne] = field(default_factory=dict)
+    ended: list[tuple[str, str]] = field(default_factory=list)
+
+    async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
+        """Ends it if it is the account's."""
+        call = self.up.get(call_id)
+        if call is None or call.account_id != account_id:
+            return False
+        del self.up[call_id]
+        self.ended.append((call_id, by))
+        return True
+
+    def live(self, account_id: str) -> list[LiveOne]:
+        """The account's."""
+        return [call for call in self.up.values() if call.account_id == account_id]
+
+
+@dataclass
+class FakeHealth:
+    """Ready until a test says otherwise."""
+
+    state: Readiness = field(default_factory=lambda: Readiness(("udp:127.0.0.1:5060",), registry_open=True))
+
+    def readiness(self) -> Readiness:
+        """As the test has it."""
+        return self.state
+
+
+def offered(call_id: str, account_id: str, at: float = 0.0, **data: Any) -> CallEvent:
+    """The first event of an inbound call's record."""
+    facts = {
+        "account_id": account_id,
+        "direction": "inbound",
+        "trunk": "lab",
+        "from_number": "+12025550199",
+        "to_number": "+14155550100",
+    }
+    return CallEvent(id=f"{call_id}/offered", kind="offered", at=at, call_id=call_id, data={**facts, **data})
+
+
+class Desk:
+    """Two accounts, ``acme`` and ``globex``, and the trunks ``lab`` (open to acme), ``shut`` (to nobody)."""
+
+    def __init__(self, *, limits: Mapping[str, Any] | None = None, registry: Any = None) -> None:
+        self.registry = registry if registry is not None else MemoryRegistry()
+        self.calls = FakeLiveCalls()
+        self.health = FakeHealth()
+        self.wall = FakeClock(1_790_000_000.0)
+        self.now = FakeClock()
+        self.settings = Settings(
+            limits=Limits(**{"api_requests_per_minute": 10_000, **(limits or {})}),
+            trunks=(
+                Trunk(name="lab", addresses=("127.0.0.0/8",), accounts=("acme",), lab=True),
+                Trunk(name="shut", addresses=("192.0.2.0/24",), lab=True),
+            ),
+        )
+        self.operations = Operations(
+            self.registry, self.calls, self.settings, clock=self.wall, entropy=counting_entropy()
+        )
+        self.app: FastAPI = create_app(self.operations, self.health, now=self.now)
+        self.accounts: dict[str, AccountResource] = {}
+        self.keys: dict[str, str] = {}
+
+    async def furnish(self) -> Desk:
+        """Make the accounts, a key for each, and an operator's key in acme (``operator``)."""
+        console = Principal.console()
+        for name in ("acme", "globex"):
+            self.accounts[name] = await self.operations.create_account(console, CreateAccount(name=name))
+            self.keys[name] = await self.new_key(name)
+        self.keys["operator"] = await self.new_key("acme", role="operator")
+        return self
+
+    async def new_key(self, account: str, role: Any = "account") -> str:
+        """A further key's text."""
+        inside = Principal.console(self.accounts[account].id)
+        return (await self.operations.create_key(inside, CreateKey(role=role))).key
+
+    def principal(self, account: str) -> Principal:
+        """The account itself."""
+        return Principal(self.accounts[account].id, "account", "key")
+
+    @asynccontextmanager
+    async def client(
+        self, key: str | None = None, *, source: str = "198.51.100.7", raises: bool = True
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        """An HTTP client with the key called ``key``; ``source`` is its address."""
+        transport = httpx.ASGITransport(self.app, client=(source, 40000), raise_app_exceptions=raises)
+        headers = {"Authorization": f"Bearer {self.keys[key]}"} if key else {}
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge", headers=headers) as client:
+            yield client

@@ -1,0 +1,44 @@
+"""Free ports on loopback for programs that cannot take port 0 and tell.
+
+They lie below the kernel's ephemeral range, so that no socket of ours takes one by chance between finding and using it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+
+__all__ = ["free_port", "free_ports"]
+
+_LOW, _HIGH = 20000, 32000
+_next = itertools.count(_LOW + os.getpid() * 64 % (_HIGH - _LOW))
+
+
+def _is_free(port: int, host: str) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                return False
+    return True
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> int:
+    """The first, an even one, of ``count`` neighbouring ports that are free for UDP and TCP."""
+    for _ in range(_HIGH - _LOW):
+        first = _LOW + next(_next) % (_HIGH - _LOW)
+        if first % 2 == 0 and all(_is_free(first + offset, host) for offset in range(count)):
+            for _ in range(count):
+                next(_next)
+            return first
+    raise RuntimeError(f"no {count} free ports on {host}")
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """One such port."""
+    return free_ports(1, host)

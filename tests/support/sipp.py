@@ -1,0 +1,66 @@
+"""sipp as a phone: the scenarios beside this file, over UDP or TCP, with RTP of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.audio import Samples, encode_ulaw
+from tests.support.ports import free_port, free_ports
+from tests.support.process import Program, running
+
+__all__ = ["Sipp"]
+
+_SCENARIOS = Path(__file__).with_name("sipp")
+_TRANSPORTS = {"udp": "u1", "tcp": "t1"}
+
+
+@dataclass
+class Sipp:
+    """Open with :meth:`dial`. ``media_ports`` are those it may hear RTP on."""
+
+    program: Program
+    media_ports: range
+    _folder: Path
+
+    @classmethod
+    @asynccontextmanager
+    async def dial(
+        cls,
+        folder: Path,
+        target: tuple[str, int],
+        did: str,
+        *,
+        say: Samples,
+        scenario: str = "hang_up",
+        transport: str = "udp",
+        calls: int = 1,
+        per_second: int = 10,
+        hold_ms: int = 2000,
+        host: str = "127.0.0.1",
+        timeout_s: int = 40,
+    ) -> AsyncIterator[Sipp]:
+        """``calls`` calls to ``did`` at ``target``; the program ends by itself when they are over."""
+        folder.mkdir(parents=True)
+        (folder / "say.ulaw").write_bytes(encode_ulaw(say))
+        media = free_ports(4 * calls + 2)
+        command: list[str | Path] = ["sipp", f"{target[0]}:{target[1]}", "-sf", _SCENARIOS / f"{scenario}.xml"]
+        command += ["-s", did, "-i", host, "-mi", host, "-p", str(free_port(host)), "-t", _TRANSPORTS[transport]]
+        command += ["-mp", str(media), "-m", str(calls), "-l", str(calls), "-r", str(per_second), "-d", str(hold_ms)]
+        command += ["-nostdin", "-timeout", str(timeout_s), "-timeout_error", "-trace_err", "-trace_msg"]
+        command += ["-error_file", "errors.log", "-message_file", "messages.log"]
+        async with running(*command, name="sipp", cwd=folder, environment={"TERM": "dumb"}) as program:
+            yield cls(program, range(media, media + 4 * calls + 2), folder)
+
+    async def finish(self, timeout_s: float = 45.0) -> None:
+        """Until all calls are over; AssertionError with its traces unless each went as its scenario says."""
+        code = await self.program.wait(timeout_s)
+        if code != 0:
+            traces = [
+                f"{name}:\n{path.read_text(errors='replace')[-4000:]}"
+                for name in ("errors.log", "messages.log")
+                if (path := self._folder / name).exists()
+            ]
+            raise AssertionError("\n".join([f"sipp: exit code {code}", *traces, *self.program.lines[-20:]]))
