@@ -1,0 +1,175 @@
+"""Whose RTP is taken: the peer's source address, learnt safely and then locked.
+
+Without symmetric RTP the lock is the address of the peer's SDP from the start. With it, the first
+valid packets set the lock: at once from the SDP's own address, after a probation (two packets in
+sequence from one source, RFC 3550 §A.1) from another one that the trunk's media networks allow.
+The lock moves on a re-INVITE that names another address, or, after 2 s of silence, to a source in
+those networks; never to any other later stranger. From the locked address a new SSRC is taken
+after its probation, so that no stray packet restarts the stream.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from enum import Enum
+from typing import Final
+
+__all__ = ["Latch", "Source", "Verdict"]
+
+Source = tuple[str, int] | tuple[str, int, int, int]
+"""A datagram's source as the event loop gives it; only host and port count."""
+
+
+class Verdict(Enum):
+    """What becomes of a packet."""
+
+    REFUSED = "refused"
+    """Not the peer's: drop it."""
+    TAKEN = "taken"
+    """The peer's, of the source known."""
+    MOVED = "moved"
+    """The peer's, and the first from a newly locked address or SSRC: start its bookkeeping anew."""
+
+
+class _Candidate:
+    """A source on probation: what its next packet must be."""
+
+    __slots__ = ("next_sequence", "source", "ssrc")
+
+    def __init__(self, source: Source, ssrc: int, sequence: int) -> None:
+        self.source, self.ssrc = source, ssrc
+        self.next_sequence = (sequence + 1) & 0xFFFF
+
+    def follows(self, source: Source, ssrc: int, sequence: int) -> bool:
+        """Whether this packet ends the probation."""
+        return sequence == self.next_sequence and ssrc == self.ssrc and source == self.source
+
+
+class Latch:
+    """The lock of one phone leg. Feed it only datagrams that parse, RTP and RTCP apart.
+
+    ``signalled`` and ``signalled_rtcp``: the addresses of the peer's SDP. ``networks`` (CIDRs): where
+    media may come from; empty with ``symmetric``: learnt from anywhere once, and then never moved but
+    by a re-INVITE or back to the signalled address.
+    """
+
+    SILENCE_S: Final = 2.0
+
+    __slots__ = (
+        "_candidate",
+        "_heard_at",
+        "_locked",
+        "_networks",
+        "_outgoing",
+        "_rtcp",
+        "_signalled",
+        "_signalled_rtcp",
+        "_ssrc",
+        "_symmetric",
+        "refused",
+    )
+
+    def __init__(
+        self,
+        signalled: tuple[str, int],
+        signalled_rtcp: tuple[str, int],
+        *,
+        networks: Iterable[str] = (),
+        symmetric: bool = True,
+        now: float,
+    ) -> None:
+        self._networks = tuple(map(ipaddress.ip_network, networks))
+        self._symmetric = symmetric
+        self.refused = 0
+        self._outgoing: Source | None = None
+        self._begin(signalled, signalled_rtcp, now)
+
+    def _begin(self, signalled: tuple[str, int], signalled_rtcp: tuple[str, int], now: float) -> None:
+        self._signalled, self._signalled_rtcp = signalled, signalled_rtcp
+        self._locked: Source | None = None if self._symmetric else signalled
+        self._ssrc: int | None = None
+        self._candidate: _Candidate | None = None
+        self._heard_at = now
+        self._rtcp: Source | None = None
+
+    def resignal(self, signalled: tuple[str, int], signalled_rtcp: tuple[str, int], now: float) -> None:
+        """The peer's SDP again (a re-INVITE). Another address ends the lock; the same one changes nothing."""
+        if signalled == self._signalled:
+            self._signalled_rtcp = signalled_rtcp
+            return
+        self._outgoing = self._locked
+        self._begin(signalled, signalled_rtcp, now)
+
+    @property
+    def locked(self) -> tuple[str, int] | None:
+        """The source that is taken; None while it is to be learnt."""
+        return None if self._locked is None else (self._locked[0], self._locked[1])
+
+    @property
+    def destination(self) -> tuple[str, int]:
+        """Where our RTP goes: back to where the peer's comes from, with symmetric RTP."""
+        return (self.locked or self._signalled) if self._symmetric else self._signalled
+
+    @property
+    def rtcp_destination(self) -> tuple[str, int]:
+        """Where our RTCP goes."""
+        return (self._rtcp[0], self._rtcp[1]) if self._rtcp is not None else self._signalled_rtcp
+
+    def accept(self, source: Source, ssrc: int, sequence: int, now: float) -> Verdict:
+        """Judge an RTP packet."""
+        if source == self._locked:
+            if ssrc == self._ssrc:
+                self._heard_at = now
+                self._candidate = None
+                return Verdict.TAKEN
+            if self._ssrc is None:
+                return self._lock(source, ssrc, now)
+        elif not self._may_lock(source, now):
+            self.refused += 1
+            return Verdict.REFUSED
+        elif source[:2] == self._signalled:
+            return self._lock(source, ssrc, now)
+        if self._candidate is not None and self._candidate.follows(source, ssrc, sequence):
+            return self._lock(source, ssrc, now)
+        self._candidate = _Candidate(source, ssrc, sequence)
+        self.refused += 1
+        return Verdict.REFUSED
+
+    def _lock(self, source: Source, ssrc: int, now: float) -> Verdict:
+        if source != self._locked:
+            self._rtcp = None
+        self._locked, self._ssrc = source, ssrc
+        self._candidate = self._outgoing = None
+        self._heard_at = now
+        return Verdict.MOVED
+
+    def _may_lock(self, source: Source, now: float) -> bool:
+        """Whether the lock may go to a source that does not hold it."""
+        silent = now - self._heard_at >= self.SILENCE_S
+        if self._locked is not None and not silent:
+            return False
+        if source[:2] == self._signalled:
+            return True
+        if source == self._outgoing and not silent:
+            return False  # what was still on its way when the re-INVITE named another
+        return self._in_networks(source[0]) or (not self._networks and self._locked is None)
+
+    def _in_networks(self, host: str) -> bool:
+        if not self._networks:
+            return False
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+    def accept_rtcp(self, source: Source) -> bool:
+        """Judge an RTCP packet: from the signalled address, or the one port of the locked host that began it."""
+        if source == self._rtcp or source[:2] == self._signalled_rtcp:
+            return True
+        if self._symmetric and self._rtcp is None and self._locked is not None and source[0] == self._locked[0]:
+            self._rtcp = source
+            return True
+        self.refused += 1
+        return False
