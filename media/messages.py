@@ -65,7 +65,13 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class LegStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One phone leg's counts (packets), times [ms] and loss [fraction]; None: not known."""
+    """One call's counts (packets), times [ms] and loss [fraction]; None: not known.
+
+    ``agent_frames_sent``: 20 ms frames of the caller given to the agent, ``agent_frames_dropped`` not
+    given because it reads too slowly; ``agent_frames_received``: 20 ms frames' worth the agent has
+    said, ``playout_overflow_ms`` [ms] of it refused because its queue was full;
+    ``agent_messages_ignored`` made no sense.
+    """
 
     codec: str | None = None
     remote: str | None = None
@@ -85,6 +91,10 @@ class LegStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     digits_sent: int = 0
     agent_frames_received: int = 0
     agent_frames_sent: int = 0
+    agent_frames_dropped: int = 0
+    agent_messages_ignored: int = 0
+    playout_queued_ms: int = 0
+    playout_overflow_ms: int = 0
     pacing_late_max_ms: float | None = None
 
 
@@ -95,8 +105,8 @@ class OpenCall(Message, frozen=True, kw_only=True, tag="open_call"):
     """Bind ``rtp_port`` (even; RTCP is the next), answer ``offer`` (None: make an offer), connect the agent.
 
     Reply: :class:`CallOpened`, or :class:`Failed` with ``no_common_codec``, ``bad_sdp``,
-    ``media_address_refused``, ``port_unavailable``, ``bad_agent``. Nothing is sent to the phone
-    before :class:`StartMedia`.
+    ``media_address_refused``, ``port_unavailable``, ``bad_agent``, ``call_exists``. Nothing is sent to
+    the phone before :class:`StartMedia`.
     """
 
     call: str
@@ -108,14 +118,21 @@ class OpenCall(Message, frozen=True, kw_only=True, tag="open_call"):
 
 
 class ApplyAnswer(Message, frozen=True, kw_only=True, tag="apply_answer"):
-    """The peer's answer to the offer we made. Reply: :class:`Done` or :class:`Failed`."""
+    """The peer's answer to the offer we made last.
+
+    Reply: :class:`Done`, or :class:`Failed` with an SDP code or ``no_offer`` (none is outstanding);
+    then nothing changed.
+    """
 
     call: str
     answer: bytes
 
 
 class StartMedia(Message, frozen=True, kw_only=True, tag="start_media"):
-    """The call is established (ACK sent or received): play from now on. Reply: :class:`Done`."""
+    """The call is established (ACK sent or received): play from now on; a second one changes nothing.
+
+    Reply: :class:`Done`, or :class:`Failed` with ``no_answer`` (our offer has had none).
+    """
 
     call: str
 
@@ -131,7 +148,11 @@ class Renegotiate(Message, frozen=True, kw_only=True, tag="renegotiate"):
 
 
 class SendDigits(Message, frozen=True, kw_only=True, tag="send_digits"):
-    """Digits to the phone by RFC 4733: ``0-9*#A-D``, ``w`` pauses 0.5 s. Reply: :class:`Done` when queued."""
+    """Digits to the phone by RFC 4733: ``0-9*#A-D``, ``w`` pauses 0.5 s.
+
+    Reply: :class:`Done` when queued, or :class:`Failed` with ``bad_digits`` or ``no_telephone_event``
+    (the peer takes none).
+    """
 
     call: str
     digits: str
@@ -172,7 +193,12 @@ class CallClosed(Message, frozen=True, kw_only=True, tag="call_closed"):
 
 
 class Failed(Message, frozen=True, kw_only=True, tag="failed"):
-    """Not carried out; ``code`` is one of the command's docstring, or ``unknown_call``, ``deadline``, ``overload``."""
+    """Not carried out.
+
+    ``code`` is one of the command's docstring, or ``unknown_call``, ``deadline`` (it took longer than
+    its request allowed, and was undone), ``overload``, ``closing``, ``stale_epoch`` (meant for an
+    earlier life of the worker), ``internal``.
+    """
 
     code: str
     message: str

@@ -35,9 +35,11 @@ class Tasks:
             self.failures += 1
             log.error("media task failed", extra={"task": task.get_name()}, exc_info=error)
 
-    async def close(self) -> None:
-        """Cancel what still runs and wait for its end."""
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Give them ``grace_s`` [s] to end by themselves, then cancel what still runs and wait for its end."""
         running = tuple(self._running)
+        if running and grace_s > 0:
+            await asyncio.wait(running, timeout=grace_s)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

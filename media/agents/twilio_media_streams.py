@@ -75,7 +75,7 @@ class Stream:
         self.ignored = 0
         self._parameters = parameters
         self._sequence = 0
-        sid = stream_sid.encode("ascii")
+        sid = stream_sid.encode("ascii").replace(b"%", b"%%")
         self._media_format = (
             b'{"event":"media","sequenceNumber":"%d","streamSid":"' + sid + b'","media":{"track":"inbound",'
             b'"chunk":"%d","timestamp":"%d","payload":"%b"}}'

@@ -1,0 +1,372 @@
+"""One call's media: the phone leg and the agent joined, paced by the process's one ticker.
+
+The agent's side of the call is the table below; an absent pair is ignored. The bridge reads no
+clock and does no I/O: ``now`` comes with ticks and commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Final, Protocol
+
+import msgspec
+
+from media import g711
+from media.agents.base import Agent, AgentCounts, Encoding, EndCause
+from media.messages import (
+    AgentEnded,
+    AgentFailed,
+    AgentReady,
+    AgentSpec,
+    DigitReceived,
+    LegStatistics,
+    NoticeBody,
+)
+from media.playout import PlayoutQueue
+from media.ticker import Tick
+from media.websocket import FailureCause
+
+__all__ = ["TRANSITIONS", "Action", "Bridge", "Input", "Leg", "State"]
+
+FRAME_MS: Final = 20
+PLAYOUT_LIMIT_S: Final = 30.0
+
+
+class Leg(Protocol):
+    """What the bridge needs of the phone leg; audio is in the leg's ``law``, 20 ms a frame."""
+
+    @property
+    def law(self) -> Encoding:
+        """The law of ``hear`` and ``say``."""
+
+    @property
+    def digits_pending(self) -> bool:
+        """Digits are still to be sent."""
+
+    def hear(self, now: float) -> bytes:
+        """The next 20 ms of the caller: heard, concealed or silence."""
+
+    def say(self, take: Callable[[], bytes | None], now: float) -> None:
+        """Send this frame's packet; ``take`` is asked for audio unless a digit has the frame. None: silence."""
+
+    def skip(self, frames: int) -> None:
+        """Time has passed in which nothing was sent."""
+
+    def send_digits(self, digits: str) -> None:
+        """Queue digits; ValueError for what is none; ignored where the peer takes none."""
+
+    def statistics(self, now: float) -> LegStatistics:
+        """The leg's part of the statistics."""
+
+
+class State(Enum):
+    """Where the agent is in its call."""
+
+    CONNECTING = auto()
+    """It has not been told of the call yet."""
+    STARTED = auto()
+    """It knows of the call and has not spoken."""
+    READY = auto()
+    """The phone may be, or has been, answered."""
+    LEAVING = auto()
+    """It has ended the call; what it has said is played out."""
+    ENDED = auto()
+    """Control has been told of its end."""
+    CLOSED = auto()
+    """The call is over."""
+
+
+class Input(Enum):
+    """What moves it."""
+
+    STARTED = auto()
+    SPOKE = auto()
+    ANSWER_DUE = auto()
+    CONNECT_DUE = auto()
+    FAILED = auto()
+    CLOSED = auto()
+    LOST = auto()
+    HUNG_UP = auto()
+    PLAYED_OUT = auto()
+    PLAYOUT_DUE = auto()
+    CLOSE = auto()
+
+
+class Action(Enum):
+    """What the bridge does about it."""
+
+    AWAIT_ANSWER = auto()
+    AWAIT_PLAYOUT = auto()
+    TELL_READY = auto()
+    TELL_FAILED = auto()
+    TELL_ENDED = auto()
+    STOP_TIMER = auto()
+
+
+S, I, A = State, Input, Action  # noqa: E741 - the table reads as one
+
+_FAIL: Final = (S.ENDED, (A.STOP_TIMER, A.TELL_FAILED))
+_LEAVE: Final = (S.LEAVING, (A.AWAIT_PLAYOUT,))
+_END: Final = (S.ENDED, (A.STOP_TIMER, A.TELL_ENDED))
+
+TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]]] = {
+    (S.CONNECTING, I.STARTED): (S.STARTED, (A.AWAIT_ANSWER,)),
+    (S.CONNECTING, I.CONNECT_DUE): _FAIL,
+    (S.CONNECTING, I.FAILED): _FAIL,
+    (S.CONNECTING, I.CLOSED): _FAIL,
+    (S.CONNECTING, I.LOST): _FAIL,
+    (S.CONNECTING, I.HUNG_UP): _FAIL,
+    (S.STARTED, I.SPOKE): (S.READY, (A.STOP_TIMER, A.TELL_READY)),
+    (S.STARTED, I.ANSWER_DUE): (S.READY, (A.STOP_TIMER, A.TELL_READY)),
+    (S.STARTED, I.FAILED): _FAIL,
+    (S.STARTED, I.CLOSED): _FAIL,
+    (S.STARTED, I.LOST): _FAIL,
+    (S.STARTED, I.HUNG_UP): _FAIL,
+    (S.READY, I.FAILED): _END,
+    (S.READY, I.LOST): _END,
+    (S.READY, I.CLOSED): _LEAVE,
+    (S.READY, I.HUNG_UP): _LEAVE,
+    (S.LEAVING, I.PLAYED_OUT): _END,
+    (S.LEAVING, I.PLAYOUT_DUE): _END,
+    (S.CONNECTING, I.CLOSE): (S.CLOSED, (A.STOP_TIMER,)),
+    (S.STARTED, I.CLOSE): (S.CLOSED, (A.STOP_TIMER,)),
+    (S.READY, I.CLOSE): (S.CLOSED, (A.STOP_TIMER,)),
+    (S.LEAVING, I.CLOSE): (S.CLOSED, (A.STOP_TIMER,)),
+    (S.ENDED, I.CLOSE): (S.CLOSED, ()),
+}
+
+_TALKING: Final = frozenset((S.STARTED, S.READY))
+
+
+class Bridge:
+    """Joins ``leg`` and ``agent``; ``notify`` takes its notices. It is the agent's :class:`AgentPort`.
+
+    The agent's audio is queued from its first word and played from :meth:`start`. Every tick sends
+    one frame to the phone, also when the agent is silent (the leg sends silence), and then hands the
+    agent one frame of the caller. Next: :meth:`open`, :meth:`start`, ticks, :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        call: str,
+        *,
+        spec: AgentSpec,
+        leg: Leg,
+        agent: Agent,
+        notify: Callable[[NoticeBody], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.call = call
+        self.state = State.CONNECTING
+        self._spec = spec
+        self._leg = leg
+        self._agent = agent
+        self._notify = notify
+        self._clock = clock
+        self._law: Encoding = leg.law
+        self._queue = PlayoutQueue(g711.silence(leg.law))
+        self._opened_at = 0.0
+        self._established = False
+        self._at_ms = 0
+        self._timer: tuple[float, Input] | None = None
+        self._failure: FailureCause = "error"
+        self._ending: str = "closed"
+        self._message = ""
+        self._agent_bytes = 0
+        self._late_max_s = 0.0
+
+    # --- control --------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """The phone rings: the agent connects."""
+        self._opened_at = self._clock()
+        self._timer = (self._opened_at + self._spec.agent_timeout_s, Input.CONNECT_DUE)
+        self._agent.open(self)
+
+    def start(self) -> None:
+        """The call is established: both directions flow from the next tick. A second time it does nothing."""
+        if not self._established and self.state is not State.CLOSED:
+            self._established = True
+            self._agent.on_start()
+
+    def law_changed(self) -> None:
+        """The leg's law was not known before (our offer has been answered): recode what waits."""
+        before, self._law = self._law, self._leg.law
+        if before != self._law:
+            silence = g711.silence(self._law)
+            self._queue.recode(lambda audio: g711.transcode(audio, before, self._law), silence)
+
+    def digit(self, digit: str, duration_ms: int) -> None:
+        """The caller pressed a digit: control hears of it and the agent does."""
+        if self.state is State.CLOSED:
+            return
+        self._notify(DigitReceived(call=self.call, digit=digit, duration_ms=duration_ms))
+        self._agent.on_digit(digit, duration_ms)
+
+    async def close(self) -> None:
+        """The call is over; the agent is told, and keeps what it has to keep."""
+        self._feed(Input.CLOSE)
+        await self._agent.close()
+
+    def break_off(self, message: str) -> None:
+        """Something here failed: end this call, and only this."""
+        self._established = False
+        self._ending, self._message = "lost", message
+        self._feed(Input.LOST)
+        self._feed(Input.PLAYOUT_DUE)
+
+    def statistics(self, now: float) -> LegStatistics:
+        """The whole call's."""
+        counts: AgentCounts = self._agent.counts
+        return msgspec.structs.replace(
+            self._leg.statistics(now),
+            agent_frames_received=self._agent_bytes // g711.FRAME_BYTES,
+            agent_frames_sent=counts.sent,
+            agent_frames_dropped=counts.dropped,
+            agent_messages_ignored=counts.ignored,
+            playout_queued_ms=self._queue.queued_ms,
+            playout_overflow_ms=self._queue.overflow_ms,
+            pacing_late_max_ms=round(self._late_max_s * 1000, 3),
+        )
+
+    # --- the ticker -----------------------------------------------------------------------------
+
+    def say(self, tick: Tick) -> None:
+        """Send what is due to the phone. All calls' ``say`` come before any ``hear``."""
+        timer = self._timer
+        if timer is not None and tick.now >= timer[0]:
+            self._timer = None
+            self._expired(timer[1])
+        if self._established:
+            self._late_max_s = max(self._late_max_s, tick.late_s)
+            if tick.skipped:
+                self._leg.skip(tick.skipped)
+            for _ in range(tick.frames):
+                self._leg.say(self._queue.take, tick.now)
+        if self.state is State.LEAVING and self._queue.idle and not self._leg.digits_pending:
+            self._feed(Input.PLAYED_OUT)
+
+    def hear(self, tick: Tick) -> None:
+        """Hand the agent what the caller said, and the marks that playout has reached."""
+        if not self._established:
+            return
+        agent, law = self._agent, self._law
+        for name in self._queue.reached():
+            agent.on_mark(name)
+        self._at_ms += tick.skipped * FRAME_MS
+        for _ in range(tick.frames):
+            frame = self._leg.hear(tick.now)
+            wanted = agent.encoding
+            if wanted is not None and wanted != law:
+                frame = _recode(frame, law, wanted)
+            agent.on_audio(frame, self._at_ms)
+            self._at_ms += FRAME_MS
+
+    # --- the agent's port -----------------------------------------------------------------------
+
+    @property
+    def encoding(self) -> Encoding:
+        """See :class:`AgentPort`."""
+        return self._law
+
+    @property
+    def playing(self) -> bool:
+        """See :class:`AgentPort`."""
+        return not self._queue.idle
+
+    def started(self) -> None:
+        """See :class:`AgentPort`."""
+        self._feed(Input.STARTED)
+
+    def ready(self) -> None:
+        """See :class:`AgentPort`."""
+        self._feed(Input.ANSWER_DUE)
+
+    def play(self, audio: bytes, encoding: Encoding) -> None:
+        """See :class:`AgentPort`. What comes after the agent's own end is not played."""
+        if self.state not in _TALKING or not audio:
+            return
+        if encoding != self._law:
+            audio = _recode(audio, encoding, self._law)
+        self._agent_bytes += len(audio)
+        self._queue.put(audio)
+        if self.state is State.STARTED:
+            self._feed(Input.SPOKE)
+
+    def clear(self) -> tuple[str, ...]:
+        """See :class:`AgentPort`."""
+        return self._queue.clear()
+
+    def mark(self, name: str) -> None:
+        """See :class:`AgentPort`."""
+        if self.state in _TALKING and self._queue.mark(name):
+            self._agent.on_mark(name)
+
+    def send_digits(self, digits: str) -> None:
+        """See :class:`AgentPort`."""
+        if self.state in _TALKING:
+            self._leg.send_digits(digits)
+
+    def hang_up(self) -> None:
+        """See :class:`AgentPort`."""
+        self._ending, self._message = "hang_up", ""
+        self._feed(Input.HUNG_UP)
+
+    def failed(self, cause: FailureCause, message: str) -> None:
+        """See :class:`AgentPort`."""
+        self._failure, self._ending, self._message = cause, "lost", message
+        self._feed(Input.FAILED)
+
+    def ended(self, cause: EndCause, message: str) -> None:
+        """See :class:`AgentPort`. After a hang-up of the agent's own its link may go as it likes."""
+        if self.state is State.LEAVING:
+            return
+        self._ending, self._message = cause, message
+        self._feed(Input.CLOSED if cause == "closed" else Input.LOST)
+
+    # --- the machine ----------------------------------------------------------------------------
+
+    def _expired(self, due: Input) -> None:
+        if due is Input.CONNECT_DUE:
+            self._failure = "timeout"
+            self._message = f"no connection in {self._spec.agent_timeout_s:g} s"
+        self._feed(due)
+
+    def _feed(self, event: Input) -> None:
+        step = TRANSITIONS.get((self.state, event))
+        if step is None:
+            return
+        self.state = step[0]
+        for action in step[1]:
+            self._do(action)
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Action.AWAIT_ANSWER if self._spec.answer_after_s <= 0:
+                self._timer = None
+                self._feed(Input.ANSWER_DUE)
+            case Action.AWAIT_ANSWER:
+                self._timer = (self._clock() + self._spec.answer_after_s, Input.ANSWER_DUE)
+            case Action.AWAIT_PLAYOUT:
+                self._timer = (self._clock() + PLAYOUT_LIMIT_S, Input.PLAYOUT_DUE)
+            case Action.STOP_TIMER:
+                self._timer = None
+            case Action.TELL_READY:
+                self._notify(AgentReady(call=self.call, waited_s=round(self._clock() - self._opened_at, 3)))
+            case Action.TELL_FAILED:
+                message = self._message or "the agent left before the answer"
+                self._notify(AgentFailed(call=self.call, cause=self._failure, message=message))
+            case Action.TELL_ENDED:
+                self._notify(AgentEnded(call=self.call, cause=self._ending, message=self._message))
+
+
+def _recode(audio: bytes, source: Encoding, target: Encoding) -> bytes:
+    """Between the two laws and linear; half a linear sample at the end is dropped."""
+    if source == target:
+        return audio
+    if source == "L16":
+        return g711.ENCODERS[target](audio[: len(audio) & ~1])
+    if target == "L16":
+        return g711.DECODERS[source](audio)
+    return g711.transcode(audio, source, target)

@@ -1,0 +1,159 @@
+"""Control's side of the messages: :class:`MediaClient` over any pipe, :class:`InProcessMedia` without one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from media.messages import Command, Notice, NoticeBody, ProtocolError, Reply, Request, Result, decode, encode
+from media.service import MediaService, ServiceSettings
+from media.ticker import Ticker
+
+__all__ = ["InProcessMedia", "MediaClient", "MediaError", "MediaGone", "MediaTimeout"]
+
+log = logging.getLogger("truedy.media.client")
+
+
+class MediaError(Exception):
+    """Media gave no reply: :class:`MediaTimeout` or :class:`MediaGone`."""
+
+
+class MediaTimeout(MediaError):
+    """No reply within the deadline and its grace. The command may have been carried out: close the call."""
+
+    def __init__(self, command: str, waited_s: float) -> None:
+        super().__init__(f"no reply to {command} in {waited_s:g} s")
+        self.command = command
+        self.waited_s = waited_s
+
+
+class MediaGone(MediaError):
+    """The worker has ended, or is not there yet; its calls are gone with it."""
+
+
+class MediaClient:
+    """Requests and their replies over a pipe: ``send`` takes each message's bytes, ``receive`` is given them.
+
+    ``epoch`` names the worker's life; what an earlier life still sends is dropped.
+    """
+
+    GRACE_S: Final = 1.0
+    """On top of a command's deadline, for the pipe itself."""
+
+    def __init__(self, send: Callable[[bytes], None], on_notice: Callable[[NoticeBody], None], epoch: int = 0) -> None:
+        self._send = send
+        self._on_notice = on_notice
+        self._epoch = epoch
+        self._next_id = 1
+        self._waiting: dict[int, asyncio.Future[Result]] = {}
+        self._gone: str | None = None
+        self.dropped = 0
+
+    @property
+    def pending(self) -> int:
+        """Requests without a reply yet."""
+        return len(self._waiting)
+
+    async def request(self, command: Command, deadline_s: float = 5.0) -> Result:
+        """Send one command; :class:`Failed` is returned. Raises :class:`MediaTimeout` or :class:`MediaGone`."""
+        if self._gone is not None:
+            raise MediaGone(self._gone)
+        request_id, self._next_id = self._next_id, self._next_id + 1
+        waiting: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = waiting
+        try:
+            self._send(encode(Request(request_id=request_id, deadline_s=deadline_s, body=command, epoch=self._epoch)))
+            async with asyncio.timeout(deadline_s + self.GRACE_S):
+                return await waiting
+        except TimeoutError:
+            raise MediaTimeout(type(command).__name__, deadline_s + self.GRACE_S) from None
+        finally:
+            del self._waiting[request_id]
+
+    def receive(self, data: bytes) -> None:
+        """One message from media. What is no message of ours is dropped and counted."""
+        try:
+            envelope = decode(data)
+        except ProtocolError as error:
+            self.dropped += 1
+            log.warning("unreadable message from media", extra={"error": str(error)})
+            return
+        if envelope.epoch != self._epoch:
+            self.dropped += 1
+        elif isinstance(envelope, Notice):
+            self._on_notice(envelope.body)
+        elif isinstance(envelope, Reply):
+            waiting = self._waiting.get(envelope.request_id)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(envelope.body)
+        else:
+            self.dropped += 1
+
+    def gone(self, reason: str) -> None:
+        """The pipe has broken: every request under way, and every later one, raises :class:`MediaGone`."""
+        self._gone = reason
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(MediaGone(reason))
+
+
+class _Pipe:
+    """Bytes to ``deliver`` in order, never within the sender's call."""
+
+    deliver: Callable[[bytes], None]
+
+    def __init__(self) -> None:
+        self._queue: deque[bytes] = deque()
+        self._scheduled = False
+
+    def send(self, data: bytes) -> None:
+        self._queue.append(data)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        for _ in range(len(self._queue)):
+            try:
+                self.deliver(self._queue.popleft())
+            except Exception:
+                log.exception("a media message was not handled")
+
+
+class InProcessMedia:
+    """Media in this process, behind the same messages and codec as in another.
+
+    ``on_notice`` is called from the loop, never within a request. Next: ``await start()``, then
+    ``request``; ``await close()`` ends all calls.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        on_notice: Callable[[NoticeBody], None],
+        entropy: Callable[[int], bytes],
+        clock: Callable[[], float] = Ticker.now,
+    ) -> None:
+        to_service = _Pipe()
+        to_client = _Pipe()
+        self.client = MediaClient(to_service.send, on_notice, settings.epoch)
+        self.service = MediaService(settings, send=to_client.send, entropy=entropy, clock=clock)
+        to_service.deliver, to_client.deliver = self.service.receive, self.client.receive
+
+    async def start(self) -> None:
+        """Read the recordings, begin to tick."""
+        await self.service.start()
+
+    async def request(self, command: Command, deadline_s: float = 5.0) -> Result:
+        """See :meth:`MediaClient.request`."""
+        return await self.client.request(command, deadline_s)
+
+    async def close(self) -> None:
+        """End all calls and free everything; requests under way raise :class:`MediaGone`."""
+        await self.service.close()
+        self.client.gone("media is closed")

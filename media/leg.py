@@ -1,0 +1,376 @@
+"""The phone leg: one call's RTP both ways, without I/O.
+
+Datagrams and time come in, datagrams go out through the two functions given to
+:meth:`PhoneLeg.connect`. The ticker drives it: ``say`` sends exactly one packet for each 20 ms (a
+digit's, the agent's audio, or silence), ``hear`` gives exactly one frame.
+
+Silence is sent, not left out: NAT bindings and carriers' own watchdogs stay open while the agent
+thinks. The timestamp follows time, whatever is sent; the marker is set on the first packet after a
+gap, and on the first word after a pause, where a receiver may adapt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from media import g711, rtp
+from media.agents.base import Encoding
+from media.concealment import Concealer
+from media.jitter import Gap, JitterBuffer
+from media.messages import LegPolicy, LegStatistics
+from media.sdp import Capabilities, Negotiated, TelephoneEvent, answer, apply_answer, make_offer
+from media.telephone_event import DigitEvent, EventPacket, Receiver, Sender
+from media.udp import Address
+
+__all__ = ["LegError", "LegSettings", "PhoneLeg", "Send"]
+
+Send = Callable[[bytes, Address], None]
+
+_FRAME: Final = g711.FRAME_BYTES
+_HALF: Final = _FRAME // 2
+_PAUSE_FRAMES: Final = 5
+_ATTEND_EVERY_S: Final = 0.1
+_MASK16: Final = 0xFFFF
+_MASK32: Final = 0xFFFFFFFF
+
+
+class LegError(Exception):
+    """A command the leg cannot carry out; ``code`` as in :class:`media.messages.Failed`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class LegSettings:
+    """``address`` and ``rtp_port`` are what the peer is told."""
+
+    address: str
+    rtp_port: int
+    policy: LegPolicy
+
+
+class _Outgoing:
+    """The stream we send: its identity and its clock (RFC 3550 §5.1)."""
+
+    __slots__ = ("_gap", "_pause", "_sequence", "octets", "packets", "ssrc", "timestamp")
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self.ssrc = int.from_bytes(entropy(4), "big")
+        self.timestamp = int.from_bytes(entropy(4), "big")
+        self._sequence = int.from_bytes(entropy(2), "big")
+        self._gap = True
+        self._pause = 0
+        self.packets = 0
+        self.octets = 0
+
+    def tick(self, frames: int = 1) -> int:
+        """Time passes; the timestamp of the (first) frame."""
+        timestamp = self.timestamp
+        self.timestamp = (timestamp + frames * _FRAME) & _MASK32
+        return timestamp
+
+    def interrupt(self) -> None:
+        """Audio is not sent now: its next packet carries the marker."""
+        self._gap = True
+
+    def marker(self, speech: bool) -> bool:
+        """Whether the audio packet of this frame begins a talkspurt (RFC 3551 §4.1)."""
+        begins = self._gap or (speech and self._pause >= _PAUSE_FRAMES)
+        self._gap = False
+        self._pause = 0 if speech else self._pause + 1
+        return begins
+
+    def packet(self, payload_type: int, timestamp: int, payload: bytes, marker: bool) -> bytes:
+        """The next packet."""
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & _MASK16
+        self.packets += 1
+        self.octets += len(payload)
+        return rtp.build(payload_type, sequence, timestamp, self.ssrc, payload, marker=marker)
+
+
+class PhoneLeg:
+    """Next: :meth:`offer` or :meth:`answer`, :meth:`connect`, :meth:`start`, ticks, :meth:`close`.
+
+    ``on_digit(digit, duration_ms)``, ``on_source(address)``, ``on_lost(kind, after_s)`` are told of
+    what their names say. RTP that comes before :meth:`start` is not looked at.
+    """
+
+    def __init__(
+        self,
+        settings: LegSettings,
+        *,
+        entropy: Callable[[int], bytes],
+        on_source: Callable[[Address], None],
+        on_lost: Callable[[str, float], None],
+    ) -> None:
+        self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
+        self._on_source = on_source
+        self._on_lost = on_lost
+        self._policy = settings.policy
+        self._capabilities = Capabilities(
+            address=settings.address,
+            port=settings.rtp_port,
+            session_id=int.from_bytes(entropy(8), "big") >> 1,
+            codecs=_known(settings.policy.codecs),
+            allow_private=settings.policy.allow_private,
+        )
+        self.law: Encoding = _law(self._capabilities.codecs[0])
+        self._sdp: bytes | None = None
+        self._offer: bytes | None = None
+        self._agreed: Negotiated | None = None
+        self._send_rtp: Send | None = None
+        self._send_rtcp: Send | None = None
+        self._started = False
+        # to the phone
+        self._out = _Outgoing(entropy)
+        self._target: Address | None = None
+        self._silence = g711.silence(self.law)
+        self._digits = Sender()
+        # from the phone
+        self._laws: dict[int, str] = {}
+        self._event_in: int | None = None
+        self._source: Address | None = None
+        self._refused = 0
+        self._ssrc: int | None = None
+        self._tracker = rtp.SequenceTracker()
+        self._candidate: tuple[int, rtp.SequenceTracker] | None = None
+        self._events = Receiver()
+        self._jitter = JitterBuffer(self.law)
+        self._concealer = Concealer(self.law)
+        self._received = 0
+        self._attend_at = 0.0
+
+    # --- offer and answer -------------------------------------------------------------------------
+
+    @property
+    def codec(self) -> str | None:
+        """What is sent; None before the first agreement."""
+        return self._agreed.codec.name if self._agreed else None
+
+    @property
+    def held(self) -> bool:
+        """The peer has put us on hold."""
+        return self._agreed.held if self._agreed else False
+
+    def answer(self, offer: bytes) -> bytes:
+        """Our answer. Raises SdpError; then nothing has changed."""
+        agreed = answer(offer, self._capabilities, self._sdp)
+        self._agree(agreed)
+        return agreed.sdp
+
+    def offer(self) -> bytes:
+        """Our offer; nothing changes until :meth:`apply_answer`."""
+        self._sdp = self._offer = make_offer(self._capabilities, self._sdp)
+        return self._offer
+
+    def apply_answer(self, sdp: bytes) -> None:
+        """The peer's answer. Raises SdpError, or LegError ``no_offer``; then nothing has changed."""
+        if self._offer is None:
+            raise LegError("no_offer", "no offer of ours is outstanding")
+        self._agree(apply_answer(self._offer, sdp, self._capabilities))
+
+    def _agree(self, agreed: Negotiated) -> None:
+        first = self._agreed is None
+        self._agreed, self._sdp, self._offer = agreed, agreed.sdp, None
+        if first and _law(agreed.codec.name) != self.law:
+            # The law inside stays what it was first: a later change of codec is transcoded at the wire.
+            self.law = _law(agreed.codec.name)
+            self._silence = g711.silence(self.law)
+            self._jitter, self._concealer = JitterBuffer(self.law), Concealer(self.law)
+        self._laws = {codec.receive_payload_type: codec.name for codec in agreed.codecs}
+        event = agreed.telephone_event
+        self._event_in = event.receive_payload_type if event else None
+        self._aim()
+
+    def _aim(self) -> None:
+        agreed = self._agreed
+        if agreed is None or agreed.remote is None or not agreed.may_send:
+            self._target = None
+        else:
+            self._target = self._source or (agreed.remote.address, agreed.remote.port)
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def connect(self, send_rtp: Send, send_rtcp: Send) -> None:
+        """The sockets are bound."""
+        self._send_rtp, self._send_rtcp = send_rtp, send_rtcp
+
+    def start(self, now: float) -> None:
+        """The call is established. Raises LegError ``no_answer``; a second time it does nothing."""
+        if self._agreed is None:
+            raise LegError("no_answer", "our offer has had no answer")
+        self._started = True
+
+    def queue_digits(self, digits: str) -> None:
+        """Raises LegError ``bad_digits`` or ``no_telephone_event``."""
+        if self._event is None:
+            raise LegError("no_telephone_event", "the peer takes no telephone-event")
+        try:
+            self._digits.queue(digits)
+        except ValueError as error:
+            raise LegError("bad_digits", str(error)) from error
+
+    def send_digits(self, digits: str) -> None:
+        """An agent's digits; ignored where they cannot be sent."""
+        if self._event is not None:
+            self._digits.queue(digits)
+
+    def close(self, now: float) -> None:
+        """No packet leaves after this."""
+        self._started = False
+        self._send_rtp = self._send_rtcp = None
+
+    @property
+    def _event(self) -> TelephoneEvent | None:
+        return self._agreed.telephone_event if self._agreed else None
+
+    @property
+    def digits_pending(self) -> bool:
+        """Digits are still to be sent."""
+        return self._digits.pending > 0 and self._event is not None
+
+    # --- to the phone -----------------------------------------------------------------------------
+
+    def say(self, take: Callable[[], bytes | None], now: float) -> None:
+        """This frame's packet: a digit's, else what ``take`` gives, else silence.
+
+        While nothing may be sent (hold) time passes and audio is lost, as it is for a live speaker.
+        """
+        out = self._out
+        timestamp = out.tick()
+        target, send, agreed = self._target, self._send_rtp, self._agreed
+        if target is None or send is None or agreed is None:
+            take()
+            out.interrupt()
+            return
+        if self._digits.pending and agreed.telephone_event is not None:
+            event = self._digits.next(timestamp)
+            if event is not None:
+                out.interrupt()
+                send(self._event_packet(event, agreed.telephone_event), target)
+                return
+        frame = take()
+        marker = out.marker(frame is not None)
+        payload = self._silence if frame is None else frame
+        codec = agreed.codec
+        if codec.name != self.law:
+            payload = g711.transcode(payload, self.law, codec.name)
+        if agreed.ptime_ms < 20:
+            send(out.packet(codec.send_payload_type, timestamp, payload[:_HALF], marker), target)
+            payload, timestamp, marker = payload[_HALF:], (timestamp + _HALF) & _MASK32, False
+        send(out.packet(codec.send_payload_type, timestamp, payload, marker), target)
+
+    def _event_packet(self, event: EventPacket, agreed: TelephoneEvent) -> bytes:
+        return self._out.packet(agreed.send_payload_type, event.timestamp, event.payload, event.marker)
+
+    def skip(self, frames: int) -> None:
+        """Time has passed in which nothing was sent: the timestamp follows it, the next packet has the marker."""
+        self._out.tick(frames)
+        self._out.interrupt()
+
+    # --- from the phone ---------------------------------------------------------------------------
+
+    def receive_rtp(self, data: bytes, source: Address, now: float) -> None:
+        """A datagram on the RTP port; what is not the peer's is counted and dropped."""
+        if not self._started:
+            return
+        packet = rtp.parse(data)
+        if packet is None or not self._admit(source, now):
+            self._refused += 1
+            return
+        if packet.ssrc != self._ssrc and not self._new_source(packet, now):
+            return
+        self._received += 1
+        if not self._tracker.update(packet.sequence, packet.timestamp, now):
+            return
+        law = self._laws.get(packet.payload_type)
+        if law is not None:
+            payload = packet.payload if law == self.law else g711.transcode(packet.payload, law, self.law)
+            self._jitter.put(packet.sequence, packet.timestamp, payload, now, marker=packet.marker)
+        elif packet.payload_type == self._event_in:
+            self._jitter.put(packet.sequence, packet.timestamp, b"", now)
+            self._tell_digits(self._events.put(packet.payload, packet.timestamp, now))
+        else:
+            self._refused += 1
+
+    def receive_rtcp(self, data: bytes, source: Address, now: float) -> None:
+        """A datagram on the RTCP port."""
+
+    def _admit(self, source: Address, now: float) -> bool:
+        if self._source is None:
+            self._source = source
+            self._aim()
+            self._on_source(source)
+        return source == self._source
+
+    def _new_source(self, packet: rtp.RtpPacket, now: float) -> bool:
+        """Another SSRC from the right address: taken once it has served its probation (RFC 3550 §A.1)."""
+        if self._candidate is None or self._candidate[0] != packet.ssrc:
+            self._candidate = (packet.ssrc, rtp.SequenceTracker())
+        tracker = self._candidate[1]
+        tracker.update(packet.sequence, packet.timestamp, now)
+        if packet.ssrc == self._out.ssrc or not tracker.valid:
+            return False
+        if self._ssrc is not None:
+            self._jitter.restart()
+            self._events.reset()
+        self._ssrc, self._tracker, self._candidate = packet.ssrc, tracker, None
+        return True
+
+    def _tell_digits(self, digits: tuple[DigitEvent, ...]) -> None:
+        for digit in digits:
+            self.on_digit(digit.digit, digit.duration_ms)
+
+    def hear(self, now: float) -> bytes:
+        """The next 20 ms in ``law``: what was said, concealment for what was lost, silence for a pause."""
+        got = self._jitter.get(now)
+        if got is Gap.LOST:
+            return self._concealer.lost()
+        if got is Gap.NOTHING:
+            return self._concealer.pause()
+        return self._concealer.good(got)
+
+    def attend(self, now: float) -> None:
+        """What has its own time: digits whose end was lost. To be called at every tick."""
+        if now < self._attend_at or not self._started:
+            return
+        self._attend_at = now + _ATTEND_EVERY_S
+        self._tell_digits(self._events.expire(now))
+
+    # --- statistics -------------------------------------------------------------------------------
+
+    def statistics(self, now: float) -> LegStatistics:
+        """The leg's part of the call's."""
+        jitter, delay_ms = self._jitter, self._jitter.delay_ms(now)
+        target = self._target
+        return LegStatistics(
+            codec=self.codec,
+            remote=f"{target[0]}:{target[1]}" if target else None,
+            packets_sent=self._out.packets,
+            packets_received=self._received,
+            packets_lost=jitter.lost,
+            packets_late=jitter.late,
+            packets_refused=self._refused,
+            frames_concealed=jitter.frames_concealed,
+            frames_played=jitter.frames_played,
+            jitter_ms=round(self._tracker.jitter_ms, 3) if self._tracker.valid else None,
+            jitter_buffer_ms=round(delay_ms, 3) if delay_ms is not None else None,
+            digits_received=self._events.received,
+            digits_sent=self._digits.sent,
+        )
+
+
+def _law(name: str) -> Encoding:
+    return "PCMA" if name == g711.PCMA else "PCMU"
+
+
+def _known(codecs: tuple[str, ...]) -> tuple[str, ...]:
+    known = tuple(name for name in codecs if name in g711.DECODERS)
+    if not known:
+        raise LegError("no_common_codec", f"none of {', '.join(codecs) or 'no codecs'} is known here")
+    return known

@@ -1,0 +1,359 @@
+"""Media as a worker: commands in, replies and notices out, every call on one ticker.
+
+Bound to the running loop. The pipe is two functions, ``send`` (given) and :meth:`MediaService.receive`,
+so that the same service runs behind a queue in this process or a socket in its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from media.agents import recordings
+from media.agents.base import BadAgent, Host
+from media.agents.catalogue import create
+from media.bridge import Bridge
+from media.leg import LegError, LegSettings, PhoneLeg
+from media.messages import (
+    ApplyAnswer,
+    CallClosed,
+    CallOpened,
+    CloseCall,
+    Command,
+    Done,
+    Failed,
+    LegStatistics,
+    MediaLost,
+    Notice,
+    NoticeBody,
+    OpenCall,
+    Ping,
+    ProtocolError,
+    Renegotiate,
+    Reply,
+    Request,
+    Result,
+    SendDigits,
+    SourceLearnt,
+    StartMedia,
+    Statistics,
+    decode,
+    encode,
+)
+from media.sdp import SdpError
+from media.tasks import Tasks
+from media.ticker import Tick, Ticker
+from media.udp import Address, PortPair, PortUnavailable, open_pair
+from media.websocket import WebSocketClient
+
+__all__ = ["MediaService", "ServiceSettings"]
+
+log = logging.getLogger("truedy.media")
+
+_STATISTICS_EVERY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """``listen_address`` is bound; ``public_address`` (None: the same) is told to the peers.
+
+    ``tls`` verifies agents behind ``wss:`` (None: the system's trust). ``max_calls`` is the worker's own cap.
+    """
+
+    listen_address: str
+    public_address: str | None = None
+    tls: ssl.SSLContext | None = None
+    max_calls: int = 2000
+    epoch: int = 0
+
+
+@dataclass(slots=True)
+class _Call:
+    bridge: Bridge
+    leg: PhoneLeg
+    ports: PortPair
+    broken: bool = False
+
+
+class MediaService:
+    """Carries out the commands of :mod:`media.messages`.
+
+    A request that comes twice is carried out once and answered twice; the last ``REPLIES`` replies
+    are remembered. Commands of one call are carried out in the order they come, but for
+    :class:`CloseCall`, which breaks off an :class:`OpenCall` under way. Next: :meth:`start`.
+    """
+
+    REPLIES: Final = 4096
+    LINK_GRACE_S: Final = 2.5
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        send: Callable[[bytes], None],
+        entropy: Callable[[int], bytes],
+        clock: Callable[[], float] = Ticker.now,
+    ) -> None:
+        self._settings = settings
+        self._send = send
+        self._entropy = entropy
+        self._clock = clock
+        self._tasks = Tasks()
+        self._links = Tasks()
+        self._websockets = WebSocketClient(self._links, settings.tls)
+        self._ticker = Ticker(self.tick)
+        self._recordings: Mapping[str, bytes] = {}
+        self._calls: dict[str, _Call] = {}
+        self._opening: dict[str, asyncio.Task[None]] = {}
+        self._replies: OrderedDict[int, bytes | None] = OrderedDict()
+        self._statistics_at = 0.0
+        self._closing = False
+        self.unreadable = 0
+
+    @property
+    def calls(self) -> int:
+        """Calls open or opening."""
+        return len(self._calls) + len(self._opening)
+
+    async def start(self) -> None:
+        """Read the recordings, begin to tick."""
+        self._recordings = await asyncio.to_thread(recordings.load)
+        self._statistics_at = self._clock() + _STATISTICS_EVERY_S
+        self._ticker.start()
+
+    async def close(self) -> None:
+        """End every call, free every port, wait a moment for the agents' closing handshakes."""
+        self._closing = True
+        for task in tuple(self._opening.values()):
+            task.cancel()
+        await asyncio.gather(*(self._close_call(call) for call in tuple(self._calls)))
+        self._ticker.stop()
+        await self._tasks.close()
+        await self._links.close(grace_s=self.LINK_GRACE_S)
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """One message from control. What is no request of this version is dropped and counted."""
+        try:
+            request = decode(data)
+        except ProtocolError as error:
+            self.unreadable += 1
+            log.warning("unreadable message from control", extra={"error": str(error)})
+            return
+        if not isinstance(request, Request):
+            self.unreadable += 1
+            return
+        if request.request_id in self._replies:
+            if (reply := self._replies[request.request_id]) is not None:
+                self._send(reply)
+            return
+        self._replies[request.request_id] = None
+        self._forget_old_replies()
+        self._carry_out(request)
+
+    def _forget_old_replies(self) -> None:
+        while len(self._replies) > self.REPLIES:
+            self._replies.popitem(last=False)
+
+    def _carry_out(self, request: Request) -> None:
+        if request.epoch != self._settings.epoch:
+            self._reply(request, Failed(code="stale_epoch", message=f"this is epoch {self._settings.epoch}"))
+            return
+        command = request.body
+        if isinstance(command, OpenCall):
+            self._begin_opening(request, command)
+        elif isinstance(command, CloseCall):
+            self._tasks.spawn(self._answer_close(request, command), f"close {command.call}")
+        else:
+            self._reply(request, self._at_once(command))
+
+    def _reply(self, request: Request, result: Result) -> None:
+        reply = encode(Reply(request_id=request.request_id, body=result, epoch=self._settings.epoch))
+        if request.request_id in self._replies:
+            self._replies[request.request_id] = reply
+        self._send(reply)
+
+    def _notify(self, body: NoticeBody) -> None:
+        self._send(encode(Notice(body=body, epoch=self._settings.epoch)))
+
+    def _at_once(self, command: Command) -> Result:
+        """The commands that wait for nothing."""
+        if isinstance(command, Ping):
+            return Done()
+        call = self._calls.get(command.call)
+        if call is None:
+            return Failed(code="unknown_call", message=command.call)
+        try:
+            return self._of_call(call, command)
+        except (SdpError, LegError) as error:
+            return Failed(code=error.code, message=str(error))
+        except Exception as error:
+            log.exception("command failed", extra={"command": type(command).__name__, "call": command.call})
+            return Failed(code="internal", message=type(error).__name__)
+
+    def _of_call(self, call: _Call, command: Command) -> Result:
+        match command:
+            case ApplyAnswer():
+                call.leg.apply_answer(command.answer)
+                call.bridge.law_changed()
+                return Done()
+            case StartMedia():
+                call.leg.start(self._clock())
+                call.bridge.start()
+                return Done()
+            case Renegotiate():
+                sdp = call.leg.offer() if command.offer is None else call.leg.answer(command.offer)
+                return CallOpened(sdp=sdp, codec=call.leg.codec, held=call.leg.held)
+            case SendDigits():
+                call.leg.queue_digits(command.digits)
+                return Done()
+            case _:
+                return Failed(code="internal", message=f"{type(command).__name__} is not handled")
+
+    # --- opening and closing --------------------------------------------------------------------
+
+    def _begin_opening(self, request: Request, command: OpenCall) -> None:
+        problem = self._refusal(command.call)
+        if problem is not None:
+            self._reply(request, problem)
+            return
+        task = self._tasks.spawn(self._answer_open(request, command), f"open {command.call}")
+        self._opening[command.call] = task
+
+    def _refusal(self, call: str) -> Failed | None:
+        if self._closing:
+            return Failed(code="closing", message="the worker is closing")
+        if call in self._calls or call in self._opening:
+            return Failed(code="call_exists", message=call)
+        if self.calls >= self._settings.max_calls:
+            return Failed(code="overload", message=f"{self.calls} calls are open")
+        return None
+
+    async def _answer_open(self, request: Request, command: OpenCall) -> None:
+        result: Result = Failed(code="unknown_call", message="closed while it was opened")
+        try:
+            async with asyncio.timeout(request.deadline_s):
+                result = await self._open(command)
+        except TimeoutError:
+            result = Failed(code="deadline", message=f"not opened in {request.deadline_s:g} s")
+        except (SdpError, LegError) as error:
+            result = Failed(code=error.code, message=str(error))
+        except BadAgent as error:
+            result = Failed(code="bad_agent", message=str(error))
+        except PortUnavailable as error:
+            result = Failed(code="port_unavailable", message=str(error))
+        except Exception as error:
+            log.exception("a call could not be opened", extra={"call": command.call})
+            result = Failed(code="internal", message=type(error).__name__)
+        finally:
+            self._opening.pop(command.call, None)
+            self._reply(request, result)
+
+    async def _open(self, command: OpenCall) -> CallOpened:
+        """What can be refused is refused before a port is bound; what is bound is freed on any failure."""
+        leg = self._leg(command)
+        sdp = leg.offer() if command.offer is None else leg.answer(command.offer)
+        agent = create(
+            Host(
+                spec=command.agent,
+                context=command.context,
+                websockets=self._websockets,
+                recordings=self._recordings,
+                entropy=self._entropy,
+                spawn=self._tasks.spawn,
+            )
+        )
+        ports = await open_pair(self._settings.listen_address, command.rtp_port, leg.receive_rtp, leg.receive_rtcp)
+        bridge = Bridge(command.call, spec=command.agent, leg=leg, agent=agent, notify=self._notify, clock=self._clock)
+        leg.connect(ports.send_rtp, ports.send_rtcp)
+        leg.on_digit = bridge.digit
+        self._calls[command.call] = _Call(bridge, leg, ports)
+        try:
+            bridge.open()
+        except BaseException:
+            await self._close_call(command.call)
+            raise
+        return CallOpened(sdp=sdp, codec=leg.codec, held=leg.held)
+
+    def _leg(self, command: OpenCall) -> PhoneLeg:
+        call = command.call
+
+        def learnt(source: Address) -> None:
+            host, port = source
+            self._notify(SourceLearnt(call=call, address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
+
+        def lost(kind: str, after_s: float) -> None:
+            self._notify(MediaLost(call=call, kind=kind, after_s=round(after_s, 3)))
+
+        return PhoneLeg(
+            LegSettings(
+                address=self._settings.public_address or self._settings.listen_address,
+                rtp_port=command.rtp_port,
+                policy=command.policy,
+            ),
+            entropy=self._entropy,
+            on_source=learnt,
+            on_lost=lost,
+        )
+
+    async def _answer_close(self, request: Request, command: CloseCall) -> None:
+        opening = self._opening.get(command.call)
+        if opening is not None:
+            opening.cancel()
+            await asyncio.wait((opening,))
+        statistics: LegStatistics | None = None
+        try:
+            statistics = await self._close_call(command.call)
+        finally:
+            self._reply(request, CallClosed(statistics=statistics))
+
+    async def _close_call(self, name: str) -> LegStatistics | None:
+        """No packet leaves after this has begun; the ports are free when it returns."""
+        call = self._calls.pop(name, None)
+        if call is None:
+            return None
+        now = self._clock()
+        try:
+            call.leg.close(now)
+            statistics = call.bridge.statistics(now)
+            await call.bridge.close()
+        finally:
+            await call.ports.close()
+        return statistics
+
+    # --- the ticker -----------------------------------------------------------------------------
+
+    def tick(self, tick: Tick) -> None:
+        """20 ms of every call: first all that is to be sent, then all that was heard."""
+        calls = tuple(self._calls.items())
+        for name, call in calls:
+            if not call.broken:
+                try:
+                    call.bridge.say(tick)
+                except Exception as error:
+                    self._break(name, call, error)
+        for name, call in calls:
+            if not call.broken:
+                try:
+                    call.bridge.hear(tick)
+                    call.leg.attend(tick.now)
+                except Exception as error:
+                    self._break(name, call, error)
+        if tick.now >= self._statistics_at:
+            self._statistics_at = tick.now + _STATISTICS_EVERY_S
+            self._tell_statistics(tick.now)
+
+    def _break(self, name: str, call: _Call, error: Exception) -> None:
+        log.error("a call's media failed", extra={"call": name}, exc_info=error)
+        call.broken = True
+        call.bridge.break_off("internal error")
+
+    def _tell_statistics(self, now: float) -> None:
+        calls = {name: call.bridge.statistics(now) for name, call in self._calls.items()}
+        self._notify(Statistics(calls=calls, tick_late_p99_ms=self._ticker.lateness.p99_ms))

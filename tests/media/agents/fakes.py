@@ -1,0 +1,117 @@
+"""An agent's surroundings, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from media.agents import recordings
+from media.agents.base import Encoding, EndCause, Host
+from media.messages import AgentSpec, CallContext
+from media.websocket import FailureCause, LinkHandler
+
+CONTEXT = CallContext(
+    call_sid="CA" + "1" * 32,
+    account_sid="AC" + "2" * 32,
+    direction="inbound",
+    from_number="+14155550100",
+    to_number="+14155550199",
+    trunk="lab",
+    headers={"X-Campaign": "spring"},
+)
+
+RECORDINGS = recordings.load()
+
+
+class FakePort:
+    """The bridge as an agent sees it; ``log`` is what was asked of it, in order."""
+
+    def __init__(self, encoding: Encoding = "PCMU") -> None:
+        self.encoding = encoding
+        self.playing = False
+        self.outstanding: tuple[str, ...] = ()
+        self.log: list[tuple[Any, ...]] = []
+
+    def started(self) -> None:
+        self.log.append(("started",))
+
+    def ready(self) -> None:
+        self.log.append(("ready",))
+
+    def play(self, audio: bytes, encoding: Encoding) -> None:
+        self.playing = True
+        self.log.append(("play", audio, encoding))
+
+    def clear(self) -> tuple[str, ...]:
+        self.playing = False
+        self.log.append(("clear",))
+        names, self.outstanding = self.outstanding, ()
+        return names
+
+    def mark(self, name: str) -> None:
+        self.log.append(("mark", name))
+
+    def send_digits(self, digits: str) -> None:
+        self.log.append(("digits", digits))
+
+    def hang_up(self) -> None:
+        self.log.append(("hang_up",))
+
+    def failed(self, cause: FailureCause, message: str) -> None:
+        self.log.append(("failed", cause, message))
+
+    def ended(self, cause: EndCause, message: str) -> None:
+        self.log.append(("ended", cause, message))
+
+    def take(self) -> list[tuple[Any, ...]]:
+        """The log so far, emptied."""
+        log, self.log = self.log, []
+        return log
+
+
+class FakeLink:
+    """A link that is open and writable until told otherwise."""
+
+    def __init__(self) -> None:
+        self.writable = True
+        self.sent: list[bytes] = []
+        self.closed = False
+
+    def send(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeWebSockets:
+    """Hands out one :class:`FakeLink` and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.link = FakeLink()
+        self.asked: list[tuple[str, float]] = []
+
+    def connect(self, url: str, handler: LinkHandler, timeout_s: float, name: str) -> FakeLink:
+        self.asked.append((url, timeout_s))
+        return self.link
+
+
+def host(
+    spec: AgentSpec,
+    websockets: FakeWebSockets | None = None,
+    entropy: Callable[[int], bytes] = lambda count: b"\x5a" * count,
+) -> Host:
+    """What agents are built with."""
+
+    def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work, name=name)
+
+    return Host(
+        spec=spec,
+        context=CONTEXT,
+        websockets=websockets or FakeWebSockets(),  # type: ignore[arg-type]
+        recordings=RECORDINGS,
+        entropy=entropy,
+        spawn=spawn,
+    )

@@ -1,0 +1,430 @@
+"""A call's agent and phone leg joined: who hears what when, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from media import g711
+from media.agents.base import AgentCounts, AgentPort, Encoding
+from media.bridge import TRANSITIONS, Bridge, Input, State
+from media.messages import AgentEnded, AgentFailed, AgentReady, AgentSpec, DigitReceived, LegStatistics, NoticeBody
+from media.ticker import FRAME_S, Tick
+from tests.support.clock import FakeClock
+
+SILENCE = g711.silence("PCMU")
+
+
+class FakeLeg:
+    """Plays a script of caller frames and keeps what is sent, None for silence."""
+
+    def __init__(self, caller: Iterable[bytes] = ()) -> None:
+        self.law: Encoding = "PCMU"
+        self.digits_pending = False
+        self.caller = iter(caller)
+        self.sent: list[bytes | None] = []
+        self.skipped = 0
+        self.digits = ""
+
+    def hear(self, now: float) -> bytes:
+        return next(self.caller, SILENCE)
+
+    def say(self, take: Callable[[], bytes | None], now: float) -> None:
+        self.sent.append(take())
+
+    def skip(self, frames: int) -> None:
+        self.skipped += frames
+
+    def send_digits(self, digits: str) -> None:
+        self.digits += digits
+
+    def statistics(self, now: float) -> LegStatistics:
+        return LegStatistics(packets_sent=len(self.sent))
+
+
+class FakeAgent:
+    def __init__(self, encoding: Encoding | None = "PCMU") -> None:
+        self.encoding = encoding
+        self.counts = AgentCounts()
+        self.port: AgentPort | None = None
+        self.begun = 0
+        self.heard: list[tuple[int, bytes]] = []
+        self.digits: list[str] = []
+        self.marks: list[str] = []
+        self.closed = False
+
+    def open(self, port: AgentPort) -> None:
+        self.port = port
+
+    def on_start(self) -> None:
+        self.begun += 1
+
+    def on_audio(self, frame: bytes, at_ms: int) -> None:
+        self.heard.append((at_ms, frame))
+
+    def on_digit(self, digit: str, duration_ms: int) -> None:
+        self.digits.append(digit)
+
+    def on_mark(self, name: str) -> None:
+        self.marks.append(name)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Call:
+    """A bridge on a fake clock; ``run`` ticks it."""
+
+    def __init__(self, leg: FakeLeg | None = None, agent: FakeAgent | None = None, answer_after_s: float = 1.0) -> None:
+        self.clock = FakeClock()
+        self.leg = leg or FakeLeg()
+        self.agent = agent or FakeAgent()
+        self.notices: list[NoticeBody] = []
+        spec = AgentSpec(protocol="builtin", answer_after_s=answer_after_s, agent_timeout_s=15.0)
+        self.bridge = Bridge(
+            "c", spec=spec, leg=self.leg, agent=self.agent, notify=self.notices.append, clock=self.clock
+        )
+        self.bridge.open()
+
+    def tick(self, frames: int = 1, skipped: int = 0, late_s: float = 0.0) -> None:
+        self.clock.advance((frames + skipped) * FRAME_S)
+        tick = Tick(now=self.clock(), frames=frames, skipped=skipped, late_s=late_s)
+        self.bridge.say(tick)
+        self.bridge.hear(tick)
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / FRAME_S)):
+            self.tick()
+
+    def answered(self) -> Call:
+        self.bridge.started()
+        self.bridge.ready()
+        self.bridge.start()
+        self.notices.clear()
+        return self
+
+
+# --- answering ------------------------------------------------------------------------------------
+
+
+def test_the_phone_is_answered_at_the_agents_first_audio() -> None:
+    call = Call()
+    call.bridge.started()
+    call.run(0.2)
+    assert call.notices == []
+    call.bridge.play(bytes(160), "PCMU")
+    assert call.notices == [AgentReady(call="c", waited_s=0.2)]
+
+
+def test_a_silent_agent_is_answered_for_after_answer_after_s() -> None:
+    call = Call(answer_after_s=1.0)
+    call.run(3.0)
+    call.bridge.started()
+    call.run(0.98)
+    assert call.notices == []
+    call.run(0.06)
+    assert call.notices == [AgentReady(call="c", waited_s=pytest.approx(4.0, abs=0.03))]
+
+
+def test_answer_after_zero_answers_at_the_agents_start() -> None:
+    call = Call(answer_after_s=0.0)
+    call.bridge.started()
+    assert call.notices == [AgentReady(call="c", waited_s=0.0)]
+
+
+def test_the_phone_is_answered_once() -> None:
+    call = Call()
+    call.bridge.started()
+    for _ in range(3):
+        call.bridge.play(bytes(160), "PCMU")
+    call.run(2.0)
+    assert len(call.notices) == 1
+
+
+def test_ringing_does_not_go_on_for_ever_when_the_agent_is_not_reached() -> None:
+    call = Call()
+    call.run(14.9)
+    assert call.notices == []
+    call.run(0.2)
+    assert call.notices == [AgentFailed(call="c", cause="timeout", message="no connection in 15 s")]
+
+
+def test_an_agent_that_refuses_fails_the_call_at_once() -> None:
+    call = Call()
+    call.bridge.failed("refused", "connection refused")
+    assert call.notices == [AgentFailed(call="c", cause="refused", message="connection refused")]
+    call.run(20)
+    assert len(call.notices) == 1
+
+
+def test_an_agent_that_leaves_before_it_spoke_fails_the_call() -> None:
+    call = Call()
+    call.bridge.started()
+    call.bridge.ended("closed", "closed with 1000")
+    assert call.notices == [AgentFailed(call="c", cause="error", message="closed with 1000")]
+
+
+# --- audio ----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_sent_to_the_phone_or_the_agent_before_the_call_is_established() -> None:
+    call = Call()
+    call.bridge.started()
+    call.bridge.play(b"\x01" * 1600, "PCMU")
+    call.run(0.5)
+    assert call.leg.sent == []
+    assert call.agent.heard == []
+
+
+def test_audio_from_before_the_answer_is_queued_and_played_from_its_start() -> None:
+    call = Call()
+    call.bridge.started()
+    call.bridge.play(b"\x01" * 320, "PCMU")
+    call.run(1.0)
+    call.bridge.start()
+    call.run(0.06)
+    assert call.leg.sent == [b"\x01" * 160, b"\x01" * 160, None]
+
+
+def test_a_second_start_changes_nothing() -> None:
+    call = Call().answered()
+    call.bridge.start()
+    assert call.agent.begun == 1
+
+
+def test_audio_far_faster_than_real_time_is_paced_out_at_20_ms() -> None:
+    call = Call().answered()
+    audio = bytes(index % 251 for index in range(160 * 100))
+    for start in range(0, len(audio), 1111):
+        call.bridge.play(audio[start : start + 1111], "PCMU")
+    call.run(2.0)
+    assert b"".join(frame for frame in call.leg.sent if frame) == audio
+    assert len(call.leg.sent) == 100
+
+
+def test_the_agent_gets_one_frame_for_each_20_ms_of_call_with_true_milliseconds() -> None:
+    call = Call(FakeLeg(caller=[b"\x01" * 160, b"\x02" * 160])).answered()
+    call.run(0.08)
+    assert call.agent.heard == [(0, b"\x01" * 160), (20, b"\x02" * 160), (40, SILENCE), (60, SILENCE)]
+
+
+def test_after_a_stall_time_that_was_given_up_counts_in_the_agents_milliseconds() -> None:
+    call = Call().answered()
+    call.tick()
+    call.tick(frames=5, skipped=10)
+    assert [at_ms for at_ms, _ in call.agent.heard] == [0, 220, 240, 260, 280, 300]
+    assert call.leg.skipped == 10
+    assert len(call.leg.sent) == 6, "no burst beyond what is caught up"
+
+
+def test_a_pcmu_call_and_a_mu_law_agent_exchange_the_very_same_bytes() -> None:
+    caller = bytes(range(160))
+    call = Call(FakeLeg(caller=[caller])).answered()
+    call.bridge.play(caller, "PCMU")
+    call.run(0.02)
+    assert call.leg.sent == [caller]
+    assert call.agent.heard[0][1] is caller
+
+
+@pytest.mark.parametrize("law", ["PCMU", "PCMA"])
+def test_a_linear_agent_is_given_and_gives_linear_samples(law: Encoding) -> None:
+    spoken = g711.ENCODERS[law](b"\x00\x10" * 160)
+    leg = FakeLeg(caller=[spoken])
+    leg.law = law
+    call = Call(leg, FakeAgent(encoding="L16")).answered()
+    call.bridge.play(g711.DECODERS[law](spoken) + b"\x00", "L16")
+    call.run(0.02)
+    assert call.agent.heard[0][1] == g711.DECODERS[law](spoken)
+    assert call.leg.sent == [spoken]
+
+
+def test_a_mu_law_agent_on_an_a_law_call_is_transcoded_both_ways() -> None:
+    spoken = g711.encode_alaw(b"\x00\x10" * 160)
+    leg = FakeLeg(caller=[spoken])
+    leg.law = "PCMA"
+    call = Call(leg).answered()
+    call.bridge.play(g711.transcode(spoken, "PCMA", "PCMU"), "PCMU")
+    call.run(0.02)
+    assert call.agent.heard[0][1] == g711.transcode(spoken, "PCMA", "PCMU")
+    assert call.leg.sent == [spoken]
+
+
+def test_a_law_learnt_from_the_answer_recodes_what_is_queued() -> None:
+    call = Call()
+    spoken = g711.encode_ulaw(b"\x00\x10" * 160)
+    call.bridge.started()
+    call.bridge.play(spoken, "PCMU")
+    call.leg.law = "PCMA"
+    call.bridge.law_changed()
+    call.bridge.start()
+    call.run(0.02)
+    assert call.leg.sent == [g711.transcode(spoken, "PCMU", "PCMA")]
+    assert call.bridge.encoding == "PCMA"
+
+
+# --- clear and marks ------------------------------------------------------------------------------
+
+
+def test_barge_in_empties_the_queue_within_a_frame_and_returns_the_marks() -> None:
+    call = Call().answered()
+    call.bridge.play(b"\x01" * 16000, "PCMU")
+    call.bridge.mark("a")
+    call.bridge.play(b"\x01" * 16000, "PCMU")
+    call.bridge.mark("b")
+    call.run(0.1)
+    assert call.bridge.clear() == ("a", "b")
+    call.run(0.04)
+    assert call.leg.sent[5:] == [None, None]
+    assert call.agent.marks == []
+    assert not call.bridge.playing
+
+
+def test_a_mark_is_echoed_when_playout_reaches_it() -> None:
+    call = Call().answered()
+    call.bridge.play(bytes(320), "PCMU")
+    call.bridge.mark("here")
+    call.run(0.02)
+    assert call.agent.marks == []
+    call.run(0.02)
+    assert call.agent.marks == ["here"]
+
+
+def test_a_mark_with_nothing_to_play_is_echoed_at_once() -> None:
+    call = Call().answered()
+    call.bridge.mark("now")
+    assert call.agent.marks == ["now"]
+
+
+# --- digits ---------------------------------------------------------------------------------------
+
+
+def test_a_digit_is_told_to_control_and_to_the_agent() -> None:
+    call = Call().answered()
+    call.bridge.digit("5", 120)
+    assert call.notices == [DigitReceived(call="c", digit="5", duration_ms=120)]
+    assert call.agent.digits == ["5"]
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def test_an_agent_that_closes_is_played_out_before_the_call_ends() -> None:
+    call = Call().answered()
+    call.bridge.play(b"\x01" * 1600, "PCMU")
+    call.bridge.ended("closed", "closed with 1000")
+    call.run(0.18)
+    assert call.notices == []
+    call.run(0.04)
+    assert call.leg.sent[:10] == [b"\x01" * 160] * 10
+    assert call.notices == [AgentEnded(call="c", cause="closed", message="closed with 1000")]
+
+
+def test_playing_out_takes_30_seconds_at_most() -> None:
+    call = Call().answered()
+    call.bridge.play(bytes(8000 * 60), "PCMU")
+    call.bridge.ended("closed", "")
+    call.run(29.9)
+    assert call.notices == []
+    call.run(0.2)
+    assert call.notices == [AgentEnded(call="c", cause="closed")]
+
+
+def test_an_agent_that_is_lost_ends_the_call_at_once() -> None:
+    call = Call().answered()
+    call.bridge.play(bytes(8000), "PCMU")
+    call.bridge.ended("lost", "the connection was lost")
+    assert call.notices == [AgentEnded(call="c", cause="lost", message="the connection was lost")]
+
+
+def test_a_hang_up_waits_for_the_last_word_and_for_digits() -> None:
+    call = Call().answered()
+    call.bridge.play(bytes(160), "PCMU")
+    call.bridge.hang_up()
+    call.leg.digits_pending = True
+    call.run(0.2)
+    assert call.notices == []
+    call.leg.digits_pending = False
+    call.run(0.02)
+    assert call.notices == [AgentEnded(call="c", cause="hang_up")]
+
+
+def test_an_agent_whose_link_drops_after_its_hang_up_has_hung_up() -> None:
+    call = Call().answered()
+    call.bridge.play(bytes(1600), "PCMU")
+    call.bridge.hang_up()
+    call.bridge.ended("lost", "the connection was lost")
+    call.run(0.3)
+    assert call.notices == [AgentEnded(call="c", cause="hang_up")]
+
+
+def test_what_the_agent_says_after_its_end_is_not_played() -> None:
+    call = Call().answered()
+    call.bridge.hang_up()
+    call.bridge.play(bytes(160), "PCMU")
+    call.bridge.mark("late")
+    call.bridge.send_digits("1")
+    call.run(0.04)
+    assert call.leg.sent == [None, None]
+    assert call.agent.marks == []
+    assert call.leg.digits == ""
+
+
+async def test_after_the_close_nothing_is_told() -> None:
+    call = Call().answered()
+    await call.bridge.close()
+    call.bridge.digit("1", 100)
+    call.bridge.play(bytes(160), "PCMU")
+    call.bridge.ended("lost", "")
+    call.run(1.0)
+    assert call.agent.closed
+    assert call.notices == []
+
+
+def test_a_call_that_breaks_inside_is_ended_as_lost_even_while_playing_out() -> None:
+    call = Call().answered()
+    call.bridge.play(bytes(1600), "PCMU")
+    call.bridge.hang_up()
+    call.bridge.break_off("internal error")
+    assert call.notices == [AgentEnded(call="c", cause="lost", message="internal error")]
+
+
+# --- statistics and the table ---------------------------------------------------------------------
+
+
+def test_statistics_join_the_legs_the_agents_and_the_queues() -> None:
+    call = Call().answered()
+    call.agent.counts = AgentCounts(sent=7, dropped=2, ignored=3)
+    call.bridge.play(bytes(480), "PCMU")
+    call.tick(late_s=0.004)
+    found = call.bridge.statistics(call.clock())
+    assert (found.agent_frames_sent, found.agent_frames_dropped, found.agent_messages_ignored) == (7, 2, 3)
+    assert (found.agent_frames_received, found.playout_queued_ms, found.playout_overflow_ms) == (3, 40, 0)
+    assert (found.packets_sent, found.pacing_late_max_ms) == (1, 4.0)
+
+
+IGNORED = {
+    (State.CONNECTING, Input.SPOKE),
+    (State.CONNECTING, Input.ANSWER_DUE),
+    (State.CONNECTING, Input.PLAYED_OUT),
+    (State.CONNECTING, Input.PLAYOUT_DUE),
+    (State.STARTED, Input.STARTED),
+    (State.STARTED, Input.CONNECT_DUE),
+    (State.STARTED, Input.PLAYED_OUT),
+    (State.STARTED, Input.PLAYOUT_DUE),
+    (State.READY, Input.STARTED),
+    (State.READY, Input.SPOKE),
+    (State.READY, Input.ANSWER_DUE),
+    (State.READY, Input.CONNECT_DUE),
+    (State.READY, Input.PLAYED_OUT),
+    (State.READY, Input.PLAYOUT_DUE),
+    *((State.LEAVING, each) for each in Input if each not in (Input.PLAYED_OUT, Input.PLAYOUT_DUE, Input.CLOSE)),
+    *((State.ENDED, each) for each in Input if each is not Input.CLOSE),
+    *((State.CLOSED, each) for each in Input),
+}
+
+
+def test_every_pair_is_in_the_table_or_listed_as_ignored() -> None:
+    pairs = {(state, each) for state in State for each in Input}
+    assert TRANSITIONS.keys() | IGNORED == pairs
+    assert not TRANSITIONS.keys() & IGNORED
