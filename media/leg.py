@@ -19,12 +19,14 @@ from media import g711, rtp
 from media.agents.base import Encoding
 from media.concealment import Concealer
 from media.jitter import Gap, JitterBuffer
+from media.latch import Latch, Verdict
 from media.messages import LegPolicy, LegStatistics
 from media.sdp import Capabilities, Negotiated, TelephoneEvent, answer, apply_answer, make_offer
 from media.telephone_event import DigitEvent, EventPacket, Receiver, Sender
 from media.udp import Address
+from media.watchdog import Watchdog
 
-__all__ = ["LegError", "LegSettings", "PhoneLeg", "Send"]
+__all__ = ["LegError", "LegSettings", "PhoneLeg", "Send", "address_text"]
 
 Send = Callable[[bytes, Address], None]
 
@@ -134,11 +136,11 @@ class PhoneLeg:
         # from the phone
         self._laws: dict[int, str] = {}
         self._event_in: int | None = None
-        self._source: Address | None = None
+        self._latch: Latch | None = None
+        self._watchdog = Watchdog(settings.policy.first_packet_timeout_s, settings.policy.silence_timeout_s)
         self._refused = 0
-        self._ssrc: int | None = None
-        self._tracker = rtp.SequenceTracker()
-        self._candidate: tuple[int, rtp.SequenceTracker] | None = None
+        self._source: Address | None = None
+        self._tracker: rtp.SequenceTracker | None = None
         self._events = Receiver()
         self._jitter = JitterBuffer(self.law)
         self._concealer = Concealer(self.law)
@@ -157,10 +159,10 @@ class PhoneLeg:
         """The peer has put us on hold."""
         return self._agreed.held if self._agreed else False
 
-    def answer(self, offer: bytes) -> bytes:
+    def answer(self, offer: bytes, now: float) -> bytes:
         """Our answer. Raises SdpError; then nothing has changed."""
         agreed = answer(offer, self._capabilities, self._sdp)
-        self._agree(agreed)
+        self._agree(agreed, now)
         return agreed.sdp
 
     def offer(self) -> bytes:
@@ -168,13 +170,13 @@ class PhoneLeg:
         self._sdp = self._offer = make_offer(self._capabilities, self._sdp)
         return self._offer
 
-    def apply_answer(self, sdp: bytes) -> None:
+    def apply_answer(self, sdp: bytes, now: float) -> None:
         """The peer's answer. Raises SdpError, or LegError ``no_offer``; then nothing has changed."""
         if self._offer is None:
             raise LegError("no_offer", "no offer of ours is outstanding")
-        self._agree(apply_answer(self._offer, sdp, self._capabilities))
+        self._agree(apply_answer(self._offer, sdp, self._capabilities), now)
 
-    def _agree(self, agreed: Negotiated) -> None:
+    def _agree(self, agreed: Negotiated, now: float) -> None:
         first = self._agreed is None
         self._agreed, self._sdp, self._offer = agreed, agreed.sdp, None
         if first and _law(agreed.codec.name) != self.law:
@@ -185,14 +187,28 @@ class PhoneLeg:
         self._laws = {codec.receive_payload_type: codec.name for codec in agreed.codecs}
         event = agreed.telephone_event
         self._event_in = event.receive_payload_type if event else None
+        self._resignal(agreed, now)
         self._aim()
 
     def _aim(self) -> None:
-        agreed = self._agreed
-        if agreed is None or agreed.remote is None or not agreed.may_send:
-            self._target = None
-        else:
-            self._target = self._source or (agreed.remote.address, agreed.remote.port)
+        """Where packets go from here on; while nothing may be sent, nowhere."""
+        agreed, latch = self._agreed, self._latch
+        sends = agreed is not None and agreed.may_send and latch is not None
+        self._target = latch.destination if sends and latch else None
+
+    def _resignal(self, agreed: Negotiated, now: float) -> None:
+        """The peer's media address, and whether it sends, as its SDP says now."""
+        self._watchdog.hold(agreed.held or not agreed.may_receive, now)
+        if agreed.remote is not None:
+            signalled = (agreed.remote.address, agreed.remote.port)
+            signalled_rtcp = (agreed.remote.rtcp_address, agreed.remote.rtcp_port)
+            if self._latch is None:
+                policy = self._policy
+                self._latch = Latch(
+                    signalled, signalled_rtcp, networks=policy.media_networks, symmetric=policy.symmetric, now=now
+                )
+            else:
+                self._latch.resignal(signalled, signalled_rtcp, now)
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -204,7 +220,9 @@ class PhoneLeg:
         """The call is established. Raises LegError ``no_answer``; a second time it does nothing."""
         if self._agreed is None:
             raise LegError("no_answer", "our offer has had no answer")
-        self._started = True
+        if not self._started:
+            self._started = True
+            self._watchdog.start(now)
 
     def queue_digits(self, digits: str) -> None:
         """Raises LegError ``bad_digits`` or ``no_telephone_event``."""
@@ -279,48 +297,47 @@ class PhoneLeg:
         """A datagram on the RTP port; what is not the peer's is counted and dropped."""
         if not self._started:
             return
-        packet = rtp.parse(data)
-        if packet is None or not self._admit(source, now):
+        packet, latch = rtp.parse(data), self._latch
+        if packet is None or latch is None:
             self._refused += 1
             return
-        if packet.ssrc != self._ssrc and not self._new_source(packet, now):
+        verdict = latch.accept(source, packet.ssrc, packet.sequence, now)
+        if verdict is Verdict.REFUSED:
             return
+        if verdict is Verdict.MOVED:
+            self._begin_source(source)
+        self._watchdog.heard(now)
         self._received += 1
-        if not self._tracker.update(packet.sequence, packet.timestamp, now):
-            return
+        if self._tracker is not None and self._tracker.update(packet.sequence, packet.timestamp, now):
+            self._take(packet, now)
+
+    def _take(self, packet: rtp.RtpPacket, now: float) -> None:
+        """One packet of the peer's, by its payload type."""
         law = self._laws.get(packet.payload_type)
         if law is not None:
             payload = packet.payload if law == self.law else g711.transcode(packet.payload, law, self.law)
             self._jitter.put(packet.sequence, packet.timestamp, payload, now, marker=packet.marker)
-        elif packet.payload_type == self._event_in:
-            self._jitter.put(packet.sequence, packet.timestamp, b"", now)
+            return
+        # Other payloads are no audio, yet their sequence numbers are not lost.
+        self._jitter.put(packet.sequence, packet.timestamp, b"", now)
+        if packet.payload_type == self._event_in:
             self._tell_digits(self._events.put(packet.payload, packet.timestamp, now))
         else:
             self._refused += 1
 
-    def receive_rtcp(self, data: bytes, source: Address, now: float) -> None:
-        """A datagram on the RTCP port."""
-
-    def _admit(self, source: Address, now: float) -> bool:
-        if self._source is None:
-            self._source = source
-            self._aim()
-            self._on_source(source)
-        return source == self._source
-
-    def _new_source(self, packet: rtp.RtpPacket, now: float) -> bool:
-        """Another SSRC from the right address: taken once it has served its probation (RFC 3550 §A.1)."""
-        if self._candidate is None or self._candidate[0] != packet.ssrc:
-            self._candidate = (packet.ssrc, rtp.SequenceTracker())
-        tracker = self._candidate[1]
-        tracker.update(packet.sequence, packet.timestamp, now)
-        if packet.ssrc == self._out.ssrc or not tracker.valid:
-            return False
-        if self._ssrc is not None:
+    def _begin_source(self, source: Address) -> None:
+        """A newly locked address or SSRC: its sequence and timestamps are its own."""
+        if self._tracker is not None:
             self._jitter.restart()
             self._events.reset()
-        self._ssrc, self._tracker, self._candidate = packet.ssrc, tracker, None
-        return True
+        self._tracker = rtp.SequenceTracker(probation=0)
+        self._aim()
+        if source != self._source:
+            self._source = source
+            self._on_source(source)
+
+    def receive_rtcp(self, data: bytes, source: Address, now: float) -> None:
+        """A datagram on the RTCP port."""
 
     def _tell_digits(self, digits: tuple[DigitEvent, ...]) -> None:
         for digit in digits:
@@ -336,33 +353,42 @@ class PhoneLeg:
         return self._concealer.good(got)
 
     def attend(self, now: float) -> None:
-        """What has its own time: digits whose end was lost. To be called at every tick."""
+        """What has its own time: digits whose end was lost, the watchdog. To be called at every tick."""
         if now < self._attend_at or not self._started:
             return
         self._attend_at = now + _ATTEND_EVERY_S
         self._tell_digits(self._events.expire(now))
+        loss = self._watchdog.check(now)
+        if loss is not None:
+            self._on_lost(loss.kind, loss.after_s)
 
     # --- statistics -------------------------------------------------------------------------------
 
     def statistics(self, now: float) -> LegStatistics:
         """The leg's part of the call's."""
-        jitter, delay_ms = self._jitter, self._jitter.delay_ms(now)
-        target = self._target
+        jitter, delay_ms, target = self._jitter, self._jitter.delay_ms(now), self._target
+        tracker = self._tracker
         return LegStatistics(
             codec=self.codec,
-            remote=f"{target[0]}:{target[1]}" if target else None,
+            remote=address_text(target) if target else None,
             packets_sent=self._out.packets,
             packets_received=self._received,
             packets_lost=jitter.lost,
             packets_late=jitter.late,
-            packets_refused=self._refused,
+            packets_refused=self._refused + (self._latch.refused if self._latch else 0),
             frames_concealed=jitter.frames_concealed,
             frames_played=jitter.frames_played,
-            jitter_ms=round(self._tracker.jitter_ms, 3) if self._tracker.valid else None,
+            jitter_ms=round(tracker.jitter_ms, 3) if tracker else None,
             jitter_buffer_ms=round(delay_ms, 3) if delay_ms is not None else None,
             digits_received=self._events.received,
             digits_sent=self._digits.sent,
         )
+
+
+def address_text(address: Address) -> str:
+    """``host:port``, an IPv6 host in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _law(name: str) -> Encoding:

@@ -18,7 +18,7 @@ from media.agents import recordings
 from media.agents.base import BadAgent, Host
 from media.agents.catalogue import create
 from media.bridge import Bridge
-from media.leg import LegError, LegSettings, PhoneLeg
+from media.leg import LegError, LegSettings, PhoneLeg, address_text
 from media.messages import (
     ApplyAnswer,
     CallClosed,
@@ -200,7 +200,7 @@ class MediaService:
     def _of_call(self, call: _Call, command: Command) -> Result:
         match command:
             case ApplyAnswer():
-                call.leg.apply_answer(command.answer)
+                call.leg.apply_answer(command.answer, self._clock())
                 call.bridge.law_changed()
                 return Done()
             case StartMedia():
@@ -208,7 +208,7 @@ class MediaService:
                 call.bridge.start()
                 return Done()
             case Renegotiate():
-                sdp = call.leg.offer() if command.offer is None else call.leg.answer(command.offer)
+                sdp = call.leg.offer() if command.offer is None else call.leg.answer(command.offer, self._clock())
                 return CallOpened(sdp=sdp, codec=call.leg.codec, held=call.leg.held)
             case SendDigits():
                 call.leg.queue_digits(command.digits)
@@ -258,7 +258,7 @@ class MediaService:
     async def _open(self, command: OpenCall) -> CallOpened:
         """What can be refused is refused before a port is bound; what is bound is freed on any failure."""
         leg = self._leg(command)
-        sdp = leg.offer() if command.offer is None else leg.answer(command.offer)
+        sdp = leg.offer() if command.offer is None else leg.answer(command.offer, self._clock())
         agent = create(
             Host(
                 spec=command.agent,
@@ -285,8 +285,7 @@ class MediaService:
         call = command.call
 
         def learnt(source: Address) -> None:
-            host, port = source
-            self._notify(SourceLearnt(call=call, address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
+            self._notify(SourceLearnt(call=call, address=address_text(source)))
 
         def lost(kind: str, after_s: float) -> None:
             self._notify(MediaLost(call=call, kind=kind, after_s=round(after_s, 3)))
