@@ -127,11 +127,13 @@ class VerdictKind(Enum):
 
     ACCEPTED = "accepted"
     STALE = "stale"
-    """The digest is right, the nonce too old, or not one of ours for this source: challenge with stale=true."""
+    """The digest is right, the nonce too old: challenge with stale=true."""
     REPLAYED = "replayed"
     """The digest is right, its nonce count was used before: challenge with stale=true."""
     WRONG = "wrong"
     """Wrong password or unknown user: one and the same."""
+    FORGED = "forged"
+    """We did not issue this nonce for this realm and source, whatever the digest: a fresh challenge and no more."""
     MALFORMED = "malformed"
     """No usable digest at all."""
 
@@ -224,13 +226,16 @@ class Challenger:
             return Verdict(VerdictKind.MALFORMED)
         if answer.algorithm not in _HASHES or not (answer.qop or self._accept_rfc2069):
             return Verdict(VerdictKind.MALFORMED, answer.username)
+        issued = self._issued(answer.nonce, answer.realm, source)
+        if issued is None:
+            return Verdict(VerdictKind.FORGED, answer.username)
         known = lookup(answer.username)
         credentials = known if known is not None and known.password else self._nobody
         expected = answer.expected(credentials.password, method, body)
         right = hmac.compare_digest(expected.encode(), answer.response.encode("utf-8", "surrogateescape"))
         if not right or credentials is self._nobody or answer.algorithm not in credentials.algorithms:
             return Verdict(VerdictKind.WRONG, answer.username)
-        return Verdict(self._judge_nonce(answer, source, now), answer.username)
+        return Verdict(self._judge_nonce(answer, issued, now), answer.username)
 
     def issued(self, answer: Authorization, source: str) -> bool:
         """True if ``source`` was given this nonce by us, however long ago: only then is a wrong digest a guess.
@@ -240,9 +245,8 @@ class Challenger:
         """
         return self._issued(answer.nonce, answer.realm, source) is not None
 
-    def _judge_nonce(self, answer: Authorization, source: str, now: float) -> VerdictKind:
-        issued = self._issued(answer.nonce, answer.realm, source)
-        if issued is None or not 0 <= now - issued < self._lifetime_s or issued <= self._stale_until:
+    def _judge_nonce(self, answer: Authorization, issued: float, now: float) -> VerdictKind:
+        if not 0 <= now - issued < self._lifetime_s or issued <= self._stale_until:
             return VerdictKind.STALE
         used = self._used.get(answer.nonce)
         if used is None:

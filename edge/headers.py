@@ -7,8 +7,9 @@ Use :func:`printable` before such text leaves SIP (logs, JSON, database).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from edge.uri import MAX_PARAMETERS, Parameters, ParseError, SipUri, format_host, parse_host_port
@@ -21,6 +22,7 @@ __all__ = [
     "NameAddress",
     "Via",
     "canonical_name",
+    "fold_name",
     "is_token",
     "parse_integer",
     "parse_parameters",
@@ -31,7 +33,15 @@ __all__ = [
 ]
 
 MAX_TOKEN_LENGTH: Final = 1024
-"""Longest branch, tag, Call-ID or method taken [characters]."""
+"""Longest parameter value (a branch, a tag), Call-ID or method taken [characters]."""
+
+MAX_LIST_VALUES: Final = 128
+"""Values of one header, all its lines together."""
+
+MAX_NAME_LENGTH: Final = 256
+
+WHITE: Final = " \t"
+"""Linear white space within a line; ``str.strip()`` would take more."""
 
 COMPACT_NAMES: Final = {
     "a": "Accept-Contact",
@@ -78,30 +88,43 @@ _LISTS: Final = frozenset(
 )
 """Headers whose value is a comma-separated list; in any other a comma is just text."""
 
-_SPELLINGS: Final = {
+_SPELLINGS: Final[Mapping[str, str]] = {
     spelling: name
     for short, name in [*COMPACT_NAMES.items(), *((name.lower(), name) for name in _KNOWN_NAMES)]
     for spelling in (short, short.upper(), name)
 }
 
+# Every pattern here is linear: anchored, and possessive where two ways to match could meet.
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+").fullmatch
 _PARAMETER_VALUE = re.compile(r"[^\x00-\x20\x7f\",;<>]+").fullmatch  # token / host, and what gateways really send
-_QUOTED = re.compile(r'"((?:[^"\\\r\n]|\\[^\r\n])*+)"')
-_LIST_STEP = re.compile(r'[^,"<\\]++|"(?:[^"\\]|\\.)*+"|<[^<>"]*+(?:"(?:[^"\\]|\\.)*+"[^<>"]*+)*+>|\\.?', re.DOTALL)
-_PARAMETER_STEP = re.compile(r'[^;"]++|"(?:[^"\\]|\\.)*+"', re.DOTALL)
-_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_DISPLAY_TOKENS = re.compile(r"[A-Za-z0-9\-.!%*_+`'~ \t\x80-\U0010ffff]*").fullmatch  # UTF-8 unquoted is a known habit
+_QUOTED_STRING: Final = r'"[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+"'
+_QUOTED = re.compile(_QUOTED_STRING)
+_LIST_VALUE = re.compile(rf'(?:[^,"<]++|{_QUOTED_STRING}|<[^<>"]*+(?:{_QUOTED_STRING}[^<>"]*+)*+>)*+').match
+_PARAMETER = re.compile(rf'(?:[^;"]++|{_QUOTED_STRING})*+').match
+_QUOTED_PAIR = re.compile(r"\\(.)")
 _NEEDS_ESCAPE = re.compile(r'["\\\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_PROTOCOL = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,32}/[A-Za-z0-9\-.!%*_+`'~]{1,32}").fullmatch
+_CSEQ = re.compile(r"([0-9]+)[ \t]+([^ \t]+)").fullmatch
 
 
+@lru_cache(1024)
 def canonical_name(name: str) -> str:
     """The long form in its usual spelling; an unknown name as it is. Raises ``ValueError`` if it is no token."""
     known = _SPELLINGS.get(name) or _SPELLINGS.get(name.lower())
     if known is not None:
         return known
-    if len(name) > 256 or not _TOKEN(name):
+    if len(name) > MAX_NAME_LENGTH or not _TOKEN(name):
         raise ValueError("bad header name")
     return name
+
+
+@lru_cache(1024)
+def fold_name(name: str) -> str:
+    """What header names are compared by: the canonical spelling, or lower case for unknown ones."""
+    lower = name.lower()
+    return _SPELLINGS.get(lower, lower)
 
 
 def is_token(text: str) -> bool:
@@ -126,29 +149,36 @@ def unquote(text: str) -> str:
     return _QUOTED_PAIR.sub(r"\1", text[1:-1]) if "\\" in text else text[1:-1]
 
 
-def split_list(text: str) -> list[str]:
-    """Split at commas outside quotes and ``<>``, one value each. Raises :class:`ParseError` for an empty value."""
+def split_list(text: str, limit: int = MAX_LIST_VALUES) -> list[str]:
+    """Split at commas outside quotes and ``<>``, one value each.
+
+    Raises :class:`ParseError` 400 for an empty value, more than ``limit`` values, or unbalanced quotes.
+    """
     if "," not in text:
         return [text]
-    values = text.split(",") if '"' not in text and "<" not in text else list(_split_quoted_list(text))
-    values = [value.strip(" \t") for value in values]
+    values = _split(text, ",", _LIST_VALUE, limit)
+    values = [value.strip(WHITE) for value in values]
     if not all(values):
         raise ParseError(400, "empty value in a header's list")
     return values
 
 
-def _split_quoted_list(text: str) -> Iterator[str]:
-    start = position = 0
-    while position < len(text):
-        if text[position] == ",":
-            yield text[start:position]
-            start = position = position + 1
-            continue
-        step = _LIST_STEP.match(text, position)
-        if step is None:
-            raise ParseError(400, "unbalanced quotes or brackets")
-        position = step.end()
-    yield text[start:]
+def _split(text: str, separator: str, match: Callable[[str, int], re.Match[str] | None], limit: int) -> list[str]:
+    """Split at the separators that ``match``, which takes one part, leaves over."""
+    if '"' not in text and "<" not in text:
+        parts = text.split(separator, limit)
+    else:
+        parts, position = [], -1
+        while position < len(text) and len(parts) <= limit:
+            found = match(text, position + 1)
+            end = found.end() if found else position + 1
+            if end < len(text) and text[end] != separator:
+                raise ParseError(400, "unbalanced quotes or brackets")
+            parts.append(text[position + 1 : end])
+            position = end
+    if len(parts) > limit:
+        raise ParseError(400, "too many values or parameters in a header")
+    return parts
 
 
 def parse_parameters(text: str) -> Parameters:
@@ -156,40 +186,21 @@ def parse_parameters(text: str) -> Parameters:
 
     Names come back in lower case, values unquoted, flags with None. The same name with two values is refused.
     """
-    parts = text.split(";", MAX_PARAMETERS) if '"' not in text else _split_quoted_parameters(text)
-    if len(parts) > MAX_PARAMETERS:
-        raise ParseError(400, "too many parameters")
     found: dict[str, str | None] = {}
-    for part in parts:
+    for part in _split(text, ";", _PARAMETER, MAX_PARAMETERS):
         name, equals, raw = part.partition("=")
-        name = name.strip(" \t")
-        if not _TOKEN(name):
+        name = name.strip(WHITE)
+        if len(name) > MAX_NAME_LENGTH or not _TOKEN(name):
             raise ParseError(400, "bad parameter name")
-        value = _parameter_value(raw.strip(" \t")) if equals else None
+        value = _parameter_value(raw.strip(WHITE)) if equals else None
         if found.setdefault(name.lower(), value) != value:
             raise ParseError(400, "contradictory parameter")
     return tuple(found.items())
 
 
-def _split_quoted_parameters(text: str) -> list[str]:
-    parts: list[str] = []
-    start = position = 0
-    while position < len(text):
-        if text[position] == ";":
-            parts.append(text[start:position])
-            if len(parts) > MAX_PARAMETERS:
-                break
-            start = position = position + 1
-            continue
-        step = _PARAMETER_STEP.match(text, position)
-        if step is None:
-            raise ParseError(400, "unbalanced quotes")
-        position = step.end()
-    parts.append(text[start:])
-    return parts
-
-
 def _parameter_value(raw: str) -> str:
+    if len(raw) > MAX_TOKEN_LENGTH:
+        raise ParseError(400, "parameter too long")
     if raw.startswith('"'):
         if not _QUOTED.fullmatch(raw):
             raise ParseError(400, "bad quoted parameter")
@@ -228,35 +239,56 @@ class Headers:
     Content-Length is not among them: a message's length is the length of its body.
     """
 
-    __slots__ = ("_index", "_pairs")
+    __slots__ = ("_index", "_lines", "_pairs")
+
+    _index: dict[str, list[str]] | None
+    """Values by folded name."""
+    _pairs: list[tuple[str, str]] | None
+    """Name and value of each line in order."""
+    _lines: list[str]
+    """From the parser: what ``_pairs`` is made of when somebody asks."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         """Raises ``ValueError`` for a name that is no token. Values are checked when serialised."""
-        checked = ((canonical_name(name), value.strip(" \t")) for name, value in pairs)
-        self._adopt([pair for pair in checked if pair[0] != "Content-Length"])
-
-    def _adopt(self, pairs: list[tuple[str, str]]) -> None:
-        index: dict[str, list[str]] = {}
-        for name, value in pairs:
-            key = name if name in _SPELLINGS else name.lower()
-            if key in index:
-                index[key].append(value)
-            else:
-                index[key] = [value]
-        self._pairs = pairs
-        self._index = index
+        checked = [(canonical_name(name), value.strip(WHITE)) for name, value in pairs]
+        self._pairs = [pair for pair in checked if pair[0] != "Content-Length"]
+        self._index = None
 
     @classmethod
-    def _made(cls, pairs: list[tuple[str, str]], index: dict[str, list[str]]) -> Headers:
-        """From the parser, which has done the work of ``__init__`` already."""
+    def _of_lines(cls, lines: list[str], index: dict[str, list[str]]) -> Headers:
+        """From the parser, which has checked the names and built the index already."""
         made = cls.__new__(cls)
-        made._pairs = pairs
+        made._lines = lines
+        made._pairs = None
         made._index = index
         return made
 
+    @classmethod
+    def _of_pairs(cls, pairs: list[tuple[str, str]]) -> Headers:
+        """From pairs whose names are canonical already."""
+        made = cls.__new__(cls)
+        made._pairs = pairs
+        made._index = None
+        return made
+
+    def _by_name(self) -> dict[str, list[str]]:
+        if self._index is None:
+            index: dict[str, list[str]] = {}
+            for name, value in self._in_order():
+                index.setdefault(fold_name(name), []).append(value)
+            self._index = index
+        return self._index
+
+    def _in_order(self) -> list[tuple[str, str]]:
+        if self._pairs is None:
+            parts = [line.partition(":") for line in self._lines]
+            named = [(canonical_name(name.rstrip(WHITE)), value.strip(WHITE)) for name, _, value in parts]
+            self._pairs = [pair for pair in named if pair[0] != "Content-Length"]
+        return self._pairs
+
     def lines(self, name: str) -> list[str]:
         """The value of each header line of that name, as it came, unsplit."""
-        return self._index.get(_SPELLINGS.get(name) or _fold(name), [])
+        return (self._index or self._by_name()).get(_SPELLINGS.get(name) or fold_name(name), [])
 
     def get(self, name: str) -> str | None:
         """The first line's value, whole, or None."""
@@ -266,57 +298,51 @@ class Headers:
     def get_all(self, name: str) -> list[str]:
         """Every value, split at commas where the header is a list. Raises :class:`ParseError` for a bad list."""
         lines = self.lines(name)
-        if (_SPELLINGS.get(name) or _fold(name)) not in _LISTS:
+        if fold_name(name) not in _LISTS:
             return list(lines)
         return [value for line in lines if line for value in split_list(line)]
 
     def items(self) -> tuple[tuple[str, str], ...]:
         """``(name, value)`` of each line in order."""
-        return tuple(self._pairs)
+        return tuple(self._in_order())
 
     def appended(self, *pairs: tuple[str, str]) -> Headers:
         """These headers and then ``pairs``."""
-        return Headers([*self._pairs, *pairs])
+        return Headers([*self._in_order(), *pairs])
 
     def without(self, *names: str) -> Headers:
         """These headers but all lines of ``names``."""
-        keys = {_fold(name) for name in names}
-        return Headers(pair for pair in self._pairs if _fold(pair[0]) not in keys)
+        keys = {fold_name(name) for name in names}
+        return Headers(pair for pair in self._in_order() if fold_name(pair[0]) not in keys)
 
     def replaced(self, name: str, *values: str) -> Headers:
         """``values`` as the only lines of ``name``, where its first line stood (else at the end)."""
-        key = _fold(name)
-        at = next((i for i, pair in enumerate(self._pairs) if _fold(pair[0]) == key), len(self._pairs))
-        rest = [pair for pair in self._pairs[at:] if _fold(pair[0]) != key]
-        return Headers([*self._pairs[:at], *((name, value) for value in values), *rest])
+        key, pairs = fold_name(name), self._in_order()
+        at = next((i for i, pair in enumerate(pairs) if fold_name(pair[0]) == key), len(pairs))
+        rest = [pair for pair in pairs[at:] if fold_name(pair[0]) != key]
+        return Headers([*pairs[:at], *((name, value) for value in values), *rest])
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(self.lines(name))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._pairs)
+        return iter(self._in_order())
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self._in_order())
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Headers):
-            return NotImplemented
-        return self._pairs == other._pairs or self._folded() == other._folded()
+        """The same lines in the same order; the case of names does not count."""
+        return self._folded() == other._folded() if isinstance(other, Headers) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self._folded())
 
     def __repr__(self) -> str:
-        return f"Headers({self._pairs!r})"
+        return f"Headers({self._in_order()!r})"
 
     def _folded(self) -> tuple[tuple[str, str], ...]:
-        return tuple((_fold(name), value) for name, value in self._pairs)
-
-
-def _fold(name: str) -> str:
-    lower = name.lower()
-    return _SPELLINGS.get(lower, lower)
+        return tuple((fold_name(name), value) for name, value in self._in_order())
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,20 +356,20 @@ class NameAddress:
     @classmethod
     def parse(cls, text: str) -> NameAddress:
         """Parse one value. Without ``<>`` every ``;parameter`` is the header's (RFC 3261 §20)."""
-        text = text.strip(" \t")
+        text = text.strip(WHITE)
         if text.startswith('"'):
             quoted = _QUOTED.match(text)
             if quoted is None:
                 raise ParseError(400, "unbalanced quotes")
-            name, rest = unquote(quoted[0]), text[quoted.end() :].lstrip(" \t")
+            name, rest = unquote(quoted[0]), text[quoted.end() :].lstrip(WHITE)
             if not rest.startswith("<"):
                 raise ParseError(400, "no address after the display name")
         else:
             name, bracket, tail = text.partition("<")
             if not bracket:
                 return cls._parse_bare(text)
-            name, rest = name.rstrip(" \t"), bracket + tail
-            if name and not all(_TOKEN(word) or not word.isascii() for word in name.split()):
+            name, rest = name.rstrip(WHITE), bracket + tail
+            if not _DISPLAY_TOKENS(name):
                 raise ParseError(400, "bad display name")
         inner, bracket, tail = rest[1:].partition(">")
         if not bracket:
@@ -355,7 +381,7 @@ class NameAddress:
         address, _, _ = text.partition(";")
         if "?" in address or "," in address:  # RFC 3261 §20: such a URI must be in brackets
             raise ParseError(400, "address must be in brackets")
-        return cls("", SipUri.parse(address.rstrip(" \t")), _trailing_parameters(text[len(address) :]))
+        return cls("", SipUri.parse(address.rstrip(WHITE)), _trailing_parameters(text[len(address) :]))
 
     def __str__(self) -> str:
         name = f"{quote(self.display_name)} " if self.display_name else ""
@@ -377,7 +403,7 @@ class NameAddress:
 
 
 def _trailing_parameters(text: str) -> Parameters:
-    text = text.strip(" \t")
+    text = text.strip(WHITE)
     if not text:
         return ()
     if text[0] != ";":
@@ -387,29 +413,32 @@ def _trailing_parameters(text: str) -> Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Via:
-    """One Via value (RFC 3261 §20.42). ``transport`` in upper case; ``port`` None when not written."""
+    """One Via value (RFC 3261 §20.42). ``transport`` in upper case; ``port`` None when not written.
+
+    ``protocol`` is echoed as it came: a request of another SIP version is to be answered, too (505).
+    """
 
     transport: str
     host: str
     port: int | None = None
     parameters: Parameters = ()
+    protocol: str = "SIP/2.0"
 
     @classmethod
     def parse(cls, text: str) -> Via:
         """Parse one value; LWS is allowed around each ``/`` and ``:``."""
         head, semicolon, tail = text.partition(";")
-        protocol, slash, rest = head.partition("/")
-        version, slash2, rest = rest.partition("/")
+        name, _, rest = head.partition("/")
+        version, _, rest = rest.partition("/")
         words = rest.split(None, 1)
-        if not (slash and slash2) or len(words) != 2:
+        protocol = f"{name.strip(WHITE)}/{version.strip(WHITE)}"
+        if len(words) != 2 or not _TOKEN(words[0]) or not _PROTOCOL(protocol):
             raise ParseError(400, "bad Via")
-        if protocol.strip(" \t").upper() != "SIP" or version.strip(" \t") != "2.0" or not is_token(words[0]):
-            raise ParseError(400, "bad Via")
-        host, port = parse_host_port(words[1].strip(" \t"))
-        return cls(words[0].upper(), host, port, parse_parameters(tail) if semicolon else ())
+        host, port = parse_host_port(words[1].strip(WHITE))
+        return cls(words[0].upper(), host, port, parse_parameters(tail) if semicolon else (), protocol)
 
     def __str__(self) -> str:
-        return f"SIP/2.0/{self.transport} {self.sent_by}{format_parameters(self.parameters)}"
+        return f"{self.protocol}/{self.transport} {self.sent_by}{format_parameters(self.parameters)}"
 
     def parameter(self, name: str) -> str | None:
         """The value of a parameter, ``""`` for a flag, None when absent. ``name`` in lower case."""
@@ -453,10 +482,10 @@ class CSeq:
     @classmethod
     def parse(cls, text: str) -> CSeq:
         """Parse ``number LWS method``."""
-        words = text.split()
-        if len(words) != 2 or not is_token(words[1]):
+        match = _CSEQ(text)
+        if match is None or not is_token(match[2]):
             raise ParseError(400, "bad CSeq")
-        return cls(parse_integer(words[0], 2**31 - 1, "CSeq"), words[1])
+        return cls(parse_integer(match[1], 2**31 - 1, "CSeq"), match[2])
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"
@@ -473,7 +502,7 @@ class MediaType:
     def parse(cls, text: str) -> MediaType:
         """Parse ``type/subtype;parameters``."""
         head, semicolon, tail = text.partition(";")
-        kind, slash, subtype = (part.strip(" \t") for part in head.partition("/"))
+        kind, slash, subtype = (part.strip(WHITE) for part in head.partition("/"))
         if not slash or not is_token(kind) or not is_token(subtype):
             raise ParseError(400, "bad Content-Type")
         return cls(f"{kind}/{subtype}".lower(), parse_parameters(tail) if semicolon else ())

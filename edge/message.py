@@ -8,20 +8,24 @@ Every fault in remote input is a :class:`ParseError`; ``ValueError`` means our o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar, overload
 
 from edge.headers import (
     _SPELLINGS,
+    MAX_LIST_VALUES,
     MAX_TOKEN_LENGTH,
+    WHITE,
     CSeq,
     Headers,
     MediaType,
     NameAddress,
     Via,
     canonical_name,
+    fold_name,
     is_token,
     parse_integer,
     printable,
@@ -59,8 +63,6 @@ MAX_BODY_OCTETS: Final = MAX_MESSAGE_OCTETS - MAX_HEADER_OCTETS
 MAX_HEADER_LINES: Final = 256
 MAX_VIAS: Final = 70
 """As many hops as Max-Forwards' customary start allows."""
-
-MAX_LIST_VALUES: Final = 128
 
 REASON_PHRASES: Final[Mapping[int, str]] = MappingProxyType(
     {
@@ -143,8 +145,13 @@ REASON_PHRASES: Final[Mapping[int, str]] = MappingProxyType(
 _STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9]{2})(?: (.*))?", re.IGNORECASE).fullmatch
 _NOT_IN_REQUEST_URI = re.compile(r"[\x00-\x20\x7f<>\"]").search
 _CALL_ID = re.compile(r"[!-~]+").fullmatch
-_FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
-_BARE_NUL = re.compile(r"(?<!\\)(?:\\\\)*\x00")
+_FOLD = re.compile(r"\r\n[ \t]+")
+_CR_LF_NUL = re.compile(r"[\r\n\x00]").search
+_ENDS_IN_VERSION = re.compile(r"(?<= )SIP/[0-9.]{1,16}[ \t]*$", re.IGNORECASE).search
+_BRANCH = re.compile(r";[ \t]*branch=([A-Za-z0-9\-.!%*_+`'~]{1,256})[ \t]*(?:[;,]|$)").search
+_BARE_NUL = re.compile(r"(?<!\\)(?:\\\\)*+\x00")
+_NOT_CR_LF_NUL: Final = bytes(set(range(256)) - set(b"\r\n\x00"))
+_LINE_ENDS: Final = b"\r\n" * MAX_HEADER_LINES
 
 M = TypeVar("M", bound="Message")
 T = TypeVar("T")
@@ -185,7 +192,7 @@ def _single(message: Message, name: str) -> str:
 def _values(message: Message, name: str, limit: int = MAX_LIST_VALUES) -> list[str]:
     values: list[str] = []
     for line in message.headers.lines(name):
-        values += split_list(line)
+        values += split_list(line, limit)
         if len(values) > limit:
             raise ParseError(400, f"too many {name} values")
     return values
@@ -204,7 +211,7 @@ def _top_via(message: Message) -> Via:
     line = message.headers.get("Via")
     if line is None:
         raise ParseError(400, "no Via")
-    return Via.parse(split_list(line)[0])
+    return Via.parse(split_list(line, MAX_VIAS)[0])
 
 
 def _call_id(message: Message) -> str:
@@ -321,9 +328,13 @@ class Request(Message):
             return self
         stamped = via.with_parameters(received=host, **({"rport": str(port)} if wants_rport else {}))
         first, *rest = self.headers.lines("Via")
-        others = split_list(first)[1:]
+        others = split_list(first, MAX_VIAS)[1:]
         headers = self.headers.replaced("Via", ", ".join([str(stamped), *others]), *rest)
-        return replace(self, headers=headers)
+        request = replace(self, headers=headers)
+        request._memo.update(self._memo)
+        request._memo["via"] = stamped
+        request._memo.pop("vias", None)
+        return request
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,58 +371,57 @@ def parse(data: bytes) -> Request | Response:
         raise ParseError(*((413, "headers too large") if len(data) > MAX_HEADER_OCTETS else (400, "no end of headers")))
     if len(data) > MAX_MESSAGE_OCTETS:
         raise ParseError(413, "message too large")
-    text = data[start:end].decode("utf-8", "surrogateescape")
-    lines = text.split("\r\n")
-    if text.count("\n") >= len(lines) or text.count("\r") >= len(lines) or ("\x00" in text and _BARE_NUL.search(text)):
-        raise ParseError(400, "bare CR, LF or NUL in the headers")
-    if "\r\n " in text or "\r\n\t" in text:
-        lines = _FOLD.sub(" ", text).split("\r\n")
-    if len(lines) > MAX_HEADER_LINES:
-        raise ParseError(400, "too many headers")
+    first, *lines = _split_lines(data[start:end])
     headers, length = _parse_headers(lines)
     body = _body(data, end + 4, length)
-    first = lines[0]
     if first[:4].upper() == "SIP/":
         return _parse_status(first, headers, body)
     return _parse_request(first, headers, body)
 
 
+def _split_lines(head: bytes) -> list[str]:
+    """Lines as they came. Bare CR or LF is refused, and NUL but in a quoted pair (§25.1), where it is legal."""
+    text = head.decode("utf-8", "surrogateescape")
+    lines = text.split("\r\n")
+    if len(lines) > MAX_HEADER_LINES:
+        raise ParseError(400, "too many headers")
+    controls = head.translate(None, _NOT_CR_LF_NUL)
+    if controls != _LINE_ENDS[: 2 * len(lines) - 2] and (
+        controls.replace(b"\x00", b"") != _LINE_ENDS[: 2 * len(lines) - 2] or _BARE_NUL.search(text)
+    ):
+        raise ParseError(400, "bare CR, LF or NUL in the headers")
+    return lines
+
+
 def _parse_headers(lines: list[str]) -> tuple[Headers, str | None]:
+    """Headers, and the value of Content-Length apart from them."""
     spellings = _SPELLINGS
-    pairs: list[tuple[str, str]] = []
     index: dict[str, list[str]] = {}
-    remaining = iter(lines)
-    next(remaining)
-    for line in remaining:
+    for line in lines:
         name, colon, value = line.partition(":")
         key = spellings.get(name)
         if key is None:
-            key, name = _unusual_name(name, colon)
-        else:
-            name = key
-        value = value.strip(" \t")
-        pairs.append((name, value))
+            if line[0] in WHITE and line is not lines[0]:
+                return _parse_headers(_FOLD.sub(" ", "\r\n".join(lines)).split("\r\n"))
+            key = _unusual_name(name, colon)
         if key in index:
-            index[key].append(value)
+            index[key].append(value.strip(WHITE))
         else:
-            index[key] = [value]
+            index[key] = [value.strip(WHITE)]
     lengths = index.pop("Content-Length", None)
-    if lengths is not None:
-        if len(lengths) > 1:
-            raise ParseError(400, "several Content-Length")
-        pairs.remove(("Content-Length", lengths[0]))
-    return Headers._made(pairs, index), lengths[0] if lengths else None
+    if lengths is not None and len(lengths) > 1:
+        raise ParseError(400, "several Content-Length")
+    return Headers._of_lines(lines, index), lengths[0] if lengths else None
 
 
-def _unusual_name(name: str, colon: str) -> tuple[str, str]:
-    """Key and name of a header whose spelling is not one of the usual ones."""
+def _unusual_name(name: str, colon: str) -> str:
+    """The key of a header whose spelling is not one of the usual ones."""
     if not colon:
         raise ParseError(400, "header line without a colon")
     try:
-        name = canonical_name(name.rstrip(" \t"))
+        return fold_name(canonical_name(name.rstrip(WHITE)))
     except ValueError:
         raise ParseError(400, "bad header name") from None
-    return (name if name in _SPELLINGS else name.lower()), name
 
 
 def _body(data: bytes, start: int, length: str | None) -> bytes:
@@ -454,31 +464,40 @@ def check_request(request: Request) -> None:
     """What must hold before a UAS acts on a request (RFC 3261 §8.1.1, §8.2.2).
 
     The mandatory headers are there, once, and parse; no single-value header is repeated; CSeq names the
-    request's method; the Request-URI is one of ours by scheme; an INVITE has one Contact. Raises
-    :class:`ParseError`: 400, 416.
+    request's method; the Request-URI is one of ours by scheme; Contact parses where it means something, and an
+    INVITE for a new dialog has one, with a SIP URI.
+    Raises :class:`ParseError`: 400, 416. Max-Forwards may be missing, and 0 (§16.3 binds proxies).
     """
-    headers = request.headers
-    for name in _AT_MOST_ONCE:
-        if len(headers.lines(name)) > 1:
-            raise ParseError(400, f"several {name}")
-    request.vias  # noqa: B018
-    if request.from_.tag is None and request.via.branch is not None and request.via.branch.startswith("z9hG4bK"):
-        raise ParseError(400, "no From tag")
-    request.to  # noqa: B018
-    request.call_id  # noqa: B018
+    lines = request.headers.lines
+    repeated = [name for name in _AT_MOST_ONCE if len(lines(name)) > 1]
+    if repeated:
+        raise ParseError(400, f"several {repeated[0]}")
+    for read in _MANDATORY:
+        read(request)
     if request.cseq.method != request.method:
         raise ParseError(400, "CSeq method is not the request's")
-    request.max_forwards  # noqa: B018
-    request.request_uri  # noqa: B018
+    if request.from_.tag is None and (request.via.branch or "").startswith("z9hG4bK"):
+        raise ParseError(400, "no From tag")  # RFC 2543 knew neither
+    if request.method not in _NO_CONTACT:
+        _READ_CONTACTS(request)
+    if request.method == "INVITE" and request.contact is None and request.to.tag is None:
+        raise ParseError(400, "no Contact")
+
+
+_NO_CONTACT: Final = frozenset({"ACK", "BYE", "CANCEL"})
+"""A fault in a header these do not use must not keep a call alive."""
+
+_READ_CONTACTS: Final = attrgetter("contacts")
 
 
 def check_response(response: Response) -> None:
     """What must hold before a client transaction looks at a response; the caller drops it on :class:`ParseError`."""
-    response.vias  # noqa: B018
-    response.cseq  # noqa: B018
-    response.call_id  # noqa: B018
-    response.from_  # noqa: B018
-    response.to  # noqa: B018
+    for read in _MANDATORY_IN_RESPONSES:
+        read(response)
+
+
+_MANDATORY_IN_RESPONSES: Final = tuple(map(attrgetter, ("via", "from_", "to", "call_id", "cseq")))
+_MANDATORY: Final = (*_MANDATORY_IN_RESPONSES, *map(attrgetter, ("max_forwards", "request_uri")))
 
 
 _DIALOG_METHODS: Final = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
@@ -503,53 +522,74 @@ def response_to(
     if 101 <= status < 300 and request.method in _DIALOG_METHODS:
         copied += [("Record-Route", value) for value in source.lines("Record-Route")]
     for name in ("From", "To", "Call-ID", "CSeq"):
-        value = source.get(name)
-        if value is not None:
-            copied.append((name, value if name != "To" else _tagged(request, value, to_tag)))
-    if status == 100 and "Timestamp" in source:
-        copied.append(("Timestamp", source.lines("Timestamp")[0]))
-    return Response.create(status, [*copied, *headers], body, phrase)
+        lines = source.lines(name)
+        if lines:
+            copied.append((name, _tagged(request, lines[0], to_tag) if name == "To" else lines[0]))
+    if status == 100:
+        copied += [("Timestamp", value) for value in source.lines("Timestamp")[:1]]
+    copied += Headers(headers).items()
+    phrase = REASON_PHRASES.get(status, "") if phrase is None else phrase
+    return Response(Headers._of_pairs(copied), body, status, phrase)
 
 
 def _tagged(request: Request, value: str, tag: str | None) -> str:
+    """To with our tag. A To that does not parse gets none: it may have one already."""
     if tag is None:
         return value
-    try:
-        has_tag = request.to.tag is not None
-    except ParseError:
-        has_tag = False
-    return value if has_tag else f"{value};tag={tag}"
+    if "tag" in value.lower():
+        try:
+            if request.to.tag is not None:
+                return value
+        except ParseError:
+            return value
+    return f"{value};tag={tag}"
+
+
+_SALVAGED: Final = frozenset({"Via", "From", "To", "Call-ID", "CSeq"})
 
 
 def salvage(data: bytes) -> Request | None:
     """Enough of an unparsable request to answer it statelessly, or None when no answer may go out.
 
-    Keeps the Via lines and the first From, To, Call-ID and CSeq. None for responses, for ACK, and when
-    the top Via is missing or broken.
+    Keeps the Via lines and the first From, To, Call-ID and CSeq, of a broken top Via what is sound. None for
+    responses, for ACK, and when no Via says where the request came from.
     """
     head = data[:MAX_HEADER_OCTETS].lstrip(b"\r\n").partition(b"\r\n\r\n")[0]
-    text = _FOLD.sub(" ", head.replace(b"\x00", b"").decode("utf-8", "surrogateescape"))
-    first, *lines = text.split("\r\n", MAX_HEADER_LINES)
-    words = first.split(None, 1)
-    if len(words) != 2 or not is_token(words[0]) or words[0] == "ACK" or words[0].upper().startswith("SIP/"):
+    text = _FOLD.sub(" ", head.decode("utf-8", "surrogateescape"))
+    first, *lines = text.split("\r\n", MAX_HEADER_LINES)[:MAX_HEADER_LINES]
+    method = first.partition(" ")[0]
+    if not is_token(method) or method == "ACK" or not _ENDS_IN_VERSION(first):
         return None
-    kept: list[tuple[str, str]] = []
+    found = list(_salvaged(lines))
+    top = next((i for i, (name, _) in enumerate(found) if name == "Via"), None)
+    via = None if top is None else _repaired(found[top][1])
+    if top is None or via is None:
+        return None
+    found[top] = ("Via", via)
+    return Request(Headers(found), b"", method, "sip:unknown.invalid")
+
+
+def _salvaged(lines: list[str]) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for line in lines:
         name, colon, value = line.partition(":")
-        known = _SPELLINGS.get(name.rstrip(" \t").lower())
-        if not colon or known not in _SALVAGED or "\r" in value or "\n" in value:
-            continue
-        if known != "Via" and known in seen:
-            continue
-        seen.add(known)
-        kept.append((known, value.strip(" \t")))
-    request = Request(Headers(kept), b"", words[0], "sip:invalid")
+        known = fold_name(name.rstrip(WHITE)) if len(name) < 32 else ""
+        if colon and known in _SALVAGED and known not in seen and not _CR_LF_NUL(value):
+            if known != "Via":
+                seen.add(known)
+            yield known, value.strip(WHITE)
+
+
+def _repaired(line: str) -> str | None:
+    """The Via line if its first value parses, else that value's sent-by and branch, or None."""
     try:
-        request.via  # noqa: B018
+        Via.parse(split_list(line, MAX_VIAS)[0])
+        return line
+    except ParseError:
+        pass
+    branch = _BRANCH(line)
+    try:
+        via = Via.parse(re.split("[;,]", line, maxsplit=1)[0])
     except ParseError:
         return None
-    return request
-
-
-_SALVAGED: Final = frozenset({"Via", "From", "To", "Call-ID", "CSeq"})
+    return str(via) + (f";branch={branch[1]}" if branch else "")

@@ -71,6 +71,8 @@ def _unescape(text: str) -> str:
 
 def _escape(text: str, safe: frozenset[int]) -> str:
     raw = text.encode("utf-8", "surrogateescape")
+    if safe.issuperset(raw):
+        return text
     return "".join(chr(octet) if octet in safe else f"%{octet:02X}" for octet in raw)
 
 
@@ -84,7 +86,7 @@ def parse_host(text: str) -> str:
 
 
 def _parse_ipv6(text: str) -> str:
-    inner = text[1:-1]
+    inner = text[1:-1].replace(":::", "::")  # an old bug of the ABNF produces three (RFC 5118 §4.10)
     if not text.endswith("]") or "%" in inner or len(inner) > 45:
         raise ParseError(400, "bad IPv6 reference")
     try:
