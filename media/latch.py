@@ -6,6 +6,10 @@ sequence from one source, RFC 3550 §A.1) from another one that the trunk's medi
 The lock moves on a re-INVITE that names another address, or, after 2 s of silence, to a source in
 those networks; never to any other later stranger. From the locked address a new SSRC is taken
 after its probation, so that no stray packet restarts the stream.
+
+A trunk that names no networks learns from any address, but one that has nothing to do with a
+public address in the SDP must keep up half a second of unbroken sequence: nobody who sprays ports
+does, and the peer's own first packet from its SDP's address ends the matter.
 """
 
 from __future__ import annotations
@@ -17,8 +21,8 @@ from typing import Final
 
 __all__ = ["Latch", "Source", "Verdict"]
 
-Source = tuple[str, int] | tuple[str, int, int, int]
-"""A datagram's source as the event loop gives it; only host and port count."""
+Source = tuple[str, int]
+"""Host (an address literal) and port."""
 
 
 class Verdict(Enum):
@@ -33,17 +37,22 @@ class Verdict(Enum):
 
 
 class _Candidate:
-    """A source on probation: what its next packet must be."""
+    """A source on probation: what its next packet must be, and how many are still asked of it."""
 
-    __slots__ = ("next_sequence", "source", "ssrc")
+    __slots__ = ("left", "next_sequence", "source", "ssrc")
 
-    def __init__(self, source: Source, ssrc: int, sequence: int) -> None:
+    def __init__(self, source: Source, ssrc: int, sequence: int, probation: int) -> None:
         self.source, self.ssrc = source, ssrc
         self.next_sequence = (sequence + 1) & 0xFFFF
+        self.left = probation - 1
 
-    def follows(self, source: Source, ssrc: int, sequence: int) -> bool:
-        """Whether this packet ends the probation."""
-        return sequence == self.next_sequence and ssrc == self.ssrc and source == self.source
+    def serve(self, source: Source, ssrc: int, sequence: int) -> bool:
+        """Whether this packet goes on where the last one ended."""
+        if sequence != self.next_sequence or ssrc != self.ssrc or source != self.source:
+            return False
+        self.next_sequence = (sequence + 1) & 0xFFFF
+        self.left -= 1
+        return True
 
 
 class Latch:
@@ -55,6 +64,8 @@ class Latch:
     """
 
     SILENCE_S: Final = 2.0
+    PROBATION: Final = 2
+    PROBATION_STRANGER: Final = 25
 
     __slots__ = (
         "_candidate",
@@ -72,8 +83,8 @@ class Latch:
 
     def __init__(
         self,
-        signalled: tuple[str, int],
-        signalled_rtcp: tuple[str, int],
+        signalled: Source,
+        signalled_rtcp: Source,
         *,
         networks: Iterable[str] = (),
         symmetric: bool = True,
@@ -85,7 +96,7 @@ class Latch:
         self._outgoing: Source | None = None
         self._begin(signalled, signalled_rtcp, now)
 
-    def _begin(self, signalled: tuple[str, int], signalled_rtcp: tuple[str, int], now: float) -> None:
+    def _begin(self, signalled: Source, signalled_rtcp: Source, now: float) -> None:
         self._signalled, self._signalled_rtcp = signalled, signalled_rtcp
         self._locked: Source | None = None if self._symmetric else signalled
         self._ssrc: int | None = None
@@ -93,7 +104,7 @@ class Latch:
         self._heard_at = now
         self._rtcp: Source | None = None
 
-    def resignal(self, signalled: tuple[str, int], signalled_rtcp: tuple[str, int], now: float) -> None:
+    def resignal(self, signalled: Source, signalled_rtcp: Source, now: float) -> None:
         """The peer's SDP again (a re-INVITE). Another address ends the lock; the same one changes nothing."""
         if signalled == self._signalled:
             self._signalled_rtcp = signalled_rtcp
@@ -102,19 +113,19 @@ class Latch:
         self._begin(signalled, signalled_rtcp, now)
 
     @property
-    def locked(self) -> tuple[str, int] | None:
+    def locked(self) -> Source | None:
         """The source that is taken; None while it is to be learnt."""
-        return None if self._locked is None else (self._locked[0], self._locked[1])
+        return self._locked
 
     @property
-    def destination(self) -> tuple[str, int]:
+    def destination(self) -> Source:
         """Where our RTP goes: back to where the peer's comes from, with symmetric RTP."""
-        return (self.locked or self._signalled) if self._symmetric else self._signalled
+        return (self._locked or self._signalled) if self._symmetric else self._signalled
 
     @property
-    def rtcp_destination(self) -> tuple[str, int]:
+    def rtcp_destination(self) -> Source:
         """Where our RTCP goes."""
-        return (self._rtcp[0], self._rtcp[1]) if self._rtcp is not None else self._signalled_rtcp
+        return self._rtcp or self._signalled_rtcp
 
     def accept(self, source: Source, ssrc: int, sequence: int, now: float) -> Verdict:
         """Judge an RTP packet."""
@@ -128,13 +139,21 @@ class Latch:
         elif not self._may_lock(source, now):
             self.refused += 1
             return Verdict.REFUSED
-        elif source[:2] == self._signalled:
+        elif source == self._signalled:
             return self._lock(source, ssrc, now)
-        if self._candidate is not None and self._candidate.follows(source, ssrc, sequence):
+        return self._on_probation(source, ssrc, sequence, now)
+
+    def _on_probation(self, source: Source, ssrc: int, sequence: int, now: float) -> Verdict:
+        if self._candidate is None or not self._candidate.serve(source, ssrc, sequence):
+            self._candidate = _Candidate(source, ssrc, sequence, self._probation(source))
+        if self._candidate.left == 0:
             return self._lock(source, ssrc, now)
-        self._candidate = _Candidate(source, ssrc, sequence)
         self.refused += 1
         return Verdict.REFUSED
+
+    def _probation(self, source: Source) -> int:
+        known = source == self._locked or source[0] == self._signalled[0] or self._networks
+        return self.PROBATION if known or not _is_public(self._signalled[0]) else self.PROBATION_STRANGER
 
     def _lock(self, source: Source, ssrc: int, now: float) -> Verdict:
         if source != self._locked:
@@ -149,27 +168,26 @@ class Latch:
         silent = now - self._heard_at >= self.SILENCE_S
         if self._locked is not None and not silent:
             return False
-        if source[:2] == self._signalled:
+        if source == self._signalled:
             return True
         if source == self._outgoing and not silent:
             return False  # what was still on its way when the re-INVITE named another
         return self._in_networks(source[0]) or (not self._networks and self._locked is None)
 
     def _in_networks(self, host: str) -> bool:
-        if not self._networks:
-            return False
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
+        address = ipaddress.ip_address(host)
         return any(address in network for network in self._networks)
 
     def accept_rtcp(self, source: Source) -> bool:
         """Judge an RTCP packet: from the signalled address, or the one port of the locked host that began it."""
-        if source == self._rtcp or source[:2] == self._signalled_rtcp:
+        if source in (self._rtcp, self._signalled_rtcp):
             return True
         if self._symmetric and self._rtcp is None and self._locked is not None and source[0] == self._locked[0]:
             self._rtcp = source
             return True
         self.refused += 1
         return False
+
+
+def _is_public(host: str) -> bool:
+    return ipaddress.ip_address(host).is_global

@@ -106,6 +106,7 @@ class SequenceTracker:
         "_expected_before",
         "_highest",
         "_jitter",
+        "_lost_before",
         "_probation",
         "_probation_packets",
         "_received_before",
@@ -113,12 +114,19 @@ class SequenceTracker:
         "_transit",
         "received",
         "restarts",
+        "total_received",
     )
 
     def __init__(self, clock_rate_hz: int = 8000, probation: int = 2) -> None:
         self._clock_rate_hz = clock_rate_hz
         self._probation_packets = probation
         self.restarts = 0
+        """Times the source began its sequence anew."""
+        self.received = 0
+        """Packets counted since the sequence began."""
+        self.total_received = 0
+        """Packets counted in all, over restarts."""
+        self._lost_before = 0
         self._started = False
         self._probation = probation
         self._jitter = 0.0
@@ -138,6 +146,7 @@ class SequenceTracker:
         if not self._in_sequence(sequence):
             return False
         self.received += 1
+        self.total_received += 1
         self._update_jitter(timestamp, arrival_s)
         return True
 
@@ -145,6 +154,8 @@ class SequenceTracker:
         if not self._started:
             self._started = True
             self._restart(sequence)
+            if not self._probation:
+                return True
             self._highest = (sequence - 1) & 0xFFFF
         if self._probation:
             return self._on_probation(sequence)
@@ -157,6 +168,7 @@ class SequenceTracker:
             if sequence != self._bad_sequence:
                 self._bad_sequence = (sequence + 1) & 0xFFFF
                 return False
+            self._lost_before = self.total_lost
             self._restart(sequence)
             self.restarts += 1
         return True
@@ -199,6 +211,11 @@ class SequenceTracker:
     def lost(self) -> int:
         """Cumulative loss [packets]; negative when duplicates outnumber losses (§A.3)."""
         return self.expected - self.received
+
+    @property
+    def total_lost(self) -> int:
+        """Packets lost in all, over restarts; never negative, whatever was duplicated."""
+        return self._lost_before + max(self.lost, 0)
 
     @property
     def jitter_units(self) -> int:
