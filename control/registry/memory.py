@@ -193,12 +193,7 @@ class MemoryRegistry:
         """ValueError for an event that no record can be made of, and then nothing is applied."""
         for event in events:
             check(event)
-        count = 0
-        for event in events:
-            if event.id not in self._events:
-                self._events.add(event.id)
-                self._apply(event)
-                count += 1
+        count = sum([self._apply(event) for event in events])
         self._position = position or self._position
         return count
 
@@ -216,13 +211,23 @@ class MemoryRegistry:
         found, total = _page(rows, page, lambda row: row.started_at)
         return [self._complete(row) for row in found], total
 
-    def _apply(self, event: CallEvent) -> None:
+    def _apply(self, event: CallEvent) -> bool:
+        if event.kind != "alive" and (event.id in self._events or not self._record(event)):
+            return False
+        self._alive_at = event.at
+        self._events.add(event.id)
+        return event.kind != "alive"
+
+    def _record(self, event: CallEvent) -> bool:
         if event.kind == "opened":
             self._close_orphans()
-        elif event.call_id and (call := fold(self._calls.get(event.call_id), event)) is not None:
-            self._calls[event.call_id] = call
-            self._timelines.setdefault(event.call_id, []).append(timeline_entry(event))
-        self._alive_at = event.at
+            return True
+        call = fold(self._calls.get(event.call_id), event)
+        if call is None:
+            return False
+        self._calls[event.call_id] = call
+        self._timelines.setdefault(event.call_id, []).append(timeline_entry(event))
+        return True
 
     def _close_orphans(self) -> None:
         for call in [row for row in self._calls.values() if row.ended_at is None]:

@@ -242,7 +242,8 @@ class Registry(Protocol):
     """All stores. Every method may raise :class:`RegistryBusy`; writes also :class:`RegistryFull`.
 
     Lists are newest first. A row of another account is :class:`NotFound`. ``apply_events`` stores the position in
-    the same transaction as the events, skips events it has seen, and returns how many were new.
+    the same transaction as the events, skips events it has seen and those of calls it knows nothing of, and returns
+    how many it took (``alive`` ones not among them).
     """
 
     async def close(self) -> None: ...

@@ -1,0 +1,181 @@
+"""Rows to values and back, and how events become rows. Plain functions on a connection, inside its transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, Final
+
+import msgspec
+
+from control.registry.records import crash, crash_entry, fold, timeline_entry
+from control.registry.types import Account, Agent, ApiKey, Call, CallEvent, JournalPosition, NotFound, Number
+
+__all__ = [
+    "ACCOUNT",
+    "AGENT",
+    "CALL",
+    "INTEGRATION",
+    "KEY",
+    "NUMBER",
+    "account",
+    "agent",
+    "agent_values",
+    "apply_events",
+    "call",
+    "decode",
+    "encode",
+    "insert",
+    "number",
+    "to_agent",
+    "to_call",
+    "values",
+    "with_timelines",
+]
+
+_JSON_ENCODER: Final = msgspec.json.Encoder()
+decode: Final = msgspec.json.Decoder().decode
+
+
+def encode(value: Any) -> str:
+    """JSON text."""
+    return _JSON_ENCODER.encode(value).decode()
+
+
+def _columns(row: type, *without: str) -> str:
+    return ", ".join(field.name for field in fields(row) if field.name not in without)
+
+
+def insert(table: str, columns: str) -> str:
+    """An INSERT with a place for each column."""
+    return f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split(', ')))})"  # noqa: S608
+
+
+ACCOUNT: Final = _columns(Account)
+KEY: Final = _columns(ApiKey)
+AGENT: Final = _columns(Agent)
+NUMBER: Final = _columns(Number)
+CALL: Final = _columns(Call, "timeline")
+INTEGRATION: Final = "account_id, provider, public, sealed, created_at, updated_at"
+
+_SAVE_CALL: Final = insert("calls", CALL).replace("INSERT", "INSERT OR REPLACE", 1)
+
+
+def values(row: Any) -> tuple[Any, ...]:
+    """A dataclass's fields, in the order of its columns."""
+    return tuple(getattr(row, field.name) for field in fields(row))
+
+
+def agent_values(agent: Agent) -> tuple[Any, ...]:
+    """As the columns of ``AGENT``."""
+    pipeline = encode(agent.pipeline)
+    return agent.id, agent.account_id, agent.name, pipeline, agent.created_at, agent.updated_at
+
+
+def to_agent(row: tuple[Any, ...]) -> Agent:
+    """From the columns of ``AGENT``."""
+    id, account_id, name, pipeline, created_at, updated_at = row
+    return Agent(id, account_id, name, decode(pipeline), created_at, updated_at)
+
+
+def to_call(row: tuple[Any, ...]) -> Call:
+    """From the columns of ``CALL``; the timeline is not among them."""
+    return replace(Call(*row[:-1]), statistics=decode(row[-1]))
+
+
+def account(connection: sqlite3.Connection, account_id: str) -> Account:
+    """One account, or :class:`NotFound`."""
+    sql = f"SELECT {ACCOUNT} FROM accounts WHERE id = ?"  # noqa: S608
+    for row in connection.execute(sql, (account_id,)).fetchall():
+        return Account(*row)
+    raise NotFound("account", account_id)
+
+
+def agent(connection: sqlite3.Connection, account_id: str, agent_id: str) -> Agent:
+    """One of the account's agents, or :class:`NotFound`."""
+    sql = f"SELECT {AGENT} FROM agents WHERE id = ? AND account_id = ?"  # noqa: S608
+    for row in connection.execute(sql, (agent_id, account_id)).fetchall():
+        return to_agent(row)
+    raise NotFound("agent", agent_id)
+
+
+def number(connection: sqlite3.Connection, account_id: str, number_id: str) -> Number:
+    """One of the account's numbers, or :class:`NotFound`."""
+    sql = f"SELECT {NUMBER} FROM numbers WHERE id = ? AND account_id = ?"  # noqa: S608
+    for row in connection.execute(sql, (number_id, account_id)).fetchall():
+        return Number(*row)
+    raise NotFound("number", number_id)
+
+
+def call(connection: sqlite3.Connection, call_id: str) -> Call | None:
+    """One record, without its timeline."""
+    sql = f"SELECT {CALL} FROM calls WHERE id = ?"  # noqa: S608
+    for row in connection.execute(sql, (call_id,)).fetchall():
+        return to_call(row)
+    return None
+
+
+def with_timelines(connection: sqlite3.Connection, calls: list[Call]) -> list[Call]:
+    """The same records, with their timelines in the order of the journal."""
+    sql = (
+        "SELECT call_id, offset_s, event FROM call_events"
+        " WHERE call_id IN (SELECT value FROM json_each(?)) ORDER BY rowid"
+    )
+    lines: dict[str, list[tuple[float, str]]] = {call.id: [] for call in calls}
+    for call_id, offset_s, event in connection.execute(sql, (encode(list(lines)),)):
+        lines[call_id].append((offset_s, event))
+    return [replace(call, timeline=tuple(lines[call.id])) for call in calls]
+
+
+def apply_events(connection: sqlite3.Connection, events: Sequence[CallEvent], position: JournalPosition | None) -> int:
+    """Each event once; how many were new."""
+    (alive_at,) = connection.execute("SELECT alive_at FROM journal").fetchone()
+    count = 0
+    for event in events:
+        if event.kind == "alive":
+            alive_at = event.at
+        elif _is_new(connection, event) and _record(connection, event, alive_at):
+            alive_at = event.at
+            count += 1
+    connection.execute("UPDATE journal SET alive_at = ?", (alive_at,))
+    if position is not None:
+        connection.execute("UPDATE journal SET name = ?, offset = ?", (position.journal, position.offset))
+    return count
+
+
+def _is_new(connection: sqlite3.Connection, event: CallEvent) -> bool:
+    return not connection.execute("SELECT 1 FROM call_events WHERE id = ?", (event.id,)).fetchall()
+
+
+def _record(connection: sqlite3.Connection, event: CallEvent, alive_at: float) -> bool:
+    if event.kind == "opened":
+        _close_orphans(connection, event.id, alive_at)
+        _note(connection, event.id, "", timeline_entry(event))
+        return True
+    before = call(connection, event.call_id)
+    after = fold(before, event)
+    if after is None:
+        return False
+    if after is not before:
+        _save(connection, after)
+    _note(connection, event.id, after.id, timeline_entry(event))
+    return True
+
+
+def _close_orphans(connection: sqlite3.Connection, event_id: str, alive_at: float) -> None:
+    for row in connection.execute(f"SELECT {CALL} FROM calls WHERE ended_at IS NULL").fetchall():  # noqa: S608
+        call = crash(to_call(row), alive_at)
+        _save(connection, call)
+        _note(connection, f"{event_id}/{call.id}", call.id, crash_entry(call))
+
+
+def _save(connection: sqlite3.Connection, call: Call) -> None:
+    values = [getattr(call, name) for name in CALL.split(", ")[:-1]]
+    connection.execute(_SAVE_CALL, (*values, encode(call.statistics)))
+
+
+def _note(connection: sqlite3.Connection, id: str, call_id: str, entry: tuple[float, str]) -> None:
+    connection.execute(
+        "INSERT INTO call_events (id, call_id, offset_s, event) VALUES (?, ?, ?, ?)", (id, call_id, *entry)
+    )

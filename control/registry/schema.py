@@ -1,0 +1,131 @@
+"""The SQLite registry's tables, as named migrations.
+
+A migration is never changed once released: add another. Each runs in a savepoint, together with the note that it
+ran, and all of them in one transaction: an upgrade happens whole or not at all, once, whoever comes first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import cast
+
+from sqlite_utils import Database, Migrations
+from sqlite_utils.db import Table
+
+from control.registry.types import RegistryUnusable
+
+__all__ = ["migrate", "migrations"]
+
+migrations = Migrations("truedy-edge")
+
+
+def migrate(connection: sqlite3.Connection) -> list[str]:
+    """Bring the tables up to date; the names of the migrations that ran. A newer file is refused, unharmed."""
+    database = Database(connection)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _refuse_newer(database)
+        pending = [migration.name for migration in migrations.pending(database)]
+        migrations.apply(database)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    return pending
+
+
+@migrations()
+def accounts_and_keys(db: Database) -> None:
+    """Who may use the API. Of a key there is only its SHA-256."""
+    _table(db, "accounts").create(
+        {"id": str, "name": str, "created_at": float}, pk="id", not_null={"name", "created_at"}, strict=True
+    ).create_index(["name"], unique=True)
+    keys = {"id": str, "account_id": str, "role": str, "hint": str, "created_at": float, "revoked_at": float}
+    _table(db, "keys").create(
+        keys | {"digest": bytes},
+        pk="id",
+        not_null={"account_id", "role", "hint", "created_at", "digest"},
+        foreign_keys=[("account_id", "accounts", "id")],
+        strict=True,
+    ).create_index(["digest"], unique=True)
+
+
+@migrations()
+def agents_and_numbers(db: Database) -> None:
+    """Who answers what. A phone number stands once in the whole registry."""
+    agents = {"id": str, "account_id": str, "name": str, "pipeline": str, "created_at": float, "updated_at": float}
+    _table(db, "agents").create(
+        agents, pk="id", not_null=set(agents) - {"id"}, foreign_keys=[("account_id", "accounts", "id")], strict=True
+    ).create_index(["account_id", "created_at"])
+    required = {"account_id": str, "phone_number": str, "raw": str, "provider": str, "trunk": str, "status": str}
+    optional = ("agent_id", "provider_account_sid", "provider_connection_id", "provider_trunk")
+    numbers = _table(db, "numbers").create(
+        {"id": str} | required | {"created_at": float, "updated_at": float} | dict.fromkeys(optional, str),
+        pk="id",
+        not_null={*required, "created_at", "updated_at"},
+        foreign_keys=[("account_id", "accounts", "id"), ("agent_id", "agents", "id")],
+        strict=True,
+    )
+    numbers.create_index(["phone_number"], unique=True)
+    numbers.create_index(["account_id", "created_at"])
+    numbers.create_index(["agent_id"])
+
+
+@migrations()
+def integrations(db: Database) -> None:
+    """Carriers' credentials: what may be shown, and what is sealed."""
+    _table(db, "integrations").create(
+        {
+            "account_id": str,
+            "provider": str,
+            "public": str,
+            "sealed": bytes,
+            "created_at": float,
+            "updated_at": float,
+        },
+        pk=("account_id", "provider"),
+        not_null={"public", "sealed", "created_at", "updated_at"},
+        foreign_keys=[("account_id", "accounts", "id")],
+        strict=True,
+    )
+
+
+@migrations()
+def calls_and_their_events(db: Database) -> None:
+    """Records. They refer to rows that may be gone by then, so no foreign key may refuse one."""
+    required = ("account_id", "direction", "trunk", "from_number", "to_number", "status")
+    texts = ("number_id", "agent_id", "ended_by", "end_reason", "sip_call_id")
+    figures = ("answered_at", "ended_at", "ring_s", "duration_s")
+    calls = _table(db, "calls").create(
+        {"id": str, "started_at": float, "sip_status": int, "statistics": str}
+        | dict.fromkeys((*required, *texts), str)
+        | dict.fromkeys(figures, float),
+        pk="id",
+        not_null={*required, "started_at", "statistics"},
+        strict=True,
+    )
+    calls.create_index(["account_id", "started_at"])
+    db.execute("CREATE INDEX calls_open ON calls (id) WHERE ended_at IS NULL")
+    _table(db, "call_events").create(
+        {"id": str, "call_id": str, "offset_s": float, "event": str},
+        pk="id",
+        not_null={"call_id", "offset_s", "event"},
+        strict=True,
+    ).create_index(["call_id"])
+    _table(db, "journal").create(
+        {"id": int, "name": str, "offset": int, "alive_at": float},
+        pk="id",
+        not_null={"name", "offset", "alive_at"},
+        strict=True,
+    ).insert({"id": 1, "name": "", "offset": 0, "alive_at": 0.0})
+
+
+def _refuse_newer(database: Database) -> None:
+    ours = {migration.name for migration in migrations.pending(Database(memory=True))}
+    applied = {migration.name for migration in migrations.applied(database)}
+    if unknown := sorted(applied - ours):
+        raise RegistryUnusable(f"written by a newer version (it has {', '.join(unknown)})")
+
+
+def _table(db: Database, name: str) -> Table:
+    return cast(Table, db[name])

@@ -1,0 +1,430 @@
+"""The embedded registry: one SQLite file in WAL mode.
+
+Hot reads (:meth:`SqliteRegistry.route`, :meth:`SqliteRegistry.key_by_digest`) run as prepared SQL on the event
+loop's own connection: some 10 µs, and in WAL mode no writer holds them up. Pages and lists run on a reader thread,
+writes in order on one writer thread, each write one transaction. Nothing is cached here, so what another process
+commits is seen by the next read.
+
+Durability: ``synchronous=NORMAL``. A killed process loses nothing that was committed; a power cut may take the
+last transactions, but never the file's integrity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from control.registry import rows
+from control.registry.connection import (
+    claim,
+    connect,
+    make,
+    one_at_a_time,
+    snapshot,
+    transaction,
+    translated,
+    translation,
+)
+from control.registry.records import check
+from control.registry.schema import migrate
+from control.registry.types import (
+    Account,
+    Agent,
+    AgentInUse,
+    ApiKey,
+    Call,
+    CallEvent,
+    CallFilter,
+    Conflict,
+    Integration,
+    JournalPosition,
+    NotFound,
+    Number,
+    Page,
+    PhoneNumberTaken,
+    RegistryBusy,
+    RegistryUnusable,
+    Route,
+    SecretsUnavailable,
+)
+from control.vault import Vault, VaultError
+
+__all__ = ["SqliteRegistry"]
+
+_T = TypeVar("_T")
+_Work = Callable[[sqlite3.Connection], _T]
+_Opened = tuple[sqlite3.Connection, sqlite3.Connection, sqlite3.Connection, int | None]
+
+_NUMBER_WIDTH: Final = len(fields(Number))
+_KEY_WIDTH: Final = len(fields(ApiKey))
+_ROUTE: Final = (
+    f"SELECT {', '.join('n.' + name for name in rows.NUMBER.split(', '))},"  # noqa: S608
+    f" {', '.join('a.' + name for name in rows.AGENT.split(', '))}"
+    " FROM numbers n LEFT JOIN agents a ON a.id = n.agent_id WHERE n.phone_number = ? AND n.trunk = ?"
+)
+_BY_DIGEST: Final = f"SELECT {rows.KEY}, digest FROM keys WHERE digest = ?"  # noqa: S608
+
+
+class SqliteRegistry:
+    """Implements :class:`control.registry.types.Registry`."""
+
+    def __init__(self, path: Path, vault: Vault | None, opened: _Opened) -> None:
+        """Use :meth:`open`."""
+        self._path = path
+        self._vault = vault
+        self._hot, self._reading, self._writing, self._lock = opened
+        self._closed = False
+        self._reader = ThreadPoolExecutor(1, "registry-reader")
+        self._writer = ThreadPoolExecutor(1, "registry-writer")
+
+    @classmethod
+    def open(cls, path: Path, vault: Vault | None = None, *, serve: bool = False) -> SqliteRegistry:
+        """Open or make the file, and bring its tables up to date. May wait for another process, 5 s at most.
+
+        ``vault`` seals integrations; without one they cannot be saved or read (:class:`SecretsUnavailable`).
+        ``serve`` claims the file for this process: :class:`RegistryLocked` when another one has. Opening it beside
+        a serving process, as the command line does, needs no claim.
+        """
+        make(path)
+        with ExitStack() as undo, translated(path):
+            lock = claim(path) if serve else None
+            if lock is not None:
+                undo.callback(os.close, lock)
+            with one_at_a_time(path), closing(connect(path)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                migrate(connection)
+            hot, reading, writing = (undo.enter_context(closing(connect(path, timeout_s=s))) for s in (0.0, None, None))
+            undo.pop_all()
+            return cls(path, vault, (hot, reading, writing, lock))
+
+    async def close(self) -> None:
+        """Finish the writes under way, then let go of the file. A second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        for executor, connection in ((self._reader, self._reading), (self._writer, self._writing)):
+            await loop.run_in_executor(executor, connection.close)
+            executor.shutdown(wait=True)
+        self._hot.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    # accounts and keys
+
+    async def create_account(self, account: Account) -> None:
+        """:class:`Conflict` when the name is taken."""
+        sql = rows.insert("accounts", rows.ACCOUNT)
+        await self._write(lambda connection: connection.execute(sql, rows.values(account)))
+
+    async def account(self, account_id: str) -> Account:
+        """One account."""
+        return await self._read(partial(rows.account, account_id=account_id))
+
+    async def account_by_name(self, name: str) -> Account | None:
+        """None when there is none of that name."""
+        found = await self._select(f"SELECT {rows.ACCOUNT} FROM accounts WHERE name = ?", (name,))  # noqa: S608
+        return Account(*found[0]) if found else None
+
+    async def accounts(self) -> list[Account]:
+        """All of them, newest first."""
+        found = await self._select(f"SELECT {rows.ACCOUNT} FROM accounts ORDER BY created_at DESC, id")  # noqa: S608
+        return [Account(*row) for row in found]
+
+    async def create_key(self, key: ApiKey, digest: bytes) -> None:
+        """:class:`NotFound` for an unknown account."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            rows.account(connection, key.account_id)
+            connection.execute(rows.insert("keys", f"{rows.KEY}, digest"), (*rows.values(key), digest))
+
+        await self._write(work)
+
+    async def key_by_digest(self, digest: bytes) -> ApiKey | None:
+        """The row, revoked or not; None for an unknown key. Runs on the loop."""
+        for row in await self._at_once(_BY_DIGEST, (digest,)):
+            if hmac.compare_digest(row[_KEY_WIDTH], digest):
+                return ApiKey(*row[:_KEY_WIDTH])
+        return None
+
+    async def keys(self, account_id: str | None = None) -> list[ApiKey]:
+        """An account's, or everybody's; newest first."""
+        sql = f"SELECT {rows.KEY} FROM keys WHERE account_id = ifnull(?, account_id) ORDER BY created_at DESC, id"  # noqa: S608
+        return [ApiKey(*row) for row in await self._select(sql, (account_id,))]
+
+    async def revoke_key(self, key_id: str, at: float) -> None:
+        """The first revocation's time stays."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            sql = "UPDATE keys SET revoked_at = ifnull(revoked_at, ?) WHERE id = ?"
+            if connection.execute(sql, (at, key_id)).rowcount == 0:
+                raise NotFound("key", key_id)
+
+        await self._write(work)
+
+    # agents
+
+    async def create_agent(self, agent: Agent) -> None:
+        """:class:`NotFound` for an unknown account."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            rows.account(connection, agent.account_id)
+            connection.execute(rows.insert("agents", rows.AGENT), rows.agent_values(agent))
+
+        await self._write(work)
+
+    async def agent(self, account_id: str, agent_id: str) -> Agent:
+        """One of the account's agents."""
+        return await self._read(partial(rows.agent, account_id=account_id, agent_id=agent_id))
+
+    async def agents(self, account_id: str, page: Page) -> tuple[list[Agent], int]:
+        """A page, and how many there are in all."""
+        found, total = await self._page("agents", rows.AGENT, "created_at", page, {"account_id": account_id})
+        return [rows.to_agent(row) for row in found], total
+
+    async def update_agent(self, agent: Agent) -> None:
+        """Its name, pipeline and ``updated_at``; who owns it and when it was made stay."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            rows.agent(connection, agent.account_id, agent.id)
+            connection.execute(
+                "UPDATE agents SET name = ?, pipeline = ?, updated_at = ? WHERE id = ?",
+                (agent.name, rows.encode(agent.pipeline), agent.updated_at, agent.id),
+            )
+
+        await self._write(work)
+
+    async def delete_agent(self, account_id: str, agent_id: str) -> None:
+        """:class:`AgentInUse` while numbers point to it."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            rows.agent(connection, account_id, agent_id)
+            (count,) = connection.execute("SELECT count(*) FROM numbers WHERE agent_id = ?", (agent_id,)).fetchone()
+            if count:
+                raise AgentInUse(agent_id, count)
+            connection.execute("DELETE FROM agents WHERE id = ?", (agent_id,))
+
+        await self._write(work)
+
+    # numbers
+
+    async def create_number(self, number: Number) -> None:
+        """:class:`PhoneNumberTaken`, or :class:`NotFound` for an account or an agent that is not its."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            rows.account(connection, number.account_id)
+            if number.agent_id is not None:
+                rows.agent(connection, number.account_id, number.agent_id)
+            connection.execute(rows.insert("numbers", rows.NUMBER), rows.values(number))
+
+        try:
+            await self._write(work)
+        except Conflict as error:
+            if "numbers.phone_number" in str(error):
+                raise PhoneNumberTaken(number.phone_number) from error
+            raise
+
+    async def number(self, account_id: str, number_id: str) -> Number:
+        """One of the account's numbers."""
+        return await self._read(partial(rows.number, account_id=account_id, number_id=number_id))
+
+    async def numbers(self, account_id: str | None, page: Page) -> tuple[list[Number], int]:
+        """A page of an account's numbers (None: of everybody's), and how many there are in all."""
+        found, total = await self._page("numbers", rows.NUMBER, "created_at", page, {"account_id": account_id})
+        return [Number(*row) for row in found], total
+
+    async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number:
+        """None unassigns. :class:`NotFound` for a number or an agent of another account."""
+
+        def work(connection: sqlite3.Connection) -> Number:
+            rows.number(connection, account_id, number_id)
+            if agent_id is not None:
+                rows.agent(connection, account_id, agent_id)
+            sql = "UPDATE numbers SET agent_id = ?, updated_at = ? WHERE id = ?"
+            connection.execute(sql, (agent_id, at, number_id))
+            return rows.number(connection, account_id, number_id)
+
+        return await self._write(work)
+
+    async def delete_number(self, account_id: str, number_id: str) -> Number:
+        """The row as it was; its calls' records stay."""
+
+        def work(connection: sqlite3.Connection) -> Number:
+            number = rows.number(connection, account_id, number_id)
+            connection.execute("DELETE FROM numbers WHERE id = ?", (number_id,))
+            return number
+
+        return await self._write(work)
+
+    async def route(self, trunk: str, phone_number: str) -> Route | None:
+        """Who answers this number on this trunk; None when it is not on the trunk. Runs on the loop."""
+        found = await self._at_once(_ROUTE, (phone_number, trunk))
+        if not found:
+            return None
+        row = found[0]
+        agent = rows.to_agent(row[_NUMBER_WIDTH:]) if row[_NUMBER_WIDTH] is not None else None
+        return Route(Number(*row[:_NUMBER_WIDTH]), agent)
+
+    # integrations
+
+    async def save_integration(self, integration: Integration) -> None:
+        """Inserts or replaces; the first ``created_at`` stays."""
+        sealed = self._seal(integration)
+
+        def work(connection: sqlite3.Connection) -> None:
+            rows.account(connection, integration.account_id)
+            connection.execute(
+                f"{rows.insert('integrations', rows.INTEGRATION)} ON CONFLICT (account_id, provider) DO UPDATE"
+                " SET public = excluded.public, sealed = excluded.sealed, updated_at = excluded.updated_at",
+                (
+                    integration.account_id,
+                    integration.provider,
+                    rows.encode(integration.public),
+                    sealed,
+                    integration.created_at,
+                    integration.updated_at,
+                ),
+            )
+
+        await self._write(work)
+
+    async def integration(self, account_id: str, provider: str) -> Integration:
+        """With its secrets; :class:`SecretsUnavailable` when they do not open."""
+        sql = f"SELECT {rows.INTEGRATION} FROM integrations WHERE account_id = ? AND provider = ?"  # noqa: S608
+        found = await self._select(sql, (account_id, provider))
+        if not found:
+            raise NotFound("integration", provider)
+        return self._open_integration(found[0])
+
+    async def delete_integration(self, account_id: str, provider: str) -> None:
+        """:class:`NotFound` when there is none."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            sql = "DELETE FROM integrations WHERE account_id = ? AND provider = ?"
+            if connection.execute(sql, (account_id, provider)).rowcount == 0:
+                raise NotFound("integration", provider)
+
+        await self._write(work)
+
+    async def reseal(self) -> int:
+        """Seal anew what a previous key had sealed; how many rows. Afterwards that key can be dropped."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            found = connection.execute(f"SELECT {rows.INTEGRATION} FROM integrations").fetchall()  # noqa: S608
+            old = [row for row in found if self._vault is not None and not self._vault.is_current(row[3])]
+            for row in old:
+                sealed = self._seal(self._open_integration(row))
+                sql = "UPDATE integrations SET sealed = ? WHERE account_id = ? AND provider = ?"
+                connection.execute(sql, (sealed, row[0], row[1]))
+            return len(old)
+
+        return await self._write(work)
+
+    # calls
+
+    async def apply_events(self, events: Sequence[CallEvent], position: JournalPosition | None = None) -> int:
+        """ValueError for an event that no record can be made of, and then nothing is applied."""
+        for event in events:
+            check(event)
+        try:
+            return await self._write(partial(rows.apply_events, events=events, position=position))
+        except Conflict as error:
+            raise ValueError(str(error)) from error
+
+    async def journal_position(self) -> JournalPosition | None:
+        """None before the first batch."""
+        name, offset = (await self._select("SELECT name, offset FROM journal"))[0]
+        return JournalPosition(name, offset) if name else None
+
+    async def call(self, account_id: str, call_id: str) -> Call:
+        """One record, with its timeline."""
+
+        def work(connection: sqlite3.Connection) -> Call:
+            call = rows.call(connection, call_id)
+            if call is None or call.account_id != account_id:
+                raise NotFound("call", call_id)
+            return rows.with_timelines(connection, [call])[0]
+
+        return await self._read(work)
+
+    async def calls(self, account_id: str, page: Page, filter: CallFilter) -> tuple[list[Call], int]:
+        """A page of records with their timelines, and how many match in all."""
+        where = {"account_id": account_id, "status": filter.status, "number_id": filter.number_id}
+        found, total = await self._page("calls", rows.CALL, "started_at", page, where)
+        calls = [rows.to_call(row) for row in found]
+        return await self._read(partial(rows.with_timelines, calls=calls)), total
+
+    # how work gets done
+
+    async def _at_once(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """On the loop; on the reader thread when, of all things, a reader has to wait."""
+        try:
+            return self._hot.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            if not isinstance(problem := translation(error, self._path), RegistryBusy):
+                raise problem from error
+        return await self._select(sql, parameters)
+
+    async def _select(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        return await self._read(lambda connection: connection.execute(sql, parameters).fetchall())
+
+    async def _page(
+        self, table: str, columns: str, order: str, page: Page, where: dict[str, str | None]
+    ) -> tuple[list[tuple[Any, ...]], int]:
+        """Newest first. Column names are ours; only the values of ``where`` (None: any) are others'."""
+        present = {column: value for column, value in where.items() if value is not None}
+        condition = " AND ".join(f"{column} = ?" for column in present) or "true"
+        rows_sql = f"SELECT {columns} FROM {table} WHERE {condition} ORDER BY {order} DESC, id LIMIT ? OFFSET ?"  # noqa: S608
+        count_sql = f"SELECT count(*) FROM {table} WHERE {condition}"  # noqa: S608
+        values = tuple(present.values())
+
+        def work(connection: sqlite3.Connection) -> tuple[list[tuple[Any, ...]], int]:
+            found = connection.execute(rows_sql, (*values, page.limit, page.offset)).fetchall()
+            return found, connection.execute(count_sql, values).fetchone()[0]
+
+        return await self._read(work)
+
+    async def _read(self, work: _Work[_T]) -> _T:
+        return await self._on(self._reader, partial(snapshot, self._reading, work, self._path))
+
+    async def _write(self, work: _Work[_T]) -> _T:
+        return await self._on(self._writer, partial(transaction, self._writing, work, self._path))
+
+    async def _on(self, executor: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        try:
+            future = executor.submit(work)
+        except RuntimeError as error:
+            raise RegistryUnusable("closed") from error
+        return await asyncio.wrap_future(future)
+
+    # secrets
+
+    def _seal(self, integration: Integration) -> bytes:
+        if self._vault is None:
+            raise SecretsUnavailable("secrets.key is not set")
+        secrets = rows.encode(integration.secrets).encode()
+        return self._vault.seal(secrets, _identity(integration.account_id, integration.provider))
+
+    def _open_integration(self, row: tuple[Any, ...]) -> Integration:
+        account_id, provider, public, sealed, created_at, updated_at = row
+        if self._vault is None:
+            raise SecretsUnavailable("secrets.key is not set")
+        try:
+            secrets = rows.decode(self._vault.open(sealed, _identity(account_id, provider)))
+        except VaultError as error:
+            raise SecretsUnavailable(str(error)) from error
+        return Integration(account_id, provider, rows.decode(public), secrets, created_at, updated_at)
+
+
+def _identity(account_id: str, provider: str) -> str:
+    """A row's name, for the vault: no two rows can share one, whatever characters they hold."""
+    return rows.encode(["integrations", account_id, provider])

@@ -1,0 +1,485 @@
+"""What every store does: one suite over SQLite and its twin in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from control.registry.memory import MemoryRegistry
+from control.registry.sqlite import SqliteRegistry
+from control.registry.types import (
+    Account,
+    Agent,
+    AgentInUse,
+    ApiKey,
+    CallEvent,
+    CallFilter,
+    Conflict,
+    Integration,
+    JournalPosition,
+    NotFound,
+    Number,
+    Page,
+    PhoneNumberTaken,
+    Registry,
+    Route,
+)
+from control.vault import Vault
+
+OURS, THEIRS = Account("a1", "Acme", 1.0), Account("a2", "Umbrella", 2.0)
+PARROT = Agent("g1", "a1", "Parrot", {"protocol": "builtin", "name": "parrot"}, 3.0, 3.0)
+ECHO = Agent("g2", "a2", "Echo", {"protocol": "builtin", "name": "echo"}, 3.0, 3.0)
+NUMBER = Number("n1", "a1", "+4930123456", "030 123456", "sip", "lab", "active", 4.0, 4.0, provider_trunk="lab")
+OFFER = {
+    "account_id": "a1",
+    "direction": "inbound",
+    "trunk": "lab",
+    "from_number": "+4989",
+    "to_number": "+4930123456",
+    "number_id": "n1",
+    "agent_id": "g1",
+    "sip_call_id": "x@y",
+}
+END = {"ended_by": "caller", "end_reason": "caller_hung_up", "sip_status": 200, "statistics": {"rtp": {"lost": 3}}}
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Registry]:
+    """Two accounts, each with an agent."""
+    store: Registry
+    if request.param == "memory":
+        store = MemoryRegistry()
+    else:
+        store = SqliteRegistry.open(tmp_path / "registry.db", Vault(bytes(32), entropy=os.urandom))
+    for account in (OURS, THEIRS):
+        await store.create_account(account)
+    for agent in (PARROT, ECHO):
+        await store.create_agent(agent)
+    yield store
+    await store.close()
+
+
+def event(id: str, kind: str, call_id: str = "c1", at: float = 0.0, **data: object) -> CallEvent:
+    """On a wall clock that began at 1000 s when the call was offered."""
+    return CallEvent(id=id, kind=kind, call_id=call_id, at=1000.0 + at, offset_s=at, data=data)
+
+
+async def refuses(error: type[Exception], operation: Awaitable[object]) -> Exception:
+    """The error, for its fields."""
+    with pytest.raises(error) as caught:
+        await operation
+    return caught.value
+
+
+# accounts and keys
+
+
+async def test_accounts_are_found_by_id_and_name(registry: Registry) -> None:
+    assert await registry.account("a1") == OURS
+    assert await registry.account_by_name("Umbrella") == THEIRS
+    assert await registry.account_by_name("nobody") is None
+    assert await registry.accounts() == [THEIRS, OURS]
+
+
+async def test_an_account_s_name_is_its_alone(registry: Registry) -> None:
+    await refuses(Conflict, registry.create_account(Account("a3", "Acme", 5.0)))
+    assert len(await registry.accounts()) == 2
+
+
+async def test_an_unknown_account_is_not_found(registry: Registry) -> None:
+    error = await refuses(NotFound, registry.account("a9"))
+    assert isinstance(error, NotFound)
+    assert (error.kind, error.id) == ("account", "a9")
+
+
+async def test_a_key_is_found_by_its_digest_alone(registry: Registry) -> None:
+    key = ApiKey("k1", "a1", "operator", "wxyz", 5.0)
+    await registry.create_key(key, b"d" * 32)
+    assert await registry.key_by_digest(b"d" * 32) == key
+    assert await registry.key_by_digest(b"e" * 32) is None
+    assert await registry.key_by_digest(b"") is None
+
+
+async def test_keys_are_listed_for_one_account_or_all(registry: Registry) -> None:
+    mine, other = ApiKey("k1", "a1", "account", "aaaa", 5.0), ApiKey("k2", "a2", "account", "bbbb", 6.0)
+    await registry.create_key(mine, b"1" * 32)
+    await registry.create_key(other, b"2" * 32)
+    assert await registry.keys("a1") == [mine]
+    assert await registry.keys() == [other, mine]
+
+
+async def test_a_key_stays_revoked_from_the_first_time_on(registry: Registry) -> None:
+    await registry.create_key(ApiKey("k1", "a1", "account", "aaaa", 5.0), b"1" * 32)
+    await registry.revoke_key("k1", 7.0)
+    await registry.revoke_key("k1", 9.0)
+    key = await registry.key_by_digest(b"1" * 32)
+    assert key is not None
+    assert key.revoked_at == 7.0
+
+
+async def test_keys_need_an_account_and_are_unique(registry: Registry) -> None:
+    await registry.create_key(ApiKey("k1", "a1", "account", "aaaa", 5.0), b"1" * 32)
+    await refuses(NotFound, registry.create_key(ApiKey("k2", "a9", "account", "aaaa", 5.0), b"2" * 32))
+    await refuses(Conflict, registry.create_key(ApiKey("k3", "a1", "account", "aaaa", 5.0), b"1" * 32))
+    await refuses(NotFound, registry.revoke_key("k9", 7.0))
+
+
+# agents
+
+
+async def test_an_agent_belongs_to_one_account(registry: Registry) -> None:
+    assert await registry.agent("a1", "g1") == PARROT
+    await refuses(NotFound, registry.agent("a1", "g2"))
+    await refuses(NotFound, registry.delete_agent("a1", "g2"))
+    await refuses(NotFound, registry.update_agent(replace(ECHO, account_id="a1")))
+
+
+async def test_an_agent_s_name_and_pipeline_change_and_its_birth_does_not(registry: Registry) -> None:
+    pipeline = {"protocol": "twilio-media-streams", "url": "wss://agent/", "parameters": {"a": [1, None, "ü"]}}
+    await registry.update_agent(replace(PARROT, name="Bot", pipeline=pipeline, created_at=99.0, updated_at=9.0))
+    assert await registry.agent("a1", "g1") == replace(PARROT, name="Bot", pipeline=pipeline, updated_at=9.0)
+
+
+async def test_agents_come_in_pages_newest_first(registry: Registry) -> None:
+    for number in range(5):
+        await registry.create_agent(replace(PARROT, id=f"p{number}", created_at=10.0 + number))
+    page, total = await registry.agents("a1", Page(limit=2, offset=1))
+    assert ([agent.id for agent in page], total) == (["p3", "p2"], 6)
+    assert await registry.agents("a1", Page(offset=50)) == ([], 6)
+
+
+async def test_agents_of_one_moment_come_in_a_fixed_order(registry: Registry) -> None:
+    for name in ("zz", "bb", "mm"):
+        await registry.create_agent(replace(PARROT, id=name))
+    assert [agent.id for agent in (await registry.agents("a1", Page()))[0]] == ["bb", "g1", "mm", "zz"]
+
+
+async def test_an_agent_that_answers_numbers_is_not_deleted(registry: Registry) -> None:
+    await registry.create_number(replace(NUMBER, agent_id="g1"))
+    error = await refuses(AgentInUse, registry.delete_agent("a1", "g1"))
+    assert isinstance(error, AgentInUse)
+    assert (error.agent_id, error.numbers) == ("g1", 1)
+    await registry.assign_number("a1", "n1", None, 5.0)
+    await registry.delete_agent("a1", "g1")
+    await refuses(NotFound, registry.agent("a1", "g1"))
+
+
+async def test_an_agent_needs_an_account_and_an_id_of_its_own(registry: Registry) -> None:
+    await refuses(NotFound, registry.create_agent(replace(PARROT, id="g9", account_id="a9")))
+    await refuses(Conflict, registry.create_agent(PARROT))
+
+
+# numbers
+
+
+async def test_a_number_comes_back_as_it_was_stored(registry: Registry) -> None:
+    full = replace(NUMBER, agent_id="g1", provider_account_sid="AC1", provider_connection_id="42")
+    await registry.create_number(full)
+    assert await registry.number("a1", "n1") == full
+    assert await registry.numbers("a1", Page()) == ([full], 1)
+
+
+async def test_a_phone_number_stands_once_in_the_whole_registry(registry: Registry) -> None:
+    await registry.create_number(NUMBER)
+    for account_id in ("a1", "a2"):
+        await refuses(PhoneNumberTaken, registry.create_number(replace(NUMBER, id="n2", account_id=account_id)))
+    await refuses(Conflict, registry.create_number(replace(NUMBER, phone_number="+4930999")))
+    assert (await registry.numbers(None, Page()))[1] == 1
+
+
+async def test_a_deleted_number_can_be_imported_by_anybody(registry: Registry) -> None:
+    await registry.create_number(NUMBER)
+    assert await registry.delete_number("a1", "n1") == NUMBER
+    await refuses(NotFound, registry.delete_number("a1", "n1"))
+    await registry.create_number(replace(NUMBER, id="n2", account_id="a2"))
+    assert await registry.route("lab", NUMBER.phone_number) == Route(replace(NUMBER, id="n2", account_id="a2"), None)
+
+
+async def test_another_account_s_number_is_not_found(registry: Registry) -> None:
+    await registry.create_number(NUMBER)
+    await refuses(NotFound, registry.number("a2", "n1"))
+    await refuses(NotFound, registry.delete_number("a2", "n1"))
+    await refuses(NotFound, registry.assign_number("a2", "n1", "g2", 5.0))
+    assert await registry.numbers("a2", Page()) == ([], 0)
+
+
+async def test_a_number_gets_only_an_agent_of_its_account(registry: Registry) -> None:
+    await refuses(NotFound, registry.create_number(replace(NUMBER, agent_id="g2")))
+    await registry.create_number(NUMBER)
+    await refuses(NotFound, registry.assign_number("a1", "n1", "g2", 5.0))
+    assert await registry.number("a1", "n1") == NUMBER
+    assigned = await registry.assign_number("a1", "n1", "g1", 6.0)
+    assert assigned == await registry.number("a1", "n1") == replace(NUMBER, agent_id="g1", updated_at=6.0)
+
+
+async def test_a_number_needs_an_account(registry: Registry) -> None:
+    await refuses(NotFound, registry.create_number(replace(NUMBER, account_id="a9")))
+
+
+async def test_numbers_come_in_pages_of_an_account_or_of_all(registry: Registry) -> None:
+    for number, account in enumerate(["a1", "a2", "a1", "a2", "a1"]):
+        row = replace(
+            NUMBER, id=f"n{number}", account_id=account, phone_number=f"+49{number}", created_at=10.0 + number
+        )
+        await registry.create_number(row)
+    mine, total = await registry.numbers("a1", Page(limit=2))
+    assert ([number.id for number in mine], total) == (["n4", "n2"], 3)
+    everybody, total = await registry.numbers(None, Page(limit=3, offset=1))
+    assert ([number.id for number in everybody], total) == (["n3", "n2", "n1"], 5)
+
+
+# the hot question
+
+
+async def test_a_did_leads_to_its_agent_on_its_own_trunk_only(registry: Registry) -> None:
+    await registry.create_number(replace(NUMBER, agent_id="g1"))
+    assert await registry.route("lab", "+4930123456") == Route(replace(NUMBER, agent_id="g1"), PARROT)
+    assert await registry.route("other", "+4930123456") is None
+    assert await registry.route("lab", "+4930") is None
+
+
+async def test_an_unassigned_did_has_no_agent(registry: Registry) -> None:
+    await registry.create_number(NUMBER)
+    assert await registry.route("lab", "+4930123456") == Route(NUMBER, None)
+
+
+async def test_a_change_is_seen_by_the_next_call(registry: Registry) -> None:
+    await registry.create_number(replace(NUMBER, agent_id="g1"))
+    await registry.update_agent(replace(PARROT, name="Changed"))
+    route = await registry.route("lab", "+4930123456")
+    assert route is not None
+    assert route.agent is not None
+    assert route.agent.name == "Changed"
+    await registry.delete_number("a1", "n1")
+    assert await registry.route("lab", "+4930123456") is None
+
+
+# integrations
+
+
+async def test_an_integration_is_replaced_and_keeps_its_birth(registry: Registry) -> None:
+    first = Integration("a1", "twilio", {"account_sid": "AC1"}, {"auth_token": "old"}, 5.0, 5.0)
+    await registry.save_integration(first)
+    await registry.save_integration(replace(first, secrets={"auth_token": "new"}, created_at=8.0, updated_at=8.0))
+    kept = await registry.integration("a1", "twilio")
+    assert kept == replace(first, secrets={"auth_token": "new"}, updated_at=8.0)
+    assert "new" not in repr(kept)
+
+
+async def test_an_integration_belongs_to_one_account_and_provider(registry: Registry) -> None:
+    await registry.save_integration(Integration("a1", "twilio", {}, {"auth_token": "t"}))
+    await refuses(NotFound, registry.integration("a2", "twilio"))
+    await refuses(NotFound, registry.integration("a1", "telnyx"))
+    await refuses(NotFound, registry.delete_integration("a2", "twilio"))
+    await refuses(NotFound, registry.save_integration(Integration("a9", "twilio", {}, {})))
+    await registry.delete_integration("a1", "twilio")
+    await refuses(NotFound, registry.delete_integration("a1", "twilio"))
+
+
+# calls
+
+
+async def test_a_call_s_events_become_its_record(registry: Registry) -> None:
+    events = [
+        event("e1", "offered", **OFFER),
+        event("e2", "ringing", at=0.1),
+        event("e3", "answered", at=2.0),
+        event("e4", "digit", at=5.0, note="5"),
+        event("e5", "ended", at=12.5, **END),
+    ]
+    assert await registry.apply_events(events) == 5
+    call = await registry.call("a1", "c1")
+    assert (call.status, call.started_at, call.answered_at, call.ended_at) == ("completed", 1000.0, 1002.0, 1012.5)
+    assert (call.ring_s, call.duration_s) == (2.0, 10.5)
+    assert (call.ended_by, call.end_reason, call.sip_status) == ("caller", "caller_hung_up", 200)
+    assert (call.number_id, call.agent_id, call.sip_call_id, call.direction) == ("n1", "g1", "x@y", "inbound")
+    assert call.statistics == {"rtp": {"lost": 3}}
+    assert [text for _, text in call.timeline] == [
+        "offered",
+        "ringing",
+        "answered",
+        "digit: 5",
+        "ended: caller_hung_up",
+    ]
+    assert [offset for offset, _ in call.timeline] == [0.0, 0.1, 2.0, 5.0, 12.5]
+
+
+@pytest.mark.parametrize("jump_s", [-172_800.0, 3600.0])
+async def test_a_wall_clock_that_jumps_spoils_no_duration(registry: Registry, jump_s: float) -> None:
+    ended = CallEvent(id="e3", kind="ended", call_id="c1", at=1012.0 + jump_s, offset_s=12.0, data=END)
+    await registry.apply_events([event("e1", "offered", **OFFER), event("e2", "answered", at=2.0), ended])
+    assert (await registry.call("a1", "c1")).duration_s == 10.0
+
+
+async def test_a_call_is_ringing_then_in_progress(registry: Registry) -> None:
+    await registry.apply_events([event("e1", "offered", **OFFER)])
+    assert (await registry.call("a1", "c1")).status == "ringing"
+    await registry.apply_events([event("e2", "answered", at=1.0)])
+    assert (await registry.call("a1", "c1")).status == "in_progress"
+
+
+async def test_a_call_that_was_never_answered_failed_and_has_no_duration(registry: Registry) -> None:
+    await registry.apply_events([event("e1", "offered", **OFFER), event("e2", "ended", at=3.0, **END)])
+    call = await registry.call("a1", "c1")
+    assert (call.status, call.duration_s, call.ring_s) == ("failed", None, None)
+
+
+async def test_an_event_counts_once_however_often_it_comes(registry: Registry) -> None:
+    events = [event("e1", "offered", **OFFER), event("e2", "answered", at=2.0)]
+    assert await registry.apply_events([*events, *events]) == 2
+    assert await registry.apply_events(events) == 0
+    assert len((await registry.call("a1", "c1")).timeline) == 2
+
+
+async def test_the_first_end_stands(registry: Registry) -> None:
+    events = [event("e1", "offered", **OFFER), event("e2", "ended", at=3.0, **END)]
+    late = [
+        event("e3", "ended", at=4.0, ended_by="agent", end_reason="agent_hung_up"),
+        event("e4", "answered", at=5.0),
+        event("e5", "offered", at=6.0, **(OFFER | {"account_id": "a2"})),
+    ]
+    await registry.apply_events([*events, *late])
+    call = await registry.call("a1", "c1")
+    assert (call.end_reason, call.ended_at, call.answered_at) == ("caller_hung_up", 1003.0, None)
+
+
+async def test_events_of_a_call_that_was_never_offered_are_dropped(registry: Registry) -> None:
+    assert await registry.apply_events([event("e1", "answered"), event("e2", "ended", **END)]) == 0
+    await refuses(NotFound, registry.call("a1", "c1"))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        event("e2", "offered", "c2"),
+        event("e2", "offered", "c2", **(OFFER | {"account_id": 7})),
+        event("e2", "ended"),
+        event("e2", "answered", ""),
+    ],
+    ids=["no data", "a number for a text", "no reason", "no call"],
+)
+async def test_an_event_that_makes_no_record_leaves_no_trace(registry: Registry, bad: CallEvent) -> None:
+    with pytest.raises(ValueError, match=bad.kind):
+        await registry.apply_events([event("e1", "offered", **OFFER), bad], JournalPosition("j", 10))
+    assert await registry.journal_position() is None
+    await refuses(NotFound, registry.call("a1", "c1"))
+
+
+async def test_the_position_moves_with_the_events(registry: Registry) -> None:
+    assert await registry.journal_position() is None
+    await registry.apply_events([event("e1", "offered", **OFFER)], JournalPosition("j", 10))
+    await registry.apply_events([event("e2", "answered")])
+    assert await registry.journal_position() == JournalPosition("j", 10)
+    await registry.apply_events([], JournalPosition("k", 3))
+    assert await registry.journal_position() == JournalPosition("k", 3)
+
+
+async def test_calls_open_when_a_process_begins_died_with_the_one_before(registry: Registry) -> None:
+    await registry.apply_events(
+        [
+            event("e1", "offered", "c1", **OFFER),
+            event("e2", "answered", "c1", at=2.0),
+            event("e3", "offered", "c2", at=3.0, **OFFER),
+            event("e4", "offered", "c3", at=3.0, **OFFER),
+            event("e5", "ended", "c3", at=4.0, **END),
+            event("e6", "alive", "", at=30.0),
+            event("e7", "opened", "", at=500.0),
+            event("e8", "offered", "c4", at=501.0, **OFFER),
+        ]
+    )
+    cut, ringing = await registry.call("a1", "c1"), await registry.call("a1", "c2")
+    assert (cut.status, cut.end_reason, cut.ended_by, cut.ended_at, cut.duration_s) == (
+        "failed",
+        "crash",
+        "edge",
+        1030.0,
+        28.0,
+    )
+    assert cut.timeline[-1] == (30.0, "ended: crash")
+    assert (ringing.end_reason, ringing.duration_s) == ("crash", None)
+    assert (await registry.call("a1", "c3")).end_reason == "caller_hung_up"
+    assert (await registry.call("a1", "c4")).status == "ringing"
+    assert await registry.apply_events([event("e7", "opened", "", at=500.0)]) == 0
+    assert (await registry.call("a1", "c4")).status == "ringing"
+
+
+async def test_a_wall_clock_set_back_before_a_crash_gives_no_negative_duration(registry: Registry) -> None:
+    await registry.apply_events(
+        [event("e1", "offered", **OFFER), event("e2", "answered", at=2.0), event("e3", "alive", "", at=-900.0)]
+    )
+    await registry.apply_events([event("e4", "opened", "")])
+    assert (await registry.call("a1", "c1")).duration_s == 0.0
+
+
+async def test_a_record_outlives_its_number_and_agent(registry: Registry) -> None:
+    await registry.create_number(NUMBER)
+    await registry.apply_events([event("e1", "offered", **OFFER)])
+    await registry.delete_number("a1", "n1")
+    await registry.delete_agent("a1", "g1")
+    await registry.apply_events([event("e2", "ended", **END)])
+    assert (await registry.call("a1", "c1")).number_id == "n1"
+
+
+async def test_calls_come_in_pages_by_status_and_number(registry: Registry) -> None:
+    for number in range(6):
+        data = OFFER | {"number_id": f"n{number % 2}", "account_id": "a1" if number < 5 else "a2"}
+        await registry.apply_events([event(f"o{number}", "offered", f"c{number}", at=float(number), **data)])
+    await registry.apply_events([event("x", "ended", "c2", at=9.0, **END)])
+
+    async def ids(page: Page, filter: CallFilter) -> tuple[list[str], int]:
+        calls, total = await registry.calls("a1", page, filter)
+        return [call.id for call in calls], total
+
+    assert await ids(Page(limit=2, offset=1), CallFilter()) == (["c3", "c2"], 5)
+    assert await ids(Page(), CallFilter(status="failed")) == (["c2"], 1)
+    assert await ids(Page(), CallFilter(number_id="n0")) == (["c4", "c2", "c0"], 3)
+    assert await ids(Page(), CallFilter(status="ringing", number_id="n0")) == (["c4", "c0"], 2)
+    await refuses(NotFound, registry.call("a1", "c5"))
+
+
+async def test_a_listed_call_has_its_timeline(registry: Registry) -> None:
+    for call_id in ("c1", "c2"):
+        await registry.apply_events([event(f"{call_id}o", "offered", call_id, **OFFER)])
+    await registry.apply_events([event("r", "ringing", "c2", at=1.0)])
+    calls, _ = await registry.calls("a1", Page(), CallFilter())
+    assert {call.id: call.timeline for call in calls} == {
+        "c1": ((0.0, "offered"),),
+        "c2": ((0.0, "offered"), (1.0, "ringing")),
+    }
+
+
+HOSTILE = ["", "'; DROP TABLE calls; --", "\x00\r\n", "ünïcödé 🤖", "%_?", "x" * 10_000]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_text_of_any_kind_is_only_text(registry: Registry, text: str) -> None:
+    await registry.create_number(replace(NUMBER, raw=text, phone_number=text))
+    await registry.update_agent(replace(PARROT, name=text, pipeline={text: text}))
+    await registry.apply_events([event("e1", "offered", **(OFFER | {"from_number": text, "note": text}))])
+    route = await registry.route("lab", text)
+    assert route is not None
+    assert route.number.raw == text
+    assert (await registry.agent("a1", "g1")).pipeline == {text: text}
+    assert (await registry.call("a1", "c1")).from_number == text
+    assert await registry.account_by_name(text) is None
+
+
+Question = Callable[[Registry], Awaitable[object]]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda r: r.account("'"),
+        lambda r: r.agent("a1", "'"),
+        lambda r: r.number("a1", "'"),
+        lambda r: r.call("a1", "'"),
+        lambda r: r.integration("a1", "'"),
+    ],
+)
+async def test_an_id_that_is_none_is_not_found(registry: Registry, question: Question) -> None:
+    await refuses(NotFound, question(registry))
