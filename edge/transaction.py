@@ -12,12 +12,13 @@ A client INVITE has ``GIVE_UP``, the UAC's way out of Proceeding when a CANCEL m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import ClassVar, Final, Protocol
 
+from edge.events import Flow
 from edge.message import Request, Response
 from edge.timers import Timer, Timers
 
@@ -32,6 +33,7 @@ __all__ = [
     "Input",
     "Key",
     "Layer",
+    "Send",
     "ServerInvite",
     "ServerNonInvite",
     "ServerUser",
@@ -157,23 +159,31 @@ class ClientUser(Protocol):
 class ServerUser(Protocol):
     """Who answers the request."""
 
+    @property
+    def local_tag(self) -> str:
+        """Our tag in the INVITE's dialog."""
+
     def on_ack(self, request: Request, now: float) -> None:
         """An ACK with the INVITE's own branch after a 2xx (RFC 6026 §7.1: it is the user's)."""
 
     def on_no_ack(self, now: float) -> None:
         """Our failure response was never acknowledged (timer H)."""
 
+    def on_cancel(self, request: Request, now: float) -> None:
+        """A CANCEL of this INVITE came, and was answered (§9.2); possibly after our final response."""
+
+
+Send = Callable[[bytes, float], None]
+"""Puts octets on the wire, towards the transaction's peer, at ``now``."""
+
 
 class Layer(Protocol):
-    """Who owns the transactions: the endpoint."""
+    """Who owns the transactions."""
 
     @property
     def timers(self) -> Timers: ...
     @property
     def timing(self) -> Timing: ...
-    def transmit(self, transaction: Transaction, data: bytes, now: float) -> None:
-        """Put this on the wire, towards the transaction's peer."""
-
     def terminated(self, transaction: Transaction) -> None:
         """Forget the transaction."""
 
@@ -182,12 +192,13 @@ class Transaction:
     """One machine: a state, a table and at most two running timers (one repeats, one ends)."""
 
     TRANSITIONS: ClassVar[Table] = {}
-    __slots__ = ("_interval_s", "_layer", "_life", "_repeat", "key", "reliable", "request", "state")
+    __slots__ = ("_interval_s", "_layer", "_life", "_repeat", "_send", "key", "reliable", "request", "state")
 
-    def __init__(self, layer: Layer, key: Key, request: Request, *, reliable: bool) -> None:
+    def __init__(self, layer: Layer, key: Key, request: Request, send: Send, *, reliable: bool) -> None:
         self._layer = layer
         self.key = key
         self.request = request
+        self._send = send
         self.reliable = reliable
         self.state = State.INITIAL
         self._repeat: Timer | None = None
@@ -239,14 +250,16 @@ class Transaction:
 class _Client(Transaction):
     """What both client machines share: the serialised request and who wants to know."""
 
-    __slots__ = ("_data", "_failure", "_response", "user")
+    __slots__ = ("_data", "_response", "flow", "user")
 
     def __init__(
-        self, layer: Layer, key: Key, request: Request, user: ClientUser, *, reliable: bool, data: bytes | None = None
+        self, layer: Layer, key: Key, request: Request, send: Send, user: ClientUser, *, reliable: bool
     ) -> None:
-        super().__init__(layer, key, request, reliable=reliable)
+        super().__init__(layer, key, request, send, reliable=reliable)
         self.user = user
-        self._data = bytes(request) if data is None else data
+        self.flow: Flow | None = None
+        """Where the last response came from."""
+        self._data = bytes(request)
         self._response: Response | None = None
 
     def start(self, now: float) -> None:
@@ -258,7 +271,7 @@ class _Client(Transaction):
         self._step(Input.TRANSPORT_ERROR, now)
 
     def _transmit(self, now: float) -> None:
-        self._layer.transmit(self, self._data, now)
+        self._send(self._data, now)
 
     def _report(self, now: float) -> None:
         if self._response is not None:
@@ -299,9 +312,10 @@ class ClientInvite(_Client):
     }
     __slots__ = ()
 
-    def receive(self, response: Response, now: float) -> None:
+    def receive(self, response: Response, now: float, flow: Flow | None = None) -> None:
         """A response with this transaction's branch and CSeq method (§17.1.3)."""
         self._response = response
+        self.flow = flow
         self._step(_classify_invite_response(response.status), now)
 
     def give_up(self, now: float) -> None:
@@ -310,7 +324,7 @@ class ClientInvite(_Client):
 
     def _acknowledge(self, now: float) -> None:
         if self._response is not None:
-            self._layer.transmit(self, bytes(acknowledgement(self.request, self._response)), now)
+            self._send(bytes(acknowledgement(self.request, self._response)), now)
 
     def _start_a_b(self, now: float) -> None:
         self._start_repeating(Input.TIMER_A, Input.TIMER_B, now)
@@ -347,9 +361,10 @@ class ClientNonInvite(_Client):
     }
     __slots__ = ()
 
-    def receive(self, response: Response, now: float) -> None:
+    def receive(self, response: Response, now: float, flow: Flow | None = None) -> None:
         """A response with this transaction's branch and CSeq method (§17.1.3)."""
         self._response = response
+        self.flow = flow
         self._step(Input.PROVISIONAL if response.status < 200 else Input.FINAL, now)
 
     def _start_e_f(self, now: float) -> None:
@@ -370,8 +385,8 @@ class _Server(Transaction):
 
     __slots__ = ("_data",)
 
-    def __init__(self, layer: Layer, key: Key, request: Request, *, reliable: bool) -> None:
-        super().__init__(layer, key, request, reliable=reliable)
+    def __init__(self, layer: Layer, key: Key, request: Request, send: Send, *, reliable: bool) -> None:
+        super().__init__(layer, key, request, send, reliable=reliable)
         self._data = b""
 
     def start(self, now: float) -> None:
@@ -380,7 +395,7 @@ class _Server(Transaction):
 
     def _transmit(self, now: float) -> None:
         if self._data:
-            self._layer.transmit(self, self._data, now)
+            self._send(self._data, now)
 
 
 class ServerInvite(_Server):
@@ -408,8 +423,10 @@ class ServerInvite(_Server):
     }
     __slots__ = ("_ack", "user")
 
-    def __init__(self, layer: Layer, key: Key, request: Request, user: ServerUser | None, *, reliable: bool) -> None:
-        super().__init__(layer, key, request, reliable=reliable)
+    def __init__(
+        self, layer: Layer, key: Key, request: Request, send: Send, user: ServerUser | None, *, reliable: bool
+    ) -> None:
+        super().__init__(layer, key, request, send, reliable=reliable)
         self.user = user
         self._ack: Request | None = None
 
