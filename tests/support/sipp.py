@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,11 +11,30 @@ from pathlib import Path
 from tests.support.audio import Samples, encode_ulaw
 from tests.support.ports import free_port, free_ports
 from tests.support.process import Program, running
+from tests.support.rtp import EVENTS
 
 __all__ = ["Sipp"]
 
 _SCENARIOS = Path(__file__).with_name("sipp")
 _TRANSPORTS = {"udp": "u1", "tcp": "t1"}
+
+
+def _capture_of(digits: str, payload_type: int = 101) -> bytes:
+    """A pcap file of the telephone-events of these keys, 100 ms each (sipp's own play_dtmf sends damaged ones)."""
+    records = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)]
+    sequence, at_ms = 0, 0
+    for number, digit in enumerate(digits):
+        for packet in range(1, 8):
+            sequence += 1
+            header = struct.pack("!BBHII", 0x80, payload_type | (packet == 1) << 7, sequence, number * 1600, 0xD161)
+            event = struct.pack("!BBH", EVENTS.index(digit), (packet >= 5) << 7 | 10, min(packet, 5) * 160)
+            udp = struct.pack("!HHHH", 4000, 4000, 8 + 16, 0) + header + event
+            ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), bytes(4)) + udp
+            frame = bytes(12) + b"\x08\x00" + ip
+            records.append(struct.pack("<IIII", at_ms // 1000, at_ms % 1000 * 1000, len(frame), len(frame)) + frame)
+            at_ms += 20
+        at_ms += 60
+    return b"".join(records)
 
 
 @dataclass
@@ -35,6 +55,7 @@ class Sipp:
         *,
         say: Samples,
         scenario: str = "hang_up",
+        digits: str = "",
         transport: str = "udp",
         calls: int = 1,
         per_second: int = 10,
@@ -45,6 +66,8 @@ class Sipp:
         """``calls`` calls to ``did`` at ``target``; the program ends by itself when they are over."""
         folder.mkdir(parents=True)
         (folder / "say.ulaw").write_bytes(encode_ulaw(say))
+        if digits:
+            (folder / "digits.pcap").write_bytes(_capture_of(digits))
         media = free_ports(4 * calls + 2)
         command: list[str | Path] = ["sipp", f"{target[0]}:{target[1]}", "-sf", _SCENARIOS / f"{scenario}.xml"]
         command += ["-s", did, "-i", host, "-mi", host, "-p", str(free_port(host)), "-t", _TRANSPORTS[transport]]

@@ -1,0 +1,140 @@
+"""PJSIP (pjsua2) as a phone in a process of its own; never imported by the product or by a test.
+
+A line of JSON on standard input is a command; a line on standard output that starts with ``@`` is an event; the
+rest is PJSIP's log. One ``Endpoint`` a process, at most four calls, and no object is ever dropped: the wrapper's
+callbacks into a collected object crash.
+
+usage: python pjsip_child.py FOLDER TRANSPORT [AUTHORITY CERTIFICATE KEY]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pjsua2 as pj
+
+folder, transport = Path(sys.argv[1]), sys.argv[2]
+tls_files = sys.argv[3:]
+kept: list[Any] = []
+
+
+def say(event: str, **fields: object) -> None:
+    """One event to the test."""
+    os.write(1, f"\n@{json.dumps({'event': event, **fields})}\n".encode())
+
+
+class Phone(pj.Call):  # type: ignore[misc]
+    """One call: plays say.wav, records heard-N.wav, tells its states and digits."""
+
+    def __init__(self, account: pj.Account, call_id: int = pj.PJSUA_INVALID_ID) -> None:
+        super().__init__(account, call_id)
+        self.number = len(kept)
+        self.connected = False
+        kept.append(self)
+        self.player = pj.AudioMediaPlayer()
+        self.player.createPlayer(str(folder / "say.wav"), pj.PJMEDIA_FILE_NO_LOOP)
+        self.recorder = pj.AudioMediaRecorder()
+        self.recorder.createRecorder(str(folder / f"heard-{self.number}.wav"))
+
+    def onCallState(self, prm: pj.OnCallStateParam) -> None:
+        info = self.getInfo()
+        say("state", call=self.number, state=info.stateText, status=info.lastStatusCode, reason=info.lastReason)
+
+    def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
+        try:
+            self.connect_audio()
+        except pj.Error as error:
+            say("error", text=error.info())
+
+    def connect_audio(self) -> None:
+        """Player to the call, call to the recorder; again after each re-INVITE, which makes a new stream."""
+        info = self.getInfo()  # its parts are freed with it
+        for index, media in enumerate(info.media):
+            if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
+                audio = self.getAudioMedia(index)
+                self.player.startTransmit(audio)
+                audio.startTransmit(self.recorder)
+                say("media", call=self.number)
+
+    def onDtmfDigit(self, prm: pj.OnDtmfDigitParam) -> None:
+        say("digit", call=self.number, digit=prm.digit)
+
+
+def start() -> tuple[pj.Endpoint, pj.Account]:
+    """The library, its one transport and its one account."""
+    endpoint = pj.Endpoint()
+    endpoint.libCreate()
+    config = pj.EpConfig()
+    config.uaConfig.threadCnt = 1
+    config.uaConfig.userAgent = "pjsip"
+    config.logConfig.level = config.logConfig.consoleLevel = 4
+    config.logConfig.msgLogging = 1
+    config.medConfig.clockRate = config.medConfig.sndClockRate = 8000
+    config.medConfig.noVad = True
+    config.medConfig.ecTailLen = 0
+    endpoint.libInit(config)
+    endpoint.audDevManager().setNullDev()
+    for codec in endpoint.codecEnum2():
+        endpoint.codecSetPriority(codec.codecId, 255 if codec.codecId.startswith("PCMU") else 0)
+    options = pj.TransportConfig()
+    options.boundAddress = "127.0.0.1"
+    options.publicAddress = "127.0.0.1"
+    if transport == "tls":
+        options.tlsConfig.CaListFile, options.tlsConfig.certFile, options.tlsConfig.privKeyFile = tls_files
+        options.tlsConfig.method = pj.PJSIP_TLSV1_2_METHOD
+        options.tlsConfig.verifyServer = True
+    kind = {"udp": pj.PJSIP_TRANSPORT_UDP, "tcp": pj.PJSIP_TRANSPORT_TCP, "tls": pj.PJSIP_TRANSPORT_TLS}[transport]
+    number = endpoint.transportCreate(kind, options)
+    endpoint.libStart()
+    account_config = pj.AccountConfig()
+    account_config.idUri = "sip:pjsip@127.0.0.1"
+    account_config.sipConfig.transportId = number
+    account_config.mediaConfig.transportConfig.boundAddress = "127.0.0.1"
+    account_config.mediaConfig.transportConfig.publicAddress = "127.0.0.1"
+    account_config.mediaConfig.transportConfig.port = int(os.environ["PJSIP_RTP_PORT"])
+    account = pj.Account()
+    account.create(account_config)
+    return endpoint, account
+
+
+def settings(audio: bool = True) -> pj.CallOpParam:
+    """With audio and nothing else."""
+    parameters = pj.CallOpParam(True)
+    parameters.opt.audioCount, parameters.opt.videoCount = int(audio), 0
+    return parameters
+
+
+def obey(account: pj.Account, command: dict[str, Any]) -> None:
+    """One command of the test."""
+    match command["do"]:
+        case "dial":
+            Phone(account).makeCall(command["uri"], settings())
+        case "press":
+            kept[command["call"]].dialDtmf(command["digits"])
+        case "hold":
+            kept[command["call"]].setHold(pj.CallOpParam())
+        case "resume":
+            parameters = settings()
+            parameters.opt.flag = pj.PJSUA_CALL_UNHOLD
+            kept[command["call"]].reinvite(parameters)
+        case "hang up":
+            kept[command["call"]].hangup(pj.CallOpParam())
+
+
+endpoint, account = start()
+say("ready")
+for line in sys.stdin:
+    command = json.loads(line)
+    if command["do"] == "quit":
+        break
+    try:
+        obey(account, command)
+    except pj.Error as error:
+        say("error", text=error.info())
+endpoint.libDestroy()
+say("gone")
+os._exit(0)
