@@ -1,0 +1,151 @@
+"""Agents: who answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.desk import BASE, Desk
+
+AGENTS = f"{BASE}/agents"
+PARROT: dict[str, Any] = {"name": "Parrot", "pipeline": {"protocol": "builtin", "name": "parrot"}}
+STREAMS: dict[str, Any] = {"protocol": "twilio-media-streams", "url": "wss://agent.example.com/media?v=1"}
+
+
+async def made(client: httpx.AsyncClient, pipeline: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A new agent."""
+    answer = await client.post(AGENTS, json={**PARROT, **({"pipeline": pipeline} if pipeline else {})})
+    assert answer.status_code == 201, answer.text
+    data: dict[str, Any] = answer.json()["data"]
+    return data
+
+
+async def test_an_agent_lives_from_creation_to_deletion(acme: httpx.AsyncClient, desk: Desk) -> None:
+    """Create, read, list, change, delete; a second deletion is 404."""
+    parrot = await made(acme)
+    assert parrot == {
+        "id": parrot["id"],
+        "name": "Parrot",
+        "pipeline": {"protocol": "builtin", "name": "parrot"},
+        "created_at": "2026-09-21T14:13:20.000Z",
+        "updated_at": "2026-09-21T14:13:20.000Z",
+    }
+    path = f"{AGENTS}/{parrot['id']}"
+    assert (await acme.get(path)).json()["data"] == parrot
+    assert (await acme.get(AGENTS)).json()["data"] == [parrot]
+    desk.wall.advance(1)
+    renamed = (await acme.patch(path, json={"name": " Polly "})).json()["data"]
+    assert renamed == {**parrot, "name": "Polly", "updated_at": "2026-09-21T14:13:21.000Z"}
+    gone = await acme.delete(path)
+    assert gone.json()["data"] == {"id": parrot["id"], "deleted": True}
+    assert (await acme.delete(path)).status_code == 404
+
+
+async def test_a_change_without_fields_changes_nothing(acme: httpx.AsyncClient, desk: Desk) -> None:
+    """Not even ``updated_at``."""
+    parrot = await made(acme)
+    desk.wall.advance(1)
+    assert (await acme.patch(f"{AGENTS}/{parrot['id']}", json={})).json()["data"] == parrot
+
+
+@pytest.mark.parametrize("field", ["name", "pipeline"])
+async def test_null_is_no_way_to_leave_a_field_out(acme: httpx.AsyncClient, field: str) -> None:
+    """An agent always has both."""
+    parrot = await made(acme)
+    assert (await acme.patch(f"{AGENTS}/{parrot['id']}", json={field: None})).status_code == 422
+
+
+async def test_a_websocket_agent_keeps_its_url_as_typed(acme: httpx.AsyncClient) -> None:
+    """With parameters; the times are the edge's when absent."""
+    pipeline = {**STREAMS, "parameters": {"voice": "línea 1\nlínea 2"}, "answer_after_s": 0, "agent_timeout_s": 5.5}
+    assert (await made(acme, pipeline))["pipeline"] == pipeline
+    assert (await made(acme, STREAMS))["pipeline"] == {
+        **STREAMS,
+        "parameters": {},
+        "answer_after_s": None,
+        "agent_timeout_s": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"url": "https://agent.example.com/"},
+        {"url": "ws://"},
+        {"url": "ws:agent.example.com"},
+        {"url": "wss://agent.example.com:99999/"},
+        {"url": "wss://agent.example.com:0/"},
+        {"url": "wss://[::1/"},
+        {"url": "wss://user:secret@agent.example.com/"},
+        {"url": "wss://agent.example.com/#part"},
+        {"url": "wss://agent.example.com/a b"},
+        {"url": "wss://agent.example.com/\r\nX: 1"},
+        {"url": "wss://ágent.example.com/"},
+        {"url": "wss://agent.example.com/" + "x" * 2000},
+        {"url": None},
+        {"parameters": {"a": 1}},
+        {"parameters": {"a": None}},
+        {"parameters": {"": "x"}},
+        {"parameters": {"a\u0007": "x"}},
+        {"parameters": {str(n): "x" for n in range(51)}},
+        {"parameters": []},
+        {"answer_after_s": -1},
+        {"answer_after_s": 31},
+        {"answer_after_s": "1"},
+        {"answer_after_s": True},
+        {"agent_timeout_s": 0},
+        {"agent_timeout_s": 61},
+        {"protocol": "builtin"},
+        {"protocol": "'provider'"},
+        {"protocol": None},
+        {"surprise": 1},
+    ],
+)
+async def test_a_pipeline_that_cannot_work_is_refused(acme: httpx.AsyncClient, change: dict[str, Any]) -> None:
+    """422, and it is the pipeline that is named."""
+    answer = await acme.post(AGENTS, json={**PARROT, "pipeline": {**STREAMS, **change}})
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert error["code"] == "validation_error"
+    assert all(row["field"].startswith("pipeline") for row in error["details"]["errors"])
+
+
+@pytest.mark.parametrize("builtin", ["", "Parrot", "cockatoo", None])
+async def test_a_builtin_is_one_that_ships(acme: httpx.AsyncClient, builtin: object) -> None:
+    """parrot or echo."""
+    answer = await acme.post(AGENTS, json={**PARROT, "pipeline": {"protocol": "builtin", "name": builtin}})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "name", ["", "   ", "a\u0000b", "a\nb", "a\u001b[31m", "\u202eevil", "a\u2028b", "x" * 101, 5, None]
+)
+async def test_a_name_is_one_printable_line(acme: httpx.AsyncClient, name: object) -> None:
+    """It ends up in logs and on pages."""
+    assert (await acme.post(AGENTS, json={**PARROT, "name": name})).status_code == 422
+
+
+@pytest.mark.parametrize("name", ["Polly", "Zoë 😀", 'O\'Brien "the bird" <b>', "家", "'; DROP TABLE agents; --"])
+async def test_a_name_may_be_in_any_script(acme: httpx.AsyncClient, name: str) -> None:
+    """And comes back as it was."""
+    answer = await acme.post(AGENTS, json={**PARROT, "name": name})
+    assert answer.json()["data"]["name"] == name
+
+
+async def test_an_agent_that_answers_numbers_is_not_deleted(acme: httpx.AsyncClient) -> None:
+    """409 ``conflict``: its callers would meet silence."""
+    parrot = await made(acme)
+    number = await acme.post(
+        f"{BASE}/telephony/numbers/import",
+        json={"phone_number": "+14155550100", "provider": "sip", "provider_trunk": "lab"},
+    )
+    path = f"{BASE}/telephony/numbers/{number.json()['data']['id']}"
+    await acme.patch(path, json={"agent_id": parrot["id"]})
+    refused = await acme.delete(f"{AGENTS}/{parrot['id']}")
+    assert refused.status_code == 409
+    assert refused.json()["error"]["code"] == "conflict"
+    assert refused.json()["error"]["details"]["numbers"] == 1
+    await acme.patch(path, json={"agent_id": None})
+    assert (await acme.delete(f"{AGENTS}/{parrot['id']}")).status_code == 200

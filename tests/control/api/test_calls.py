@@ -1,0 +1,144 @@
+"""Calls: their records, and ending one."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from control.registry.types import CallEvent
+from media.messages import LegStatistics
+from tests.support.desk import BASE, Desk, LiveOne, offered
+
+CALLS = f"{BASE}/calls"
+FIRST = "0198c0de-0000-4000-8000-000000000011"
+SECOND = "0198c0de-0000-4000-8000-000000000012"
+NUMBER = "0198c0de-0000-4000-8000-000000000001"
+
+
+async def recorded(desk: Desk, account: str = "acme") -> None:
+    """One finished call and one that rings."""
+    account_id = desk.accounts[account].id
+    ended = {"ended_by": "caller", "end_reason": "caller_hung_up", "statistics": {"packets_received": 500}}
+    await desk.registry.apply_events(
+        [
+            offered(FIRST, account_id, desk.wall(), number_id=NUMBER, sip_call_id="a@b"),
+            CallEvent(id="2", kind="answered", at=desk.wall() + 1, call_id=FIRST, offset_s=1.0),
+            CallEvent(id="3", kind="ended", at=desk.wall() + 11, call_id=FIRST, offset_s=11.0, data=ended),
+            offered(SECOND, account_id, desk.wall() + 20),
+        ]
+    )
+
+
+async def test_a_record_has_its_timeline_and_statistics(desk: Desk, acme: httpx.AsyncClient) -> None:
+    """Times in RFC 3339, durations in seconds."""
+    await recorded(desk)
+    call = (await acme.get(f"{CALLS}/{FIRST}")).json()["data"]
+    timeline = call.pop("timeline")
+    assert [entry["at_s"] for entry in timeline] == [0.0, 1.0, 11.0]
+    assert [entry["event"].partition(":")[0] for entry in timeline] == ["offered", "answered", "ended"]
+    assert call == {
+        "id": FIRST,
+        "sid": "CA" + FIRST.replace("-", ""),
+        "status": "completed",
+        "direction": "inbound",
+        "trunk": "lab",
+        "from_number": "+12025550199",
+        "to_number": "+14155550100",
+        "number_id": NUMBER,
+        "agent_id": None,
+        "started_at": "2026-09-21T14:13:20.000Z",
+        "answered_at": "2026-09-21T14:13:21.000Z",
+        "ended_at": "2026-09-21T14:13:31.000Z",
+        "ring_s": 1.0,
+        "duration_s": 10.0,
+        "sip_status": None,
+        "ended_by": "caller",
+        "end_reason": "caller_hung_up",
+        "sip_call_id": "a@b",
+        "statistics": {"packets_received": 500},
+    }
+
+
+async def test_calls_are_listed_newest_first_and_filtered(desk: Desk, acme: httpx.AsyncClient) -> None:
+    """By status and by number."""
+    await recorded(desk)
+
+    async def ids(query: str) -> list[str]:
+        body = (await acme.get(CALLS + query)).json()
+        assert body["pagination"]["total"] == len(body["data"])
+        return [call["id"] for call in body["data"]]
+
+    assert await ids("") == [SECOND, FIRST]
+    assert await ids("?status=completed") == [FIRST]
+    assert await ids("?status=ringing") == [SECOND]
+    assert await ids(f"?number_id={NUMBER}") == [FIRST]
+    assert await ids(f"?number_id={NUMBER}&status=ringing") == []
+    assert (await acme.get(CALLS + "?status=queued")).status_code == 422
+    assert (await acme.get(CALLS + "?number_id=x")).status_code == 422
+
+
+async def test_a_list_leaves_timeline_and_statistics_to_the_single_call(desk: Desk, acme: httpx.AsyncClient) -> None:
+    """A page of 100 stays small."""
+    await recorded(desk)
+    (call, _) = (await acme.get(CALLS)).json()["data"]
+    assert not {"timeline", "statistics"} & set(call)
+
+
+async def test_a_call_too_young_for_a_record_is_shown_as_it_stands(desk: Desk, acme: httpx.AsyncClient) -> None:
+    """The journal is a moment behind; the operator is not told 404 about a phone that rings."""
+    account_id = desk.accounts["acme"].id
+    desk.calls.up[FIRST] = LiveOne(FIRST, account_id, age_s=5.0)
+    call = (await acme.get(f"{CALLS}/{FIRST}")).json()["data"]
+    assert (call["status"], call["started_at"], call["agent_id"]) == ("ringing", "2026-09-21T14:13:15.000Z", None)
+    desk.calls.up[FIRST] = LiveOne(FIRST, account_id, state="established")
+    assert (await acme.get(f"{CALLS}/{FIRST}")).json()["data"]["status"] == "in_progress"
+
+
+async def test_a_live_call_shows_its_statistics_of_the_moment(desk: Desk, acme: httpx.AsyncClient) -> None:
+    """Its record gets them when it ends."""
+    await recorded(desk)
+    live = LegStatistics(codec="PCMU", packets_received=42)
+    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id, statistics=live)
+    call = (await acme.get(f"{CALLS}/{SECOND}")).json()["data"]
+    assert (call["statistics"]["codec"], call["statistics"]["packets_received"]) == ("PCMU", 42)
+
+
+async def test_numbers_that_are_none_do_not_break_the_answer(desk: Desk, acme: httpx.AsyncClient) -> None:
+    """NaN is no JSON: null instead."""
+    await recorded(desk)
+    live = LegStatistics(jitter_ms=float("nan"), round_trip_ms=float("inf"))
+    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id, statistics=live)
+    call = (await acme.get(f"{CALLS}/{SECOND}")).json()["data"]
+    assert (call["statistics"]["jitter_ms"], call["statistics"]["round_trip_ms"]) == (None, None)
+
+
+@pytest.mark.parametrize("spelling", [FIRST, "CA" + FIRST.replace("-", "")])
+async def test_a_live_call_is_hung_up(desk: Desk, acme: httpx.AsyncClient, spelling: str) -> None:
+    """By its id or its CA… form; the record will say: by the operator."""
+    desk.calls.up[FIRST] = LiveOne(FIRST, desk.accounts["acme"].id)
+    answer = await acme.post(f"{CALLS}/{spelling}/hangup")
+    assert answer.status_code == 200
+    assert answer.json()["data"] == {"id": FIRST, "hung_up": True}
+    assert desk.calls.ended == [(FIRST, "operator")]
+
+
+async def test_a_call_that_has_ended_cannot_be_hung_up(desk: Desk, acme: httpx.AsyncClient) -> None:
+    """409 ``call_not_live``; one that never was: 404."""
+    await recorded(desk)
+    ended = await acme.post(f"{CALLS}/{FIRST}/hangup")
+    assert ended.status_code == 409
+    assert ended.json()["error"]["code"] == "call_not_live"
+    assert ended.json()["error"]["details"]["call_status"] == "completed"
+    assert (await acme.post(f"{CALLS}/{NUMBER}/hangup")).status_code == 404
+    assert (await acme.post(f"{CALLS}/x/hangup")).status_code == 404
+
+
+async def test_another_account_s_calls_do_not_exist(desk: Desk, globex: httpx.AsyncClient) -> None:
+    """Neither to read nor to end, live or recorded."""
+    await recorded(desk)
+    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id)
+    assert (await globex.get(CALLS)).json()["data"] == []
+    for id in (FIRST, SECOND):
+        assert (await globex.get(f"{CALLS}/{id}")).status_code == 404
+        assert (await globex.post(f"{CALLS}/{id}/hangup")).status_code == 404
+    assert SECOND in desk.calls.up
