@@ -22,7 +22,6 @@ import msgspec
 from config.settings import Agents, Limits
 from control.entropy import new_id
 from control.numbers import NumberError, canonical_dialed
-from control.operations import LiveCall
 from control.ports import PortPool
 from control.registry.types import CallEvent, Registry, RegistryError, Route
 from edge.counters import Counters, printable
@@ -70,6 +69,7 @@ __all__ = [
     "Action",
     "CallManager",
     "Input",
+    "LiveCall",
     "Signalling",
     "State",
     "Surroundings",
@@ -271,6 +271,22 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveCall:
+    """One live call (:class:`control.operations.LiveCall`); ``age_s`` [s] counts from the offer."""
+
+    id: str
+    account_id: str
+    number_id: str
+    agent_id: str
+    trunk: str
+    from_number: str
+    to_number: str
+    state: str
+    age_s: float
+    statistics: LegStatistics | None
+
+
+@dataclass(frozen=True, slots=True)
 class _End:
     by: str
     reason: str
@@ -280,12 +296,11 @@ class _End:
 
 @dataclass(slots=True)
 class _Call:
-    """One call. ``id`` is the record's, ``offered.key`` the engine's; ``started`` is monotonic, ``…_at`` UTC [s]."""
+    """One call. ``id`` is the record's, ``offered.key`` the engine's; ``started`` is monotonic [s]."""
 
     id: str
     offered: CallOffered
     started: float
-    started_at: float
     from_number: str
     state: State = State.LOOKING_UP
     route: Route | None = None
@@ -297,7 +312,6 @@ class _Call:
     end: _End | None = None
     confirmed_body: bytes | None = None
     statistics: LegStatistics | None = None
-    answered_at: float | None = None
     length_timer: Timer | None = None
     counted: tuple[tuple[str, str], ...] = ()
 
@@ -394,8 +408,9 @@ class CallManager:
 
     def live(self, account_id: str) -> list[LiveCall]:
         """The account's live calls that have been routed, oldest first."""
+        now = self._do.now()
         return [
-            _live_call(call, call.route)
+            _live_call(call, call.route, now - call.started)
             for call in self._by_id.values()
             if call.route is not None and call.account_id == account_id
         ]
@@ -425,7 +440,7 @@ class CallManager:
 
     def _offered(self, offered: CallOffered) -> None:
         do = self._do
-        call = _Call(new_id(do.entropy), offered, do.now(), do.wall(), _caller(offered.caller))
+        call = _Call(new_id(do.entropy), offered, do.now(), _caller(offered.caller))
         self._by_key[offered.key] = call
         self._by_id[call.id] = call
         self._idle.clear()
@@ -584,7 +599,6 @@ class CallManager:
             self._refuse(call, _OPEN_FAILURE.get(result.code, "media_unavailable"), result.message)
 
     def _answer(self, call: _Call) -> None:
-        call.answered_at = self._do.wall()
         self._journal(call, "answered", {})
         self._do.signalling.answer(call.offered.key, call.sdp)
         call.length_timer = self._do.call_later(
@@ -767,18 +781,16 @@ def _reason_header(headers: tuple[tuple[str, str], ...]) -> str:
     return next((value for name, value in headers if name.lower() == "reason"), "")
 
 
-def _live_call(call: _Call, route: Route) -> LiveCall:
+def _live_call(call: _Call, route: Route, age_s: float) -> LiveCall:
     return LiveCall(
         id=call.id,
         account_id=call.account_id,
-        direction="inbound",
+        number_id=route.number.id,
+        agent_id=route.number.agent_id or "",
         trunk=call.offered.trunk,
         from_number=call.from_number,
         to_number=call.to_number,
-        status="ringing" if call.answered_at is None else "in_progress",
-        started_at=call.started_at,
-        number_id=route.number.id,
-        agent_id=route.number.agent_id,
-        answered_at=call.answered_at,
-        sip_call_id=call.offered.call_id,
+        state=call.state.value,
+        age_s=age_s,
+        statistics=call.statistics,
     )

@@ -1,0 +1,339 @@
+"""One serving process: settings → objects → run → drain.
+
+An I/O module: it reads the clocks, takes the signals and owns everything that is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import json
+import logging
+import resource
+import signal
+import ssl
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from config.settings import Settings, Trunk, parse_listener
+from control.api.app import create_app
+from control.api.health import Readiness
+from control.api.server import ApiServer
+from control.calls import CallManager, Surroundings
+from control.entropy import entropy, monotonic_clock, wall_clock
+from control.journal import Journal, Replayer
+from control.metrics import Metrics, counted, measured
+from control.operations import Operations
+from control.ports import PortPool
+from control.registry.sqlite import SqliteRegistry
+from control.supervisor import OnFailure, Supervisor
+from control.vault import Vault
+from edge.auth import Challenger
+from edge.counters import Counters
+from edge.dns import system_resolver
+from edge.endpoint import Endpoint, EndpointSettings
+from edge.events import Address, CallKey, Event, Refusal, TransportName
+from edge.ladder import TraceEntry
+from edge.throttle import Throttle
+from edge.transport import SipTransport, client_context, server_context
+from edge.trunks import TrunkRule, TrunkTable
+from media.client import InProcessMedia
+from media.messages import LegPolicy, NoticeBody, Statistics
+from media.service import ServiceSettings
+
+__all__ = ["GAUGES", "Edge", "open_registry", "serve"]
+
+log = logging.getLogger("truedy.main")
+
+_LAST_GOODBYE_S: Final = 5.0
+_LAST_REPLAY_S: Final = 5.0
+_DESCRIPTORS: Final = 65536
+
+
+GAUGES: Final = {
+    "calls": "calls not yet recorded as ended",
+    "sip_pending": "SIP transactions and dialogs, lingering ones too",
+    "sip_connections": "TCP and TLS connections",
+    "rtp_ports_leased": "RTP port pairs in use",
+    "rtp_ports_resting": "RTP port pairs that rest before reuse",
+    "rtp_ports": "RTP port pairs in the range",
+    "tasks": "supervised tasks",
+    "task_failures": "supervised tasks that failed",
+    "journal_queued": "journal lines waiting for room on the disk",
+    "journal_lost": "journal lines lost because the queue was full too",
+    "tick_late_p99_ms": "99th percentile of the media tick's lateness over 10 s",
+}
+"""What ``/metrics`` shows besides the counters."""
+
+
+class _Commands:
+    """:class:`control.calls.Signalling` over the engine and its shell."""
+
+    def __init__(self, engine: Endpoint, shell: SipTransport) -> None:
+        self._engine = engine
+        self._shell = shell
+
+    def ring(self, key: CallKey) -> None:
+        self._shell.run(lambda now: self._engine.ring(key, now=now))
+
+    def answer(self, key: CallKey, body: bytes) -> None:
+        self._shell.run(lambda now: self._engine.answer(key, body, now=now))
+
+    def refuse(self, key: CallKey, refusal: Refusal) -> None:
+        self._shell.run(lambda now: self._engine.refuse(key, refusal, now=now))
+
+    def hang_up(self, key: CallKey, reason: str | None) -> None:
+        self._shell.run(lambda now: self._engine.hang_up(key, now=now, reason=reason))
+
+    def accept_offer(self, key: CallKey, body: bytes) -> None:
+        self._shell.run(lambda now: self._engine.accept_offer(key, body, now=now))
+
+    def refuse_offer(self, key: CallKey, refusal: Refusal) -> None:
+        self._shell.run(lambda now: self._engine.refuse_offer(key, refusal, now=now))
+
+
+def open_registry(settings: Settings, *, serving: bool) -> SqliteRegistry:
+    """The embedded registry; ``serving`` takes its lock."""
+    key = settings.secrets.key
+    vault = None if key is None else Vault.from_base64(key.get_secret_value(), entropy=entropy)
+    return SqliteRegistry.open(settings.registry.path, vault, serve=serving)
+
+
+class Edge:
+    """Everything one process serves with: :meth:`run` opens it all, waits, drains and closes.
+
+    ``trace`` is given every SIP message, masked, for ladders.
+    """
+
+    def __init__(self, settings: Settings, *, trace: Callable[[TraceEntry], None] | None = None) -> None:
+        self.settings = settings
+        self.counters = Counters()
+        self._trace = trace
+        self._listeners = tuple(_listener(text) for text in settings.sip.listen)
+        self._listening: tuple[str, ...] = ()
+        self._registry_open = False
+        self._hurry = asyncio.Event()
+        self._tick_late_p99_ms = 0.0
+
+    async def run(self, announce: Callable[[dict[str, Any]], None]) -> int:
+        """Serve until told to stop; ``announce`` gets the ready line. Returns the exit status."""
+        async with Supervisor() as tasks, AsyncExitStack() as stack:
+            url = await self._start(stack, tasks)
+            self._take_signals(stack, tasks)
+            gc.collect()
+            gc.freeze()
+            announce({"event": "ready", "sip": list(self._listening), "http": url})
+            await tasks.stopping.wait()
+            await self._drain(tasks)
+        return 1 if tasks.fatal is not None else 0
+
+    def readiness(self) -> Readiness:
+        """What ``/readyz`` tells."""
+        return Readiness(self._listening, self._registry_open, draining=self.engine.draining)
+
+    # --- from settings to objects ---
+
+    async def _start(self, stack: AsyncExitStack, tasks: Supervisor) -> str:
+        settings = self.settings
+        _raise_descriptor_limit()
+        registry = open_registry(settings, serving=True)
+        stack.push_async_callback(registry.close)
+        journal = await self._start_journal(stack, tasks, registry)
+        media = InProcessMedia(
+            ServiceSettings(settings.media.listen_address, settings.media.public_address),
+            on_notice=self._on_notice,
+            entropy=entropy,
+        )
+        await media.start()
+        stack.push_async_callback(media.close)
+        self.engine, self.sip = self._signalling()
+        self.ports = PortPool(
+            settings.media.port_min, settings.media.port_max, rest_s=settings.media.port_rest_s, entropy=entropy
+        )
+        loop = asyncio.get_running_loop()
+        surroundings = Surroundings(
+            signalling=_Commands(self.engine, self.sip),
+            media=media,
+            registry=registry,
+            journal=journal,
+            ports=self.ports,
+            counters=self.counters,
+            spawn=tasks.spawn,
+            now=loop.time,
+            wall=wall_clock,
+            call_later=loop.call_later,
+            entropy=entropy,
+        )
+        policies = {trunk.name: _policy(trunk, settings) for trunk in settings.trunks}
+        self.calls = CallManager(surroundings, settings.limits, settings.agents, policies)
+        operations = Operations(registry, self.calls, settings, clock=wall_clock, entropy=entropy)
+        url = await self._start_api(stack, tasks, operations, journal)
+        bound = await self.sip.start()
+        stack.push_async_callback(self.sip.close)
+        self.engine.settings.listeners = bound
+        self._listening = tuple(f"{transport.value}:{address}" for transport, address in bound)
+        return url
+
+    async def _start_journal(self, stack: AsyncExitStack, tasks: Supervisor, registry: SqliteRegistry) -> Journal:
+        path = self.settings.registry.path
+        journal = Journal.open(path.with_name(path.name + ".journal"), entropy=entropy, clock=wall_clock)
+        stack.callback(journal.close)
+        replayer = Replayer(journal, registry, clock=monotonic_clock)
+        replay = tasks.spawn(replayer.run(), "journal replay", on_failure=OnFailure.STOP)
+        self._registry_open = True
+
+        async def finish() -> None:
+            replay.cancel()
+            await asyncio.wait((replay,))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_REPLAY_S):
+                    await replayer.catch_up()
+            self._registry_open = False
+
+        stack.push_async_callback(finish)
+        return journal
+
+    def _signalling(self) -> tuple[Endpoint, SipTransport]:
+        settings = self.settings
+        trunks = TrunkTable(
+            [_rule(trunk) for trunk in settings.trunks],
+            realm=settings.sip.domain,
+            challenger=Challenger(entropy(32)),
+            counters=self.counters,
+        )
+        engine = Endpoint(
+            EndpointSettings(
+                domain=settings.sip.domain, listeners=self._listeners, public_host=settings.sip.public_address
+            ),
+            trunks,
+            Throttle(settings.limits.attempts_per_second, settings.limits.attempts_burst),
+            self.counters,
+            entropy=entropy,
+            trace=self._trace,
+        )
+        shell = SipTransport(
+            engine,
+            self._listeners,
+            on_event=self._on_event,
+            counters=self.counters,
+            tls_server=_server_tls(settings),
+            tls_client=client_context(),
+            resolver=system_resolver(entropy, tuple(TransportName)),
+            listed=trunks.listed,
+        )
+        return engine, shell
+
+    async def _start_api(
+        self, stack: AsyncExitStack, tasks: Supervisor, operations: Operations, journal: Journal
+    ) -> str:
+        metrics = Metrics([counted(self.counters), measured(lambda: self._gauges(tasks, journal), GAUGES)])
+        app = create_app(operations, self, counters=self.counters, metrics=metrics)
+        host, _, port = self.settings.api.listen.rpartition(":")
+        server = ApiServer(app, host.strip("[]"), int(port))
+        await server.start()
+        serving = tasks.spawn(server.run(), "control API", on_failure=OnFailure.STOP)
+
+        async def finish() -> None:
+            await server.close()
+            await asyncio.wait((serving,))
+
+        stack.push_async_callback(finish)
+        return server.url
+
+    def _gauges(self, tasks: Supervisor, journal: Journal) -> dict[str, float]:
+        return {
+            "calls": len(self.calls),
+            "sip_pending": self.engine.pending,
+            "sip_connections": self.sip.connections,
+            "rtp_ports_leased": self.ports.leased,
+            "rtp_ports_resting": self.ports.resting,
+            "rtp_ports": self.ports.size,
+            "tasks": len(tasks.names),
+            "task_failures": tasks.failures,
+            "journal_queued": journal.statistics.queued,
+            "journal_lost": journal.statistics.lost,
+            "tick_late_p99_ms": self._tick_late_p99_ms,
+        }
+
+    # --- while it runs ---
+
+    def _on_event(self, event: Event) -> None:
+        self.calls.on_event(event)
+
+    def _on_notice(self, notice: NoticeBody) -> None:
+        if isinstance(notice, Statistics):
+            self._tick_late_p99_ms = notice.tick_late_p99_ms or 0.0
+        self.calls.on_notice(notice)
+
+    def _take_signals(self, stack: AsyncExitStack, tasks: Supervisor) -> None:
+        def asked() -> None:
+            if tasks.stopping.is_set():
+                self._hurry.set()
+            tasks.stop()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked)
+            stack.callback(loop.remove_signal_handler, number)
+
+    async def _drain(self, tasks: Supervisor) -> None:
+        """Refuse new calls, let the old ones end; a second signal or ``limits.drain_s`` ends them."""
+        self.engine.draining = True
+        log.info("draining", extra={"calls": len(self.calls)})
+        idle = asyncio.ensure_future(self.calls.idle())
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait((idle, hurry), timeout=self.settings.limits.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        self.calls.hang_up_all()
+        await asyncio.wait((idle,), timeout=_LAST_GOODBYE_S)
+        for waiting in (idle, hurry):
+            waiting.cancel()
+        log.info("stopped", extra={"calls_left": len(self.calls)})
+
+
+def _listener(text: str) -> tuple[TransportName, Address]:
+    transport, host, port = parse_listener(text)
+    return TransportName(transport), Address(host, port)
+
+
+def _rule(trunk: Trunk) -> TrunkRule:
+    return TrunkRule(
+        name=trunk.name,
+        networks=tuple(ipaddress.ip_network(text) for text in trunk.addresses),
+        auth=trunk.auth,
+        username=trunk.username,
+        password=trunk.password.get_secret_value() if trunk.password else None,
+        algorithms=trunk.digest_algorithms,
+    )
+
+
+def _policy(trunk: Trunk, settings: Settings) -> LegPolicy:
+    return LegPolicy(
+        codecs=trunk.codecs,
+        media_networks=trunk.media_networks,
+        symmetric=trunk.symmetric_rtp,
+        allow_private=trunk.allow_private_media,
+        first_packet_timeout_s=settings.media.first_packet_timeout_s,
+        silence_timeout_s=settings.media.silence_timeout_s,
+    )
+
+
+def _server_tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.sip.tls_certificate is None or settings.sip.tls_key is None:
+        return None
+    return server_context(settings.sip.tls_certificate, settings.sip.tls_key)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each call holds two sockets and perhaps a WebSocket: take what the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, printing the one ready line on standard output."""
+    return await Edge(settings).run(lambda ready: print(json.dumps(ready), flush=True))
