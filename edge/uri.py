@@ -162,7 +162,7 @@ class SipUri:
             user, password = _parse_userinfo(userinfo)
         rest, question, header_text = rest.partition("?")
         host_port, semicolon, parameter_text = rest.partition(";")
-        if host_port.endswith((" ", "\t")):
+        if " " in host_port or "\t" in host_port:  # allowed in a Via only
             raise ParseError(400, "space in URI")
         host, port = parse_host_port(host_port)
         parameters = _parse_parameters(parameter_text) if semicolon else ()
