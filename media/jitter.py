@@ -17,10 +17,10 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from enum import Enum
+from math import gcd
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from media import g711
 from media.rtp import sequence_delta, timestamp_delta
@@ -57,14 +57,19 @@ class _Transits:
     """Packets: 8 s of 20 ms each."""
     SETTLED: Final = 50
     EVERY: Final = 8
-    LATE_SHARE: Final = 0.01
+    BEYOND: Final = 0.05
+    """The share of packets that the target leaves behind …"""
+    BEYOND_LEAST: Final = 0.01
+    """… which shrinks to this as packets are dropped for it: a stall, which play-out falls back from, drops none."""
+    FORGET: Final = 0.99
 
-    __slots__ = ("_counts", "_initial", "_maximum", "_minimum", "_window", "lowest", "target")
+    __slots__ = ("_counts", "_initial", "_maximum", "_minimum", "_missed", "_window", "lowest", "target")
 
     def __init__(self, minimum: int, maximum: int, initial: int) -> None:
         self._minimum, self._maximum, self._initial = minimum, maximum, initial
         self._window: deque[int] = deque()
         self._counts: dict[int, int] = {}
+        self._missed = 0.0
         self.lowest = 0
         """The least transit in the window [samples]."""
         self.target = 0
@@ -78,6 +83,10 @@ class _Transits:
         if len(window) % self.EVERY == 0 or transit < self.lowest or len(window) == 1:
             self._aim()
 
+    def miss(self) -> None:
+        """A packet has been dropped for coming late."""
+        self._missed += 1
+
     def _aim(self) -> None:
         counts, window = self._counts, self._window
         while len(window) > self.WINDOW:
@@ -86,7 +95,9 @@ class _Transits:
             if not counts[oldest]:
                 del counts[oldest]
         lowest = quantile = min(counts)
-        spare = int(len(window) * self.LATE_SHARE)
+        self._missed *= self.FORGET
+        beyond = self.BEYOND - self._missed / self.WINDOW
+        spare = int(len(window) * max(beyond, self.BEYOND_LEAST))
         for quantile in sorted(counts, reverse=True):
             spare -= counts[quantile]
             if spare < 0:
@@ -114,10 +125,10 @@ class JitterBuffer:
     """Late packets in a row that mean the sender's clock has jumped back."""
     EARLY_JUMP: Final = 100 * _PER_MS
     LATE_JUMP: Final = _PER_S
-    SLACK: Final = 10 * _PER_MS
-    """Delay above the target at which quiet frames are merged …"""
+    SLACK: Final = 2 * _PER_MS
+    """Delay that must be left above the target when quiet frames are merged."""
     HURRY: Final = 60 * _PER_MS
-    """… and at which loud ones are too, one in ``HURRY_FRAMES``."""
+    """Delay above the target at which loud frames are merged too, one in ``HURRY_FRAMES``."""
     HURRY_FRAMES: Final = 5
 
     def __init__(self, law: str = g711.PCMU, *, min_ms: int = 10, max_ms: int = 200, initial_ms: int = 40) -> None:
@@ -157,6 +168,8 @@ class JitterBuffer:
         self._run = 0
         self._late_run = 0
         self._since_merge = 0
+        self._size = 0
+        self._grid = FRAME
         self._suspect: tuple[int, int, bytes, int] | None = None
 
     def restart(self) -> None:
@@ -176,10 +189,10 @@ class JitterBuffer:
         return (self._transits.target - self._transits.lowest) / _PER_MS
 
     def delay_ms(self, now: float) -> float | None:
-        """The present play-out delay [ms]; None while nothing plays."""
+        """The play-out delay [ms] of the frame given at ``now``; None while nothing plays."""
         if self._play is None:
             return None
-        return (int(now * _PER_S) - self._play - self._transits.lowest) / _PER_MS
+        return (int(now * _PER_S) - self._play + FRAME - self._transits.lowest) / _PER_MS
 
     # --- in -------------------------------------------------------------------------------------
 
@@ -265,11 +278,15 @@ class JitterBuffer:
         self._last = (timestamp, start)
         if packet.end <= (self._played_to if self._play is None else self._play) and not self._falls_back(packet):
             self.late += 1
+            self._transits.miss()
             self._late_run += 1
             if self._late_run == self.LATE_RUN:
                 self._jump()
             return
         self._late_run = 0
+        if len(payload) != self._size:
+            self._size = len(payload)
+            self._grid = gcd(FRAME, self._size)
         packets = self._packets
         if not packets or packet.start >= packets[-1].start:
             packets.append(packet)
@@ -304,8 +321,8 @@ class JitterBuffer:
 
     def _next(self, clock: int, play: int) -> bytes | Gap:
         packets = self._packets
-        surplus = clock - play - self._transits.target
-        if surplus > self.SLACK:
+        surplus = clock - play - self._wanted_lag()
+        if surplus > self._grid + self.SLACK:
             merged = self._merge(play, surplus)
             if merged is not None:
                 return merged
@@ -323,9 +340,17 @@ class JitterBuffer:
         self.frames_played += 1
         return frame
 
+    def _wanted_lag(self) -> int:
+        """How far play-out should be behind the clock [samples].
+
+        A frame that ends in a later packet than it begins in waits for that one: ``grid`` is what the
+        two sizes have in common, and play-out keeps to multiples of it within a talkspurt.
+        """
+        return self._transits.target + FRAME - self._grid
+
     def _resume(self, clock: int) -> bytes | Gap:
         """Begin a talkspurt when its first packet is due."""
-        if not self._packets or clock - self._transits.target < self._packets[0].start:
+        if not self._packets or clock - self._wanted_lag() < self._packets[0].start:
             return Gap.NOTHING
         self._play = play = self._packets[0].start
         self._run = 0
@@ -356,13 +381,19 @@ class JitterBuffer:
         if self._pauses(play) or self._run > self.PATIENCE_FRAMES:
             self._play = None
             return self._resume(clock)
-        if clock - play < self._transits.target:
+        if clock - play < self._wanted_lag():
             self.frames_inserted += 1
         else:
-            self._play = play + FRAME
-            self._drop_before(play + FRAME)
+            self._advance(play)
         self.frames_concealed += 1
         return Gap.LOST
+
+    def _advance(self, play: int) -> None:
+        """Give a frame up; where the next packet begins within it, go on from there."""
+        self._play = play + FRAME
+        if self._packets and play < self._packets[0].start < self._play:
+            self._play = self._packets[0].start
+        self._drop_before(self._play)
 
     def _pauses(self, play: int) -> bool:
         """Whether the next packet follows the last one played: then the gap is the sender's silence."""
@@ -375,13 +406,13 @@ class JitterBuffer:
 
     def _merge(self, play: int, surplus: int) -> bytes | None:
         """One frame out of up to two, by a cross-fade that begins as the first and ends as the second."""
+        skip = min(surplus, FRAME) // self._grid * self._grid
         hurried = surplus > self.HURRY and self._since_merge >= self.HURRY_FRAMES
-        span = self._assemble(play, FRAME + min(surplus, FRAME))
+        span = self._assemble(play, FRAME + skip)
         if span is None or not (hurried or self._is_quiet(span)):
             return None
-        samples = np.frombuffer(g711.DECODERS[self._law](span), np.int16).astype(np.float32)
-        skip = _best_skip(samples) if hurried else len(samples) - FRAME
-        faded = samples[:FRAME] * _FADE_OUT + samples[skip : skip + FRAME] * _FADE_IN
+        samples = np.frombuffer(g711.DECODERS[self._law](span), np.int16)
+        faded = samples[:FRAME] * _FADE_OUT + samples[skip:] * _FADE_IN
         self._play = self._played_to = play + FRAME + skip
         self._drop_before(self._play)
         self._run = self._since_merge = 0
@@ -392,15 +423,6 @@ class JitterBuffer:
     def _is_quiet(self, span: bytes) -> bool:
         """At most a twentieth of the samples louder than −42 dBm0."""
         return len(span.translate(None, _QUIET[self._law])) * 20 <= len(span)
-
-
-def _best_skip(samples: NDArray[np.float32]) -> int:
-    """How many samples to leave out, 5 ms or more, for the smoothest join: the pitch, where there is one."""
-    head, least = samples[:FRAME], min(5 * _PER_MS, len(samples) - FRAME)
-    likeness = np.correlate(samples[least:], head, "valid")
-    squares = np.concatenate(([0.0], np.cumsum(samples[least:] ** 2)))
-    energy = squares[FRAME:] - squares[:-FRAME]
-    return least + int(np.argmax(likeness / np.sqrt(energy + 1.0)))
 
 
 def _quiet_codes(law: str, limit: int = 250) -> bytes:
