@@ -516,6 +516,8 @@ class Session(_Leg):
     def _on_success(self, outgoing: Outgoing, response: Response, now: float) -> None:
         """The first 2xx makes the dialog; a copy is acknowledged again; another fork's is ended (§13.2.2.4)."""
         tag = response.to.tag or ""
+        if outgoing.request is None:
+            return
         if self._acknowledgement is not None and self.dialog is not None and tag == self.dialog.remote_tag:
             self._acknowledgement.send(now)
             return
@@ -524,7 +526,7 @@ class Session(_Leg):
             return
         try:
             body = uas.offer(response)
-            dialog = Dialog.of_client(outgoing.request or Request.create("INVITE", "sip:invalid", ()), response)
+            dialog = Dialog.of_client(outgoing.request, response)
         except ParseError as error:
             if self.dialog is None:
                 self._step(Input.BROKEN, now, _Detail(response.status, error.reason, cause=Cause.PROTOCOL))
