@@ -1,0 +1,100 @@
+"""kamailio as a proxy between a phone and the edge: it adds Via, Record-Route and ``received``, and changes transport.
+
+It never touches bodies: media flows past it, as with a carrier's proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.ports import free_port
+from tests.support.process import Program, running
+
+__all__ = ["Kamailio"]
+
+_CONFIG = """\
+#!KAMAILIO
+debug=2
+log_stderror=yes
+children=1
+tcp_children=1
+auto_aliases=no
+listen=udp:127.0.0.1:{port}
+listen=tcp:127.0.0.1:{port}
+mpath="{modules}"
+loadmodule "kex.so"
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "maxfwd.so"
+loadmodule "textops.so"
+loadmodule "siputils.so"
+loadmodule "xlog.so"
+loadmodule "nathelper.so"
+modparam("rr", "append_fromtag", 1)
+modparam("rr", "enable_double_rr", 1)
+modparam("tm", "fr_timer", 5000)
+modparam("tm", "fr_inv_timer", 60000)
+request_route {{
+  xlog("L_NOTICE", "REQUEST $rm $ru from $proto:$si:$sp\\n");
+  if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
+  if (is_method("OPTIONS") && uri==myself && $rU == $null) {{ sl_send_reply("200", "OK"); exit; }}
+  force_rport();
+  if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
+  if (has_totag()) {{
+    if (loose_route()) {{ t_relay(); exit; }}
+    if (is_method("ACK")) {{ if (t_check_trans()) t_relay(); exit; }}
+    sl_send_reply("481", "Call/Transaction Does Not Exist"); exit;
+  }}
+  if (is_method("INVITE")) record_route();
+  $ru = "sip:" + $rU + "@{target};transport={transport}";
+  t_relay();
+}}
+onreply_route {{
+  xlog("L_NOTICE", "RESPONSE $rs $rm from $proto:$si:$sp\\n");
+}}
+"""
+
+
+@dataclass
+class Kamailio:
+    """Open with :meth:`open`; listens on ``port`` for UDP and TCP."""
+
+    program: Program
+    port: int
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, folder: Path, target: tuple[str, int], *, transport: str = "udp") -> AsyncIterator[Kamailio]:
+        """Sends every new call on to ``target`` over ``transport``."""
+        runtime = folder / "run"
+        runtime.mkdir(parents=True)
+        port = free_port()
+        modules = next(Path("/usr/lib").glob("*/kamailio/modules"), Path("/usr/lib/kamailio/modules"))
+        config = folder / "kamailio.cfg"
+        config.write_text(
+            _CONFIG.format(port=port, modules=f"{modules}/", target=f"{target[0]}:{target[1]}", transport=transport)
+        )
+        command: list[str | Path] = ["kamailio", "-f", config, "-m", "32", "-M", "4", "-DD", "-E", "-Y", runtime, "-w", runtime]
+        async with running(*command, "-P", runtime / "pid", name="kamailio") as program:
+            await _until_it_answers(program, port)
+            yield cls(program, port)
+
+    def requests(self, method: str) -> int:
+        """How many requests with this method it has seen."""
+        return sum(f"REQUEST {method} " in line for line in self.program.lines)
+
+
+async def _until_it_answers(program: Program, port: int) -> None:
+    """OPTIONS, repeated as UDP needs: it prints nothing when it is ready."""
+    from tests.support.phone import Phone
+
+    async with Phone.open(("127.0.0.1", port)) as phone:
+        try:
+            await phone.options(timeout_s=10.0)
+        except AssertionError as error:
+            raise program.failure("does not answer OPTIONS") from error
