@@ -123,8 +123,10 @@ class JitterBuffer:
     """Frames missing in a row after which the stream counts as paused."""
     LATE_RUN: Final = 5
     """Late packets in a row that mean the sender's clock has jumped back."""
-    EARLY_JUMP: Final = 100 * _PER_MS
+    JUMP: Final = 100 * _PER_MS
+    """What a packet cannot be earlier than all before it but by a jump of the sender's clock …"""
     LATE_JUMP: Final = _PER_S
+    """… nor later, beyond the greatest delay."""
     SLACK: Final = 2 * _PER_MS
     """Delay that must be left above the target when quiet frames are merged."""
     HURRY: Final = 60 * _PER_MS
@@ -258,13 +260,13 @@ class JitterBuffer:
         """Whether no network explains this transit; where a marker allows a new clock, less is enough."""
         lowest, maximum = self._transits.lowest, self._limits[1]
         late = maximum if marker else maximum + self.LATE_JUMP
-        return transit < lowest - self.EARLY_JUMP or transit > lowest + late
+        return transit < lowest - self.JUMP or transit > lowest + late
 
     def _agree(self, suspect: tuple[int, int, bytes, int] | None, timestamp: int, arrival: int) -> bool:
         """Whether two packets that are out of line are in line with each other."""
         if suspect is None:
             return False
-        return abs(arrival - suspect[3] - timestamp_delta(timestamp, suspect[1])) < self.EARLY_JUMP
+        return abs(arrival - suspect[3] - timestamp_delta(timestamp, suspect[1])) < self.JUMP
 
     def _jump(self) -> None:
         """The sender's clock has jumped: forget what its old one said."""
@@ -282,6 +284,7 @@ class JitterBuffer:
             self._late_run += 1
             if self._late_run == self.LATE_RUN:
                 self._jump()
+                self._accept(sequence, timestamp, payload, arrival)
             return
         self._late_run = 0
         if len(payload) != self._size:
@@ -307,7 +310,8 @@ class JitterBuffer:
 
     def _falls_back(self, packet: _Packet) -> bool:
         """Late, but only concealment has been heard for a while: play on from here after all."""
-        if self._run < 2 or self._packets or packet.start < self._played_to:
+        waits = not self._packets or self._packets[0].start == self._play
+        if self._run < 2 or not waits or packet.start < self._played_to:
             return False
         self._play = packet.start
         return True
@@ -350,11 +354,20 @@ class JitterBuffer:
 
     def _resume(self, clock: int) -> bytes | Gap:
         """Begin a talkspurt when its first packet is due."""
-        if not self._packets or clock - self._wanted_lag() < self._packets[0].start:
+        if not self._packets:
             return Gap.NOTHING
-        self._play = play = self._packets[0].start
+        start, end = self._packets[0].start, self._packets[-1].end
+        overdue = clock - self._wanted_lag() - start
+        if overdue > self.JUMP and end - start < overdue // 2:
+            # Held up by the network, more would have come with it: the sender's clock has stood still.
+            self._transits = _Transits(*self._limits)
+            self._transits.add(clock - start)
+            return Gap.NOTHING
+        if overdue < 0:
+            return Gap.NOTHING
+        self._play = start
         self._run = 0
-        return self._next(clock, play)
+        return self._next(clock, start)
 
     def _assemble(self, start: int, length: int) -> bytes | None:
         """``length`` samples from ``start``, or None if any is missing."""
@@ -389,10 +402,11 @@ class JitterBuffer:
         return Gap.LOST
 
     def _advance(self, play: int) -> None:
-        """Give a frame up; where the next packet begins within it, go on from there."""
+        """Give a frame up. Off the packets' grid (the sender's clock slipped in a loss), get back on it."""
         self._play = play + FRAME
-        if self._packets and play < self._packets[0].start < self._play:
-            self._play = self._packets[0].start
+        head = self._packets[0] if self._packets else None
+        if head is not None and head.start < self._play and (head.start - play) % self._grid:
+            self._play = head.start if head.start > play else head.end
         self._drop_before(self._play)
 
     def _pauses(self, play: int) -> bool:
