@@ -1,22 +1,26 @@
 """The HTTP listener: uvicorn, inside our loop and under our supervisor.
 
-No signal handlers, no logging set-up and no exits of its own; proxies' headers are not believed.
+No signal handlers, no logging set-up and no exits of its own; proxies' headers are not believed. A connection whose
+request's head is not whole in 10 s is cut, so that idle ones cannot fill the table.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 __all__ = ["ApiServer", "ListenError"]
 
 GRACE_S: Final = 5
 MAX_CONNECTIONS: Final = 512
 KEEP_ALIVE_S: Final = 20
+HEAD_TIMEOUT_S: Final = 10.0
 
 
 class ListenError(Exception):
@@ -27,6 +31,36 @@ class ListenError(Exception):
         super().__init__(f"api.listen: cannot listen on {_endpoint(host, port)}: {reason}")
         self.host = host
         self.port = port
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, with a deadline for each request's head: its own timer stops at the first byte."""
+
+    _head_deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._head_is_whole()
+        elif self._head_deadline is None:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_whole()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_deadline = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
+
+    def _head_is_whole(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
 
 
 class ApiServer:
@@ -41,7 +75,7 @@ class ApiServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=_Protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
