@@ -79,7 +79,21 @@ class Kamailio:
         config.write_text(
             _CONFIG.format(port=port, modules=f"{modules}/", target=f"{target[0]}:{target[1]}", transport=transport)
         )
-        command: list[str | Path] = ["kamailio", "-f", config, "-m", "32", "-M", "4", "-DD", "-E", "-Y", runtime, "-w", runtime]
+        command: list[str | Path] = [
+            "kamailio",
+            "-f",
+            config,
+            "-m",
+            "32",
+            "-M",
+            "4",
+            "-DD",
+            "-E",
+            "-Y",
+            runtime,
+            "-w",
+            runtime,
+        ]
         async with running(*command, "-P", runtime / "pid", name="kamailio") as program:
             await _until_it_answers(program, port)
             yield cls(program, port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,20 @@ def _command(pid: str) -> str:
         return ""
 
 
+def _wake_up_sockets(descriptors: dict[int, str]) -> set[str]:
+    """The socket pair by which signals wake the running loop: uvloop makes a new one for each of its runs."""
+    try:
+        number = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(number)
+    except ValueError:  # not the main thread
+        return set()
+    target = descriptors.get(number, "")
+    if not target.startswith("socket:["):
+        return set()
+    inode = int(target[8:-1])
+    return {f"socket:[{near}]" for near in (inode - 1, inode, inode + 1)}
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What this process holds at one moment."""
@@ -77,10 +92,11 @@ class Snapshot:
     def leaks(self) -> list[str]:
         """What is held now and was not then, a readable line each; empty is good."""
         now = open_descriptors()
+        loops_own = _wake_up_sockets(now)
         fresh = {
             number: target
             for number, target in now.items()
-            if self.descriptors.get(number) != target and target not in _PERMANENT
+            if self.descriptors.get(number) != target and target not in _PERMANENT and target not in loops_own
         }
         ports = own_ports(fresh)
         lines = []

@@ -1,0 +1,126 @@
+"""baresip, linphone and PJSIP behind one face, so that a test is written once and run with each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.support.audio import Samples
+from tests.support.baresip import Baresip
+from tests.support.linphone import Linphone
+from tests.support.pjsip import Pjsip, has_pjsip
+from tests.support.pki import Pki
+from tests.support.process import needs
+
+__all__ = ["USER_AGENTS", "UserAgent", "user_agent"]
+
+TRANSPORTS = ("udp", "tcp", "tls")
+_REQUIREMENTS = {"baresip": needs("baresip"), "linphone": needs("linphonec"), "pjsip": has_pjsip}
+
+USER_AGENTS = [
+    pytest.param(name, transport, marks=mark, id=f"{name}-{transport}")
+    for name, mark in _REQUIREMENTS.items()
+    for transport in TRANSPORTS
+]
+"""Each program with each transport it speaks, skipped where it is not installed."""
+
+
+class UserAgent(Protocol):
+    """A phone that makes one call."""
+
+    async def dial(self, did: str, address: tuple[str, int]) -> None:
+        """Returns when it is answered."""
+
+    async def press(self, digits: str) -> None:
+        """As telephone-events."""
+
+    async def hang_up(self) -> None:
+        """Returns when the call is over."""
+
+    async def expect_end(self, timeout_s: float = 15.0) -> None:
+        """Until the call is over, whoever ended it."""
+
+    def ends(self) -> int:
+        """How often it was told that its call is over."""
+
+    def heard(self) -> Samples:
+        """What it has heard; whole once the block of :func:`user_agent` has ended."""
+
+
+class _Baresip:
+    def __init__(self, phone: Baresip) -> None:
+        self._phone = phone
+        self.press, self.hang_up, self.heard = phone.press, phone.hang_up, phone.heard
+
+    async def dial(self, did: str, address: tuple[str, int]) -> None:
+        await self._phone.dial(f"sip:{did}@{address[0]}:{address[1]}")  # it adds its transport itself
+
+    async def expect_end(self, timeout_s: float = 15.0) -> None:
+        await self._phone.expect("CALL_CLOSED", timeout_s)
+
+    def ends(self) -> int:
+        return self._phone.count("CALL_CLOSED")
+
+
+class _Linphone:
+    def __init__(self, phone: Linphone, transport: str) -> None:
+        self._phone = phone
+        self._transport = transport
+        self.press, self.hang_up, self.heard = phone.press, phone.hang_up, phone.heard
+        self.expect_end = phone.expect_end
+
+    async def dial(self, did: str, address: tuple[str, int]) -> None:
+        # Its TLS library knows no certificates for addresses, only for names.
+        host = "localhost" if self._transport == "tls" else address[0]
+        await self._phone.dial(f"sip:{did}@{host}:{address[1]}")
+
+    def ends(self) -> int:
+        return sum(" ended (" in line for line in self._phone.program.lines)
+
+
+class _Pjsip:
+    def __init__(self, phone: Pjsip, transport: str) -> None:
+        self._phone = phone
+        self._tail = "" if transport == "udp" else f";transport={transport}"
+
+    async def dial(self, did: str, address: tuple[str, int]) -> None:
+        await self._phone.dial(f"sip:{did}@{address[0]}:{address[1]}{self._tail}")
+
+    async def press(self, digits: str) -> None:
+        await self._phone.press(digits)
+
+    async def hang_up(self) -> None:
+        await self._phone.hang_up()
+
+    async def expect_end(self, timeout_s: float = 15.0) -> None:
+        await self._phone.expect_state("DISCONNECTED", timeout_s=timeout_s)
+
+    def ends(self) -> int:
+        return sum(event["state"] == "DISCONNECTED" for event in self._phone.events("state"))
+
+    def heard(self) -> Samples:
+        return self._phone.heard()
+
+
+@asynccontextmanager
+async def user_agent(
+    name: str, transport: str, folder: Path, say: Samples, pki: Pki | None = None
+) -> AsyncIterator[UserAgent]:
+    """One of them, playing ``say`` in its call."""
+    pki = pki if transport == "tls" else None
+    match name:
+        case "baresip":
+            async with Baresip.open(folder, say, transport=transport, pki=pki) as baresip:
+                yield _Baresip(baresip)
+        case "linphone":
+            async with Linphone.open(folder, say, transport=transport, pki=pki) as linphone:
+                yield _Linphone(linphone, transport)
+        case "pjsip":
+            async with Pjsip.open(folder, say, transport=transport, pki=pki) as pjsip:
+                yield _Pjsip(pjsip, transport)
+        case _:
+            raise ValueError(f"no user agent {name!r}; there are {list(_REQUIREMENTS)}")
