@@ -273,14 +273,14 @@ class InUse(OperationError):
 
 
 class CallNotLive(OperationError):
-    """The call has a record, and an end."""
+    """Nobody carries the call any more; ``call_status`` is its record's, which may be a moment behind."""
 
     code = Code.CALL_NOT_LIVE
 
     def __init__(self, call_id: str, call_status: str) -> None:
         self.call_id = call_id
         self.call_status = call_status
-        super().__init__(call_id=call_id, call_status=call_status)
+        super().__init__(call_id=call_id)
 
 
 class PayloadTooLarge(OperationError):

@@ -22,7 +22,6 @@ from control.resources import account_sid, call_sid, id_of
 __all__ = ["router"]
 
 _FORM: Final = "application/x-www-form-urlencoded"
-_STATUSES: Final = {"ringing": "ringing", "in_progress": "in-progress"}
 
 
 class TwilioCall(BaseModel):
@@ -115,5 +114,5 @@ async def _end(operations: Operations, by: Principal, call: str) -> str:
     try:
         await operations.hang_up(by, call, ended_by="agent")
     except CallNotLive as ended:
-        return _STATUSES.get(ended.call_status, ended.call_status)
+        return "failed" if ended.call_status == "failed" else "completed"
     return "completed"
