@@ -28,7 +28,7 @@ MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 _SEND_BUFFER_BYTES: Final = 64 * 1024  # kernel; about 4 s of caller audio, so a stall is noticed soon
 _HIGH_WATER_BYTES: Final = 16 * 1024  # this process
 _CLOSE_TIMEOUT_S: Final = 2.0
-_PING_IDLE_S: Final = 10.0
+_PING_IDLE_S: Final = 20.0  # picows wants it no shorter than the time for the pong
 _PONG_TIMEOUT_S: Final = 20.0
 
 # RFC 6455 §7.4.1: 1001 and 1012 are a server going down in order, 1005 a close frame without a code, and from
