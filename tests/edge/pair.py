@@ -29,7 +29,14 @@ ANSWER = b"v=0\r\no=- 9 1 IN IP4 192.0.2.1\r\ns=-\r\nm=audio 5000 RTP/AVP 0\r\n"
 EDGE = Address("192.0.2.1", 5060)
 PEER = Address("192.0.2.7", 5060)
 STRANGER = Address("198.51.100.66", 5060)
-LAB = TrunkRule("lab", (ipaddress.ip_network("192.0.2.0/24"),))
+
+
+def trunk(name: str, network: str) -> TrunkRule:
+    """A trunk known by its addresses."""
+    return TrunkRule(name, (ipaddress.ip_network(network),))
+
+
+LAB = trunk("lab", "192.0.2.0/24")
 DIGEST = TrunkRule("phones", auth="digest", username="alice", password="secret of alice")
 
 
@@ -132,6 +139,13 @@ class Solo:
         self.receive(invite(**options))  # type: ignore[arg-type]
         return self.take(CallOffered).key
 
+    @property
+    def target(self) -> Target:
+        """Where the last request went by itself, not over a flow."""
+        action = self.actions[-1]
+        assert isinstance(action, Dispatch), action
+        return action.target
+
     def statuses(self, since: int = 0) -> list[int]:
         """Status codes of the responses sent."""
         return [message.status for message in self.sent[since:] if isinstance(message, Response)]
@@ -189,7 +203,8 @@ def in_dialog(method: str, response: Response, *, cseq: int, **options: object) 
     to_tag = response.to.tag
     contact = response.contact
     uri = str(contact.uri) if contact is not None else "sip:192.0.2.1"
-    return request(method, uri=uri, to_tag=to_tag, cseq=cseq, **options)  # type: ignore[arg-type]
+    options = {"uri": uri, "to_tag": to_tag, "call_id": response.call_id, **options}
+    return request(method, cseq=cseq, **options)  # type: ignore[arg-type]
 
 
 def reply(
