@@ -1,0 +1,180 @@
+"""The composed process, in this one: ready, called by the softphone, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config import settings as config
+from control.entropy import entropy, wall_clock
+from control.main import Edge, open_registry
+from control.operations import NoLiveCalls, Operations, Principal
+from control.phone import PhoneCall, PhoneResult, place_call
+from control.registry.types import CallFilter, Page, RegistryLocked
+from control.resources import CallDetail, CreateAccount, CreateAgent, ImportSipNumber, UpdateNumber
+from edge.events import TransportName
+
+pytestmark = pytest.mark.realtime
+
+NUMBER = "+15551230001"
+
+
+def settings(folder: Path, **changes: Any) -> config.Settings:
+    values: dict[str, Any] = {
+        "sip": config.Sip(listen=("udp:127.0.0.1:0", "tcp:127.0.0.1:0")),
+        "media": config.Media(port_min=24000, port_max=24999),
+        "api": config.Api(listen="127.0.0.1:0"),
+        "registry": config.Registry(path=folder / "registry.db"),
+        "limits": config.Limits(drain_s=20),
+        "trunks": (config.Trunk(name="lab", addresses=("127.0.0.0/8",), lab=True, allow_private_media=True),),
+    }
+    return config.Settings(**(values | changes))
+
+
+@dataclass
+class Running:
+    edge: Edge
+    ready: dict[str, Any]
+    task: asyncio.Task[int]
+    operations: Operations
+    account: Principal
+
+    def uri(self, transport: str = "udp") -> str:
+        (listener,) = [text for text in self.ready["sip"] if text.startswith(transport)]
+        return f"sip:{NUMBER}@{listener.partition(':')[2]}"
+
+    async def call(self, transport: str = "udp", **options: Any) -> PhoneResult:
+        dial = PhoneCall(target=self.uri(transport), transport=TransportName(transport), **options)
+        return await place_call(dial, entropy=entropy)
+
+    async def record(self) -> CallDetail:
+        """The one call's record, once it is complete."""
+        async with asyncio.timeout(10):
+            while True:
+                listing = await self.operations.calls(self.account, Page(), CallFilter())
+                if listing.items and listing.items[0].ended_at is not None:
+                    return await self.operations.call(self.account, str(listing.items[0].id))
+                await asyncio.sleep(0.02)
+
+    async def status(self, path: str) -> int:
+        def get() -> int:
+            try:
+                with urllib.request.urlopen(self.ready["http"] + path, timeout=5) as answer:
+                    return int(answer.status)
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code
+
+        return await asyncio.to_thread(get)
+
+
+@asynccontextmanager
+async def running(given: config.Settings, agent: str = "parrot") -> AsyncIterator[Running]:
+    edge = Edge(given)
+    announced: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(edge.run(announced.set_result))
+    await asyncio.wait((task, announced), return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    registry = open_registry(given, serving=False)
+    operations = Operations(registry, NoLiveCalls(), given, clock=wall_clock, entropy=entropy)
+    try:
+        made = await operations.create_account(Principal.console(), CreateAccount(name="acme"))
+        account = Principal.console(str(made.id))
+        number = await operations.import_number(
+            account, ImportSipNumber(phone_number=NUMBER, provider="sip", provider_trunk="lab")
+        )
+        pipeline = {"name": "Agent", "pipeline": {"protocol": "builtin", "name": agent}}
+        answering = await operations.create_agent(account, CreateAgent.model_validate(pipeline))
+        await operations.update_number(account, str(number.id), UpdateNumber(agent_id=answering.id))
+        yield Running(edge, await announced, task, operations, account)
+    finally:
+        await registry.close()
+        if not task.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert await task == 0
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_the_softphone_calls_a_number_and_the_call_is_recorded(transport: str, tmp_path: Path) -> None:
+    async with running(settings(tmp_path)) as up:
+        heard = tmp_path / "heard.wav"
+        result = await up.call(transport, record=heard, digits="#", digits_after_ms=300, seconds=20)
+        assert result.answered
+        assert result.ended_by == "remote"
+        received = [entry.first_line.split()[1] for entry in result.trace if not entry.sent]
+        assert [status for status in received if status in ("180", "200")] == ["180", "200"]
+        assert [entry.first_line.split()[0] for entry in result.trace if entry.sent] == ["INVITE", "ACK", "SIP/2.0"]
+        assert heard.stat().st_size > 16_000
+        record = await up.record()
+        assert (record.status, record.ended_by, record.end_reason) == ("completed", "agent", "agent_hung_up")
+        assert "digit: #" in [entry.event for entry in record.timeline]
+        assert up.edge.ports.leased == 0
+
+
+async def test_ready_means_listening_with_the_registry_open(tmp_path: Path) -> None:
+    async with running(settings(tmp_path)) as up:
+        assert await up.status("/healthz") == 200
+        assert await up.status("/readyz") == 200
+        assert {listener.partition(":")[0] for listener in up.ready["sip"]} == {"udp", "tcp"}
+        assert not any(listener.endswith(":0") for listener in up.ready["sip"])
+
+
+async def test_a_second_instance_on_the_same_registry_is_refused(tmp_path: Path) -> None:
+    given = settings(tmp_path)
+    async with running(given):
+        with pytest.raises(ExceptionGroup) as refused:
+            await Edge(given).run(lambda ready: None)
+        assert refused.group_contains(RegistryLocked)
+
+
+async def test_draining_refuses_new_calls_and_lets_the_old_one_end(tmp_path: Path) -> None:
+    async with running(settings(tmp_path), agent="echo") as up:
+        old = asyncio.create_task(up.call(seconds=3))
+        async with asyncio.timeout(10):
+            while not up.edge.calls.live(up.account.account):
+                await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(10):
+            while not up.edge.engine.draining:
+                await asyncio.sleep(0.01)
+        refused = await up.call(seconds=1)
+        assert not refused.answered
+        assert refused.status == 503
+        assert await up.status("/readyz") == 503
+        ended = await old
+        assert ended.answered
+        assert ended.ended_by == "local"
+        assert await up.task == 0
+
+
+async def test_a_second_signal_hangs_up_what_is_left(tmp_path: Path) -> None:
+    async with running(settings(tmp_path), agent="echo") as up:
+        call = asyncio.create_task(up.call(seconds=60))
+        async with asyncio.timeout(10):
+            while not [live for live in up.edge.calls.live(up.account.account) if live.state == "established"]:
+                await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        result = await call
+        assert result.ended_by == "remote"
+        record = await up.record()
+        assert record.end_reason == "operator_hung_up"
+
+
+async def test_a_call_to_nobody_says_so(tmp_path: Path) -> None:
+    async with running(settings(tmp_path)) as up:
+        nobody = up.uri().replace(NUMBER, "+15559999999")
+        result = await place_call(PhoneCall(target=nobody), entropy=entropy)
+        assert not result.answered
+        assert result.status == 404
