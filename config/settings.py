@@ -1,6 +1,8 @@
-"""Typed settings: TOML, each key overridable by environment (``TRUEDY_SIP__DOMAIN=…``).
+"""Typed settings: one TOML file, each key overridable by environment (``TRUEDY_SIP__DOMAIN=…``).
 
-Unknown keys are refused; units are in the names; nothing uses 0 or -1 to mean "off".
+Unknown keys are refused; units are in the names; nothing uses 0 or -1 to mean "off". Each field's docstring is its
+text in the reference. :func:`config.load.load` reads them and gives readable errors; rules across keys are in
+:mod:`config.checks`.
 """
 
 from __future__ import annotations
@@ -10,27 +12,67 @@ import binascii
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-__all__ = ["Agents", "Api", "Limits", "Media", "Registry", "Secrets", "Settings", "Sip", "Trunk", "parse_listener"]
+__all__ = [
+    "Agents",
+    "Api",
+    "Limits",
+    "Media",
+    "Registry",
+    "Secrets",
+    "Settings",
+    "Sip",
+    "Trunk",
+    "parse_authority",
+    "parse_listener",
+]
 
-_LISTENER = re.compile(r"^(udp|tcp|tls):(\[[0-9A-Fa-f:.]+\]|[0-9.]+):(\d{1,5})$")
+_LISTENER = re.compile(r"(udp|tcp|tls):(\[[0-9A-Fa-f:.]+\]|[0-9.]+):(\d{1,5})", re.ASCII)
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9.]+):(\d{1,5})", re.ASCII)
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I
+)
+_KEY_BYTES = 32
 
 
 def parse_listener(text: str) -> tuple[str, str, int]:
     """``udp:127.0.0.1:5060`` or ``tls:[::1]:5061`` → (transport, host, port). ValueError when it is neither."""
-    match = _LISTENER.match(text)
+    match = _LISTENER.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not udp|tcp|tls:ADDRESS:PORT (an address literal; IPv6 in brackets)")
-    host = match[2].strip("[]")
+    return match[1], *_host_and_port(text, match[2], match[3])
+
+
+def parse_authority(text: str) -> tuple[str, int]:
+    """``127.0.0.1:8080`` or ``[::1]:8080`` → (host, port). ValueError when it is neither."""
+    match = _AUTHORITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not ADDRESS:PORT (an address literal; IPv6 in brackets)")
+    return _host_and_port(text, match[1], match[2])
+
+
+def _host_and_port(text: str, bracketed: str, digits: str) -> tuple[str, int]:
+    host, port = bracketed.strip("[]"), int(digits)
+    if (":" in host) != bracketed.startswith("["):
+        raise ValueError(f"{text!r}: brackets are for IPv6, and it needs them")
     ipaddress.ip_address(host)
-    port = int(match[3])
     if port > 65535:
         raise ValueError(f"{text!r}: port above 65535")
-    return match[1], host, port
+    return host, port
+
+
+def _listener(text: str) -> str:
+    parse_listener(text)
+    return text
+
+
+def _authority(text: str) -> str:
+    parse_authority(text)
+    return text
 
 
 def _network(text: str) -> str:
@@ -38,136 +80,223 @@ def _network(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    ipaddress.ip_address(text)
+    return text
+
+
+def _reachable(text: str) -> str:
+    address = ipaddress.ip_address(text)
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError(f"{text!r} is no address that others can send to")
+    return text
+
+
+def _host_name(text: str) -> str:
+    if _HOST_NAME.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a host name")
+    return text.lower()
+
+
+def _web_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{text!r} is not http(s)://HOST[:PORT][/PATH]")
+    return text.rstrip("/")
+
+
+def _vault_key(value: SecretStr) -> SecretStr:
+    try:
+        raw = base64.b64decode(value.get_secret_value(), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64 (make one with: openssl rand -base64 32)") from None
+    if len(raw) != _KEY_BYTES:
+        raise ValueError(f"{len(raw)} bytes, not {_KEY_BYTES} (make one with: openssl rand -base64 32)")
+    return value
+
+
+Listener = Annotated[str, AfterValidator(_listener)]
 Cidr = Annotated[str, AfterValidator(_network)]
+BindAddress = Annotated[str, AfterValidator(_address)]
+PublicAddress = Annotated[str, AfterValidator(_reachable)]
+VaultKey = Annotated[SecretStr, AfterValidator(_vault_key)]
+Port = Annotated[int, Field(ge=1024, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
 
 
 class Sip(_Model):
     """The SIP side (RFC 3261)."""
 
-    listen: tuple[str, ...] = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
-    domain: str = "sip.truedy.ai"
-    public_address: str | None = None
+    listen: Annotated[tuple[Listener, ...], Field(min_length=1)] = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
+    """Where to listen: `udp`, `tcp` or `tls`, an address literal and a port, as in `tls:[::]:5061`. Port 0 lets the
+    system choose."""
+
+    domain: Annotated[str, AfterValidator(_host_name)] = "sip.truedy.ai"
+    """Our name in SIP: the realm of challenges, and the domain of our own URIs."""
+
+    public_address: PublicAddress | None = None
+    """The address that carriers reach SIP at, where it is not the one listened on: in `Contact` and `Via`. A literal.
+    Needed when a listener has a wildcard address."""
+
     tls_certificate: Path | None = None
+    """PEM file with the certificate chain, the server's own first. Needed by a `tls:` listener."""
+
     tls_key: Path | None = None
-
-    @field_validator("listen")
-    @classmethod
-    def _listeners(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("at least one listener")
-        for item in value:
-            parse_listener(item)
-        return value
-
-    @model_validator(mode="after")
-    def _tls(self) -> Self:
-        if any(item.startswith("tls:") for item in self.listen) and not (self.tls_certificate and self.tls_key):
-            raise ValueError("a tls: listener needs tls_certificate and tls_key")
-        return self
+    """PEM file with the certificate's private key, without a passphrase."""
 
 
 class Media(_Model):
     """RTP (RFC 3550). Ports are leased in pairs: RTP even, RTCP the next."""
 
-    listen_address: str = "127.0.0.1"
-    public_address: str | None = None
-    port_min: Annotated[int, Field(ge=1024, le=65535)] = 16384
-    port_max: Annotated[int, Field(ge=1024, le=65535)] = 32767
+    listen_address: BindAddress = "127.0.0.1"
+    """The address that RTP sockets are bound to."""
+
+    public_address: PublicAddress | None = None
+    """The address that goes into our SDP, where it is not the one listened on. A literal. Separate from the SIP one."""
+
+    port_min: Port = 16384
+    """The first UDP port for RTP."""
+
+    port_max: Port = 32767
+    """The last UDP port for RTP. Two ports a call; a closed pair rests before its next use."""
+
     port_rest_s: Annotated[float, Field(ge=0, le=600)] = 5.0
-    first_packet_timeout_s: Annotated[float, Field(gt=0)] = 20.0
-    silence_timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    """How long a closed pair rests [s], so that late packets of one call reach no other."""
+
+    first_packet_timeout_s: Seconds = 20.0
+    """A call whose caller never sends any media ends after this [s]."""
+
+    silence_timeout_s: Seconds = 20.0
+    """A call whose caller's media stops, and which is not on hold, ends after this [s]."""
 
 
 class Api(_Model):
     """The control API (HTTP)."""
 
-    listen: str = "127.0.0.1:8080"
-    public_url: str | None = None
+    listen: Annotated[str, AfterValidator(_authority)] = "127.0.0.1:8080"
+    """Address literal and port. Put a proxy that speaks TLS in front of a public one. Port 0 lets the system choose."""
+
+    public_url: Annotated[str, AfterValidator(_web_url)] | None = None
+    """The API's base URL as others see it, for signatures and links; no trailing slash."""
 
 
 class Registry(_Model):
-    """The embedded registry: one SQLite file; the journal lies beside it as ``<path>.journal``."""
+    """The embedded registry: one SQLite file; the journal lies beside it as `<path>.journal`."""
 
     path: Path = Path("var/registry.db")
+    """The file, relative to the working directory. It and its directory are made when missing."""
 
 
 class Secrets(_Model):
-    """``key``: base64 of 32 random bytes; seals credentials at rest (AES-256-GCM)."""
+    """What seals credentials at rest (AES-256-GCM). Best given by environment: `TRUEDY_SECRETS__KEY`."""
 
-    key: SecretStr | None = None
+    key: VaultKey | None = None
+    """Base64 of 32 random bytes. Without it no carrier credentials can be saved."""
 
-    @field_validator("key")
-    @classmethod
-    def _length(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        try:
-            raw = base64.b64decode(value.get_secret_value(), validate=True)
-        except binascii.Error as error:
-            raise ValueError("not base64") from error
-        if len(raw) != 32:
-            raise ValueError(f"{len(raw)} bytes, expected 32 (openssl rand -base64 32)")
-        return value
+    previous_keys: tuple[VaultKey, ...] = ()
+    """Keys that were `key` before: still opened with, never sealed with."""
 
 
 class Limits(_Model):
     """Caps; each refusal has its SIP status, its logged reason and its counter."""
 
-    calls: Annotated[int, Field(ge=1)] = 500
-    calls_per_account: Annotated[int, Field(ge=1)] = 200
-    calls_per_trunk: Annotated[int, Field(ge=1)] = 400
-    calls_per_did: Annotated[int, Field(ge=1)] = 100
-    calls_per_caller: Annotated[int, Field(ge=1)] = 20
-    attempts_per_second: Annotated[float, Field(gt=0)] = 50.0
-    attempts_burst: Annotated[int, Field(ge=1)] = 200
-    call_length_s: Annotated[float, Field(gt=0)] = 14400.0
-    drain_s: Annotated[float, Field(gt=0)] = 60.0
-    api_requests_per_minute: Annotated[int, Field(ge=1)] = 100
+    calls: Count = 500
+    """Calls at once. Beyond: 503 with Retry-After."""
+
+    calls_per_account: Count = 200
+    """Calls at once of one account. Beyond: 486."""
+
+    calls_per_trunk: Count = 400
+    """Calls at once on one trunk. Beyond: 486."""
+
+    calls_per_did: Count = 100
+    """Calls at once to one number. Beyond: 486."""
+
+    calls_per_caller: Count = 20
+    """Calls at once from one caller to one account. Beyond: 486."""
+
+    attempts_per_second: Seconds = 50.0
+    """New requests out of a dialog that one source may send in the long run [1/s]."""
+
+    attempts_burst: Count = 200
+    """New requests out of a dialog that one source may send at once."""
+
+    call_length_s: Seconds = 14400.0
+    """A call ends after this [s]."""
+
+    drain_s: Seconds = 60.0
+    """How long a stop waits for calls to end [s]; then they are ended."""
+
+    api_requests_per_minute: Count = 100
+    """API requests of one key in a minute. Beyond: 429."""
+
     api_body_bytes: Annotated[int, Field(ge=1024)] = 65536
+    """The largest request body the API reads [bytes]. Beyond: 413."""
 
 
 class Agents(_Model):
     """Defaults for agents' own settings."""
 
     answer_after_s: Annotated[float, Field(ge=0, le=30)] = 1.0
+    """The call is answered this long [s] after the agent is connected, or at its first audio; 0: at once."""
+
     agent_timeout_s: Annotated[float, Field(gt=0, le=60)] = 15.0
+    """An agent that is not connected after this [s] gets no call: 480."""
 
 
 class Trunk(_Model):
     """A static trunk: a carrier or PBX known by its addresses or by a digest user."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    """What numbers and logs call it: lower case letters, digits, `.`, `_`, `-`."""
+
     addresses: tuple[Cidr, ...] = ()
+    """Networks its requests come from (CIDR). May be empty for a digest trunk: then strangers are challenged."""
+
     auth: Literal["address", "digest"] = "address"
+    """How it is recognised. Addresses alone prove little: anybody behind them can call."""
+
     username: str | None = None
+    """The digest user name; needed by `auth = "digest"`."""
+
     password: SecretStr | None = None
-    digest_algorithms: tuple[Literal["MD5", "SHA-256"], ...] = ("MD5",)
+    """The digest password; needed by `auth = "digest"`."""
+
+    digest_algorithms: Annotated[tuple[Literal["MD5", "SHA-256"], ...], Field(min_length=1)] = ("MD5",)
+    """Challenges sent, in order. Several clients fail when SHA-256 comes first."""
+
     accounts: tuple[str, ...] = ()
+    """Accounts (ids or names) whose keys may put numbers on it; operators always may."""
+
     lab: bool = False
-    codecs: tuple[Literal["PCMU", "PCMA"], ...] = ("PCMU", "PCMA")
+    """Allows addresses within a carrier's own ranges, whose every customer could then call."""
+
+    codecs: Annotated[tuple[Literal["PCMU", "PCMA"], ...], Field(min_length=1)] = ("PCMU", "PCMA")
+    """Codecs, best first."""
+
     media_networks: tuple[Cidr, ...] = ()
+    """Networks its media comes from. Empty: from the address in its SDP, or, with `symmetric_rtp`, from any."""
+
     symmetric_rtp: bool = True
+    """Learn where to send media from the first valid packets, once (a peer behind NAT)."""
+
     allow_private_media: bool = False
-
-    @model_validator(mode="after")
-    def _credentials(self) -> Self:
-        if self.auth == "digest" and not (self.username and self.password and self.password.get_secret_value()):
-            raise ValueError('auth = "digest" needs username and password')
-        if self.auth == "address" and not self.addresses:
-            raise ValueError('auth = "address" needs addresses')
-        return self
+    """Take private and loopback media addresses from its SDP."""
 
 
-class Settings(BaseSettings):
-    """Everything the edge is told. Read with :func:`config.load.load`, which gives readable errors."""
-
-    model_config = SettingsConfigDict(
-        extra="forbid", env_prefix="TRUEDY_", env_nested_delimiter="__", frozen=True, hide_input_in_errors=True
-    )
+class Settings(_Model):
+    """Everything the edge is told."""
 
     sip: Sip = Sip()
     media: Media = Media()
@@ -177,28 +306,3 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     agents: Agents = Agents()
     trunks: tuple[Trunk, ...] = ()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over the file's values (which arrive as init arguments)."""
-        return env_settings, init_settings
-
-    @field_validator("trunks")
-    @classmethod
-    def _names(cls, value: tuple[Trunk, ...]) -> tuple[Trunk, ...]:
-        names = [trunk.name for trunk in value]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two trunks named {name!r}")
-        return value
-
-    def model_post_init(self, context: Any) -> None:
-        if self.media.port_max - self.media.port_min < 1:
-            raise ValueError("media.port_max must exceed media.port_min")

@@ -256,11 +256,17 @@ class Replayer:
                 await self._sleep(self._poll_s)
 
     async def catch_up(self) -> int:
-        """Apply all there is; how many events were new. For the start, and after the last call of a drain."""
+        """Apply all there is; how many events were new. For the start, and after the last call of a drain.
+
+        What the registry does not take now stays in the journal: :meth:`run`, or the next process, tries again.
+        """
         self._journal.flush()
         before = self._journal.statistics.applied
-        while await self.step():
-            pass
+        try:
+            while await self.step():
+                pass
+        except RegistryError as error:
+            self._failed(error)
         return self._journal.statistics.applied - before
 
     async def step(self) -> bool:

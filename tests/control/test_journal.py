@@ -297,6 +297,15 @@ async def test_a_busy_or_full_registry_is_tried_again(open_journal: Opener) -> N
     assert await statuses(registry) == {"c1": "caller_hung_up"}
 
 
+async def test_what_a_busy_registry_does_not_take_stays_in_the_journal(open_journal: Opener) -> None:
+    journal, registry = open_journal(), Failing(RegistryBusy())
+    for item in whole_call("c1"):
+        journal.append(item)
+    replay = replayer(journal, registry)
+    assert await replay.catch_up() == 0
+    assert await replay.catch_up() == 4
+
+
 async def test_signs_of_life_are_written_while_calls_are_up(open_journal: Opener) -> None:
     now = 0.0
     journal, registry = open_journal(), MemoryRegistry()

@@ -1,0 +1,195 @@
+"""Rules that hold across settings, each named by the key to change. They read files, and nothing else of the system."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import ssl
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from config.carriers import overlapping
+from config.problems import Problem
+from config.settings import Settings, Trunk, parse_authority, parse_listener
+
+__all__ = ["EXAMPLE_KEY", "EXAMPLE_PASSWORD", "check", "is_public"]
+
+EXAMPLE_KEY: Final = base64.b64encode(b"example key: never use it at all").decode()
+EXAMPLE_PASSWORD: Final = "change-me"
+
+_GUESSABLE: Final = frozenset(
+    {EXAMPLE_PASSWORD, "changeme", "example", "password", "passw0rd", "secret", "test", "admin", "1234", "12345678"}
+)
+_INWARD: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
+
+
+def check(settings: Settings) -> list[Problem]:
+    """Everything that is wrong, in the order of the rules."""
+    return [problem for rule in _RULES for problem in rule(settings)]
+
+
+def is_public(host: str) -> bool:
+    """True for an address that strangers may reach: neither loopback, private nor link-local; wildcards are."""
+    address = ipaddress.ip_address(host)
+    return not any(address.version == inward.version and address in inward for inward in _INWARD)
+
+
+def _publicity(settings: Settings) -> str | None:
+    """What exposes this edge to strangers, in words; None for one that is among friends."""
+    for text in settings.sip.listen:
+        if is_public(parse_listener(text)[1]):
+            return f"sip.listen has {text}"
+    if is_public(parse_authority(settings.api.listen)[0]):
+        return f"api.listen is {settings.api.listen}"
+    for key, address in (("sip", settings.sip.public_address), ("media", settings.media.public_address)):
+        if address is not None and is_public(address):
+            return f"{key}.public_address is {address}"
+    return None
+
+
+def _secrets(settings: Settings) -> Iterator[Problem]:
+    reason = _publicity(settings)
+    if reason is None:
+        return
+    key = settings.secrets.key
+    if key is None:
+        yield Problem(("secrets", "key"), f"needed on a public edge ({reason}): openssl rand -base64 32")
+    elif _is_example(key):
+        yield Problem(("secrets", "key"), f"this one is known to everybody, and the edge is public ({reason})")
+    for index, trunk in enumerate(settings.trunks):
+        if trunk.auth == "digest" and _is_guessable(trunk):
+            yield Problem(("trunks", index, "password"), f"an example, or the user name, on a public edge ({reason})")
+
+
+def _is_example(key: SecretStr) -> bool:
+    """The example's, or one byte 32 times."""
+    return key.get_secret_value() == EXAMPLE_KEY or len(set(base64.b64decode(key.get_secret_value()))) == 1
+
+
+def _is_guessable(trunk: Trunk) -> bool:
+    password = trunk.password.get_secret_value() if trunk.password else ""
+    return password.lower() in _GUESSABLE or password in ("", trunk.username, trunk.name)
+
+
+def _trunks(settings: Settings) -> Iterator[Problem]:
+    for index, trunk in enumerate(settings.trunks):
+        if trunk.auth == "digest":
+            for name in ("username", "password"):
+                value = getattr(trunk, name)
+                if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
+                    yield Problem(("trunks", index, name), 'auth = "digest" needs it')
+        elif not trunk.addresses:
+            yield Problem(("trunks", index, "addresses"), 'auth = "address" needs at least one')
+    for (_, one), (index, other) in combinations(enumerate(settings.trunks), 2):
+        if one.name == other.name:
+            yield Problem(("trunks", index, "name"), f"{other.name!r} names two trunks")
+        if "digest" == one.auth == other.auth and one.username == other.username:
+            yield Problem(("trunks", index, "username"), f"{other.username!r} is also the user of trunk {one.name!r}")
+
+
+def _carriers(settings: Settings) -> Iterator[Problem]:
+    """Address alone proves nothing there: any customer of the carrier calls from the same addresses."""
+    for index, trunk in enumerate(settings.trunks):
+        for position, network in enumerate(trunk.addresses):
+            if not trunk.lab and (found := overlapping(network)):
+                carrier, region, text = found
+                yield Problem(
+                    ("trunks", index, "addresses", position),
+                    f"{network} overlaps {text}, {carrier.title}'s signalling range in {region.region}, where all its"
+                    " customers call from; use the provider, or set lab = true in a lab",
+                )
+
+
+def _addresses(settings: Settings) -> Iterator[Problem]:
+    """What carriers are told must be an address they can use; SIP's and media's are told apart."""
+    sip, media = settings.sip, settings.media
+    for text in sip.listen:
+        if sip.public_address is None and _is_wildcard(parse_listener(text)[1]):
+            yield Problem(("sip", "public_address"), f"needed, because sip.listen has the wildcard {text}")
+            break
+    if media.public_address is None and _is_wildcard(media.listen_address):
+        yield Problem(
+            ("media", "public_address"), f"needed, because media.listen_address is the wildcard {media.listen_address}"
+        )
+    if media.public_address is not None and _version(media.public_address) != _version(media.listen_address):
+        yield Problem(("media", "public_address"), f"not of the family of media.listen_address {media.listen_address}")
+    told = media.public_address or media.listen_address
+    if sip.public_address is not None and is_public(sip.public_address) and not is_public(told):
+        yield Problem(
+            ("media", "public_address"),
+            f"needed: SIP is reached at {sip.public_address}, but callers would be told to send media to {told}",
+        )
+
+
+def _ports(settings: Settings) -> Iterator[Problem]:
+    media = settings.media
+    first = media.port_min + media.port_min % 2
+    if first + 1 > media.port_max:
+        yield Problem(
+            ("media", "port_max"), f"from {media.port_min} to {media.port_max} there is no even port and the next"
+        )
+    parsed = [parse_listener(text) for text in settings.sip.listen]
+    for index, (transport, host, port) in enumerate(parsed):
+        if transport == "udp" and media.port_min <= port <= media.port_max and _meet(host, media.listen_address):
+            yield Problem(("sip", "listen", index), f"port {port} is one of media.port_min..port_max")
+        if port and (transport, host, port) in parsed[:index]:
+            yield Problem(("sip", "listen", index), f"{settings.sip.listen[index]} stands there twice")
+
+
+def _tls(settings: Settings) -> Iterator[Problem]:
+    sip = settings.sip
+    files = {"tls_certificate": sip.tls_certificate, "tls_key": sip.tls_key}
+    wanted = [text for text in sip.listen if text.startswith("tls:")]
+    missing = [name for name, path in files.items() if path is None]
+    for name in missing:
+        if wanted or len(missing) == 1:
+            yield Problem(("sip", name), f"needed by {wanted[0]}" if wanted else "needed beside the other one")
+    unreadable = [Problem(("sip", name), text) for name, path in files.items() if path and (text := _unreadable(path))]
+    yield from unreadable
+    if sip.tls_certificate and sip.tls_key and not unreadable:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(sip.tls_certificate, sip.tls_key, password="")
+        except (ssl.SSLError, OSError) as error:
+            reason = getattr(error, "reason", None) or "no certificate and key in PEM"
+            yield Problem(("sip", "tls_certificate"), f"does not load together with tls_key: {reason}")
+
+
+def _unreadable(path: Path) -> str | None:
+    try:
+        with path.open("rb"):
+            return None
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+
+
+def _is_wildcard(host: str) -> bool:
+    return ipaddress.ip_address(host).is_unspecified
+
+
+def _version(host: str) -> int:
+    return ipaddress.ip_address(host).version
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether sockets on both would contend for one port."""
+    return _version(one) == _version(other) and (one == other or _is_wildcard(one) or _is_wildcard(other))
+
+
+_RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
+    _addresses,
+    _ports,
+    _tls,
+    _trunks,
+    _carriers,
+    _secrets,
+)

@@ -1,0 +1,231 @@
+"""Rules that hold across settings."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.checks import EXAMPLE_KEY, check, is_public
+from config.settings import Settings
+from tests.support.pki import Pki
+
+GOOD_KEY = base64.b64encode(bytes(range(32))).decode()
+PUBLIC: dict[str, Any] = {
+    "sip": {"listen": ["udp:203.0.113.10:5060"]},
+    "media": {"listen_address": "203.0.113.10"},
+    "secrets": {"key": GOOD_KEY},
+}
+OFFICE = {"name": "office", "addresses": ["192.0.2.0/24"]}
+DIGEST = {"name": "office", "auth": "digest", "username": "user", "password": "correct horse battery"}
+
+
+def complaints(*tables: dict[str, Any]) -> dict[str, str]:
+    """Key → message, for settings put together of ``tables``, later ones over earlier ones."""
+    values: dict[str, Any] = {}
+    for table in tables:
+        for section, value in table.items():
+            values[section] = {**values.get(section, {}), **value} if isinstance(value, dict) else value
+    return {problem.key: problem.message for problem in check(Settings.model_validate(values))}
+
+
+def test_the_defaults_are_good() -> None:
+    assert check(Settings()) == []
+
+
+def test_a_public_edge_can_be_set_up() -> None:
+    assert complaints(PUBLIC, {"trunks": [OFFICE]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "public"),
+    [
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.31.255.255", False),
+        ("172.32.0.1", True),
+        ("192.168.1.1", False),
+        ("169.254.1.1", False),
+        ("100.64.0.1", True),
+        ("203.0.113.10", True),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("::1", False),
+        ("fd00::1", False),
+        ("fe80::1", False),
+        ("2001:db8::1", True),
+    ],
+)
+def test_an_address_that_strangers_may_reach_is_public(host: str, public: bool) -> None:
+    assert is_public(host) is public
+
+
+# secrets
+
+EXPOSURES: list[dict[str, Any]] = [
+    {"sip": {"listen": ["tcp:127.0.0.1:5060", "udp:203.0.113.10:5060"]}, "media": {"listen_address": "203.0.113.10"}},
+    {"sip": {"public_address": "203.0.113.10"}, "media": {"public_address": "203.0.113.10"}},
+    {"media": {"public_address": "203.0.113.10"}},
+    {"api": {"listen": "0.0.0.0:8080"}},
+]
+
+
+@pytest.mark.parametrize("exposure", EXPOSURES)
+def test_a_public_edge_needs_a_key(exposure: dict[str, Any]) -> None:
+    found = complaints(exposure)
+    assert list(found) == ["secrets.key"]
+    assert "203.0.113.10" in found["secrets.key"] or "0.0.0.0" in found["secrets.key"]
+    assert complaints(exposure, {"secrets": {"key": GOOD_KEY}}) == {}
+
+
+@pytest.mark.parametrize(
+    "key", [EXAMPLE_KEY, base64.b64encode(bytes(32)).decode(), base64.b64encode(b"x" * 32).decode()]
+)
+def test_a_key_that_everybody_knows_is_refused_in_public(key: str) -> None:
+    found = complaints(PUBLIC, {"secrets": {"key": key}})
+    assert list(found) == ["secrets.key"]
+    assert key not in str(found)
+    assert complaints({"secrets": {"key": key}}) == {}
+
+
+@pytest.mark.parametrize("password", ["change-me", "Change-Me", "password", "user", "office", "1234"])
+def test_a_password_that_anybody_guesses_is_refused_in_public(password: str) -> None:
+    trunk = DIGEST | {"password": password}
+    assert list(complaints(PUBLIC, {"trunks": [OFFICE | {"name": "a"}, trunk]})) == ["trunks[1].password"]
+    assert complaints({"trunks": [trunk]}) == {}
+
+
+# trunks
+
+
+@pytest.mark.parametrize(
+    ("trunk", "key"),
+    [
+        ({"name": "a"}, "trunks[0].addresses"),
+        ({"name": "a", "auth": "digest", "password": "x"}, "trunks[0].username"),
+        ({"name": "a", "auth": "digest", "username": "x"}, "trunks[0].password"),
+        ({"name": "a", "auth": "digest", "username": "x", "password": ""}, "trunks[0].password"),
+    ],
+)
+def test_a_trunk_needs_what_its_callers_are_recognised_by(trunk: dict[str, Any], key: str) -> None:
+    assert list(complaints({"trunks": [trunk]})) == [key]
+
+
+def test_two_trunks_are_told_apart_by_name_and_user() -> None:
+    found = complaints({"trunks": [OFFICE, DIGEST, DIGEST | {"name": "other"}]})
+    assert list(found) == ["trunks[1].name", "trunks[2].username"]
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("54.172.60.0/30", ("54.172.60.0/30", "Twilio", "us1")),
+        ("54.172.0.0/16", ("54.172.60.0/30", "Twilio", "us1")),
+        ("192.76.120.10/32", ("192.76.120.10/32", "Telnyx", "us")),
+    ],
+)
+@pytest.mark.parametrize("trunk", [OFFICE, DIGEST])
+def test_a_trunk_over_a_carrier_s_range_is_for_labs_only(
+    trunk: dict[str, Any], network: str, words: tuple[str, ...]
+) -> None:
+    overlapping = trunk | {"addresses": ["192.0.2.0/24", network]}
+    found = complaints({"trunks": [overlapping]})
+    assert list(found) == ["trunks[0].addresses[1]"]
+    assert all(word in found["trunks[0].addresses[1]"] for word in words)
+    assert complaints({"trunks": [overlapping | {"lab": True}]}) == {}
+
+
+# addresses and ports
+
+
+@pytest.mark.parametrize("wildcard", ["udp:0.0.0.0:5060", "tcp:[::]:5060"])
+def test_a_wildcard_listener_needs_an_address_to_tell(wildcard: str) -> None:
+    exposed = {**PUBLIC, "sip": {"listen": [wildcard]}}
+    assert list(complaints(exposed)) == ["sip.public_address"]
+    assert complaints(exposed, {"sip": {"public_address": "203.0.113.10"}}) == {}
+
+
+def test_a_wildcard_for_media_needs_an_address_to_tell() -> None:
+    exposed = {"media": {"listen_address": "0.0.0.0"}, "secrets": {"key": GOOD_KEY}}
+    assert list(complaints(exposed)) == ["media.public_address"]
+    assert complaints(exposed, {"media": {"public_address": "203.0.113.10"}}) == {}
+
+
+def test_media_s_addresses_are_of_one_family() -> None:
+    found = complaints({"media": {"public_address": "2001:db8::1"}, "secrets": {"key": GOOD_KEY}})
+    assert list(found) == ["media.public_address"]
+
+
+def test_a_public_edge_does_not_tell_callers_a_private_media_address() -> None:
+    """A container's address in ``c=``: the call is answered, and silent."""
+    behind = {"sip": {"public_address": "203.0.113.10"}, "secrets": {"key": GOOD_KEY}}
+    found = complaints(behind, {"media": {"listen_address": "172.17.0.2"}})
+    assert list(found) == ["media.public_address"]
+    assert "172.17.0.2" in found["media.public_address"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(20001, 20002), (20000, 20000), (20002, 20000)])
+def test_a_range_without_a_pair_of_ports_is_refused(low: int, high: int) -> None:
+    assert list(complaints({"media": {"port_min": low, "port_max": high}})) == ["media.port_max"]
+
+
+def test_one_pair_is_a_range() -> None:
+    assert complaints({"media": {"port_min": 20000, "port_max": 20001}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("listener", "bind", "clash"),
+    [
+        ("udp:127.0.0.1:20000", "127.0.0.1", True),
+        ("udp:127.0.0.1:20000", "127.0.0.2", False),
+        ("tcp:127.0.0.1:20000", "127.0.0.1", False),
+        ("udp:[::1]:20000", "127.0.0.1", False),
+    ],
+)
+def test_signalling_and_media_do_not_share_a_port(listener: str, bind: str, clash: bool) -> None:
+    found = complaints({"sip": {"listen": [listener]}, "media": {"listen_address": bind}})
+    assert list(found) == (["sip.listen[0]"] if clash else [])
+
+
+def test_a_listener_stands_once() -> None:
+    found = complaints({"sip": {"listen": ["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060", "udp:127.0.0.1:5060"]}})
+    assert list(found) == ["sip.listen[2]"]
+    assert complaints({"sip": {"listen": ["udp:127.0.0.1:0", "udp:127.0.0.1:0"]}}) == {}
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """A certificate and its key, in files."""
+    return Pki.make(tmp_path_factory.mktemp("pki"))
+
+
+def tls(certificate: Path | None, key: Path | None, listen: str = "tls:127.0.0.1:5061") -> dict[str, Any]:
+    """Settings with these files."""
+    return {"sip": {"listen": [listen], "tls_certificate": certificate, "tls_key": key}}
+
+
+def test_a_certificate_and_its_key_are_good(pki: Pki) -> None:
+    assert complaints(tls(pki.certificate, pki.key)) == {}
+
+
+def test_tls_needs_both_files(pki: Pki) -> None:
+    assert list(complaints(tls(None, None))) == ["sip.tls_certificate", "sip.tls_key"]
+    assert list(complaints(tls(pki.certificate, None, "udp:127.0.0.1:5060"))) == ["sip.tls_key"]
+
+
+def test_a_file_that_is_not_there_is_named(pki: Pki, tmp_path: Path) -> None:
+    found = complaints(tls(tmp_path / "none.pem", pki.key))
+    assert list(found) == ["sip.tls_certificate"]
+    assert "none.pem cannot be read: No such file" in found["sip.tls_certificate"]
+
+
+def test_files_that_do_not_belong_together_are_refused(pki: Pki, tmp_path: Path) -> None:
+    other = Pki.make(tmp_path)
+    assert list(complaints(tls(pki.certificate, other.key))) == ["sip.tls_certificate"]
+    (tmp_path / "text.pem").write_text("no PEM")
+    assert list(complaints(tls(tmp_path / "text.pem", pki.key))) == ["sip.tls_certificate"]

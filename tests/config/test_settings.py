@@ -1,0 +1,106 @@
+"""The settings' types, one value at a time."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from config.settings import Api, Limits, Media, Secrets, Settings, Sip, Trunk, parse_authority, parse_listener
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("udp:127.0.0.1:5060", ("udp", "127.0.0.1", 5060)),
+        ("tls:[::1]:5061", ("tls", "::1", 5061)),
+        ("tcp:0.0.0.0:0", ("tcp", "0.0.0.0", 0)),
+    ],
+)
+def test_a_listener_is_a_transport_an_address_and_a_port(text: str, parsed: tuple[str, str, int]) -> None:
+    assert parse_listener(text) == parsed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "udp:foo",
+        "udp:localhost:5060",
+        "sctp:127.0.0.1:5060",
+        "udp:127.0.0.1",
+        "udp:127.0.0.1:65536",
+        "udp:::1:5060",
+        "udp:[127.0.0.1]:5060",
+        "udp:999.0.0.1:5060",
+        "udp:127.0.0.1:5060 ",
+        "udp:127.0.0.1:5060\n",
+        "udp:127.0.0.1:٥٠٦٠",
+    ],
+)
+def test_anything_else_is_no_listener(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_listener(text)
+    with pytest.raises(ValidationError):
+        Sip(listen=(text,))
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "localhost:8080", "[::1]", "::1:8080", "127.0.0.1:99999", ":8080"])
+def test_an_authority_is_an_address_and_a_port(text: str) -> None:
+    assert parse_authority("[::1]:8080") == ("::1", 8080)
+    with pytest.raises(ValueError, match=r"."):
+        parse_authority(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (Sip, {"listen": ()}),
+        (Sip, {"domain": ""}),
+        (Sip, {"domain": "sip.example.com:5060"}),
+        (Sip, {"domain": "a" * 64 + ".com"}),
+        (Sip, {"public_address": "0.0.0.0"}),
+        (Sip, {"public_address": "224.0.0.1"}),
+        (Sip, {"public_address": "edge.example.com"}),
+        (Media, {"listen_address": "eth0"}),
+        (Media, {"port_min": 80}),
+        (Media, {"port_max": 65536}),
+        (Media, {"silence_timeout_s": 0}),
+        (Media, {"silence_timeout_s": float("inf")}),
+        (Media, {"silence_timeout_s": float("nan")}),
+        (Api, {"public_url": "edge.example.com"}),
+        (Api, {"public_url": "https://edge.example.com/?x=1"}),
+        (Limits, {"calls": 0}),
+        (Limits, {"calls": -1}),
+        (Trunk, {"name": "Office"}),
+        (Trunk, {"name": ""}),
+        (Trunk, {"name": "a", "addresses": ("10.0.0.1/8",)}),
+        (Trunk, {"name": "a", "digest_algorithms": ()}),
+        (Trunk, {"name": "a", "codecs": ("OPUS",)}),
+        (Secrets, {"key": "not base64"}),
+        (Secrets, {"key": base64.b64encode(bytes(31)).decode()}),
+        (Secrets, {"key": "é" * 44}),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(model: type[BaseModel], values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        model.model_validate(values)
+
+
+def test_a_secret_is_not_shown() -> None:
+    key = base64.b64encode(bytes(range(32))).decode()
+    secrets = Secrets(key=SecretStr(key))
+    trunk = Trunk(name="a", auth="digest", username="u", password=SecretStr("hunter2"))
+    assert key not in repr(secrets) + str(secrets.model_dump())
+    assert "hunter2" not in repr(trunk) + str(trunk.model_dump())
+
+
+def test_names_and_urls_come_in_one_form() -> None:
+    assert Sip(domain="SIP.Example.COM").domain == "sip.example.com"
+    assert Api(public_url="https://edge.example.com/api/").public_url == "https://edge.example.com/api"
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().sip.domain = "other"  # type: ignore[misc]
