@@ -63,21 +63,26 @@ class _Transits:
     """… which shrinks to this as packets are dropped for it: a stall, which play-out falls back from, drops none."""
     FORGET: Final = 0.99
 
-    __slots__ = ("_counts", "_initial", "_maximum", "_minimum", "_missed", "_window", "lowest", "target")
+    __slots__ = ("_counts", "_initial", "_maximum", "_minimum", "_missed", "_outliers", "_window", "lowest", "target")
 
     def __init__(self, minimum: int, maximum: int, initial: int) -> None:
         self._minimum, self._maximum, self._initial = minimum, maximum, initial
         self._window: deque[int] = deque()
         self._counts: dict[int, int] = {}
         self._missed = 0.0
+        self._outliers = 0
         self.lowest = 0
         """The least transit in the window [samples]."""
         self.target = 0
         """The transit up to which packets are to be punctual [samples]."""
 
     def add(self, transit: int) -> None:
-        """Count one packet."""
+        """Count one packet; of those that no target could wait for only some, so that an outage is soon forgotten."""
         counts, window, each = self._counts, self._window, transit // self.BIN
+        if transit > self.lowest + self._maximum and window:
+            self._outliers += 1
+            if self._outliers % self.EVERY:
+                return
         counts[each] = counts.get(each, 0) + 1
         window.append(each)
         if len(window) % self.EVERY == 0 or transit < self.lowest or len(window) == 1:
@@ -247,9 +252,10 @@ class JitterBuffer:
         return self._highest + min(ahead, 0)
 
     def _note_soundless(self, sequence: int) -> None:
-        if len(self._soundless) >= self.MEMORY:
-            self._soundless = {each for each in self._soundless if each > sequence - self.MEMORY // 2}
         self._soundless.add(sequence)
+        if len(self._soundless) > self.MEMORY:
+            latest = max(self._soundless)
+            self._soundless = {each for each in self._soundless if each > latest - self.MEMORY}
 
     def _position(self, timestamp: int) -> int:
         if self._last is None:
