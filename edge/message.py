@@ -175,11 +175,9 @@ class _Typed(Generic[T]):
         if message is None:
             return self
         memo: dict[str, T] = message._memo
-        try:
-            return memo[self._name]
-        except KeyError:
-            value = memo[self._name] = self._parse(message)
-            return value
+        if self._name not in memo:
+            memo[self._name] = self._parse(message)
+        return memo[self._name]
 
 
 def _single(message: Message, name: str) -> str:
@@ -516,7 +514,10 @@ def response_to(
 
     Record-Route is copied into 1xx and 2xx that may make a dialog (§12.1.1), Timestamp into 100.
     ``to_tag`` is put on To unless it has one already. Of headers that came twice, the first is copied.
+    Raises ``ValueError`` for a status outside 100..699 or a header name that is no token.
     """
+    if not 100 <= status <= 699:
+        raise ValueError("bad status")
     source = request.headers
     copied = [("Via", value) for value in source.lines("Via")]
     if 101 <= status < 300 and request.method in _DIALOG_METHODS:
@@ -566,7 +567,8 @@ def salvage(data: bytes) -> Request | None:
     if top is None or via is None:
         return None
     found[top] = ("Via", via)
-    return Request(Headers(found), b"", method, "sip:unknown.invalid")
+    request = Request(Headers(found), b"", method, "sip:unknown.invalid")
+    return request if len(request.headers.lines("Via")) <= MAX_VIAS else None
 
 
 def _salvaged(lines: list[str]) -> Iterator[tuple[str, str]]:
