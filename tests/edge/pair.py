@@ -62,7 +62,7 @@ def engine(
     endpoint = Endpoint(
         EndpointSettings(domain="edge.test", listeners=listeners, **settings),  # type: ignore[arg-type]
         trunks,
-        throttle or Throttle(1000.0, 10_000),
+        Throttle(1000.0, 10_000) if throttle is None else throttle,
         counters,
         entropy=entropy(seed),
         trace=trace,
