@@ -393,6 +393,9 @@ def from_validation(errors: Iterable[Mapping[str, Any]]) -> OperationError:
 
 _SHOWN: Final = 80
 
+_UNION_TAGS: Final = frozenset({"twilio", "telnyx", "sip", "builtin", "twilio-media-streams"})
+"""Pydantic puts the member of a union that it tried into a field's path; nobody typed it there."""
+
 
 def _discriminator(row: Mapping[str, Any]) -> str | None:
     """The field that tells the members of a union apart, where that is what failed."""
@@ -407,6 +410,7 @@ def _field(row: Mapping[str, Any]) -> str:
         parts.append(name)
     if len(parts) > 1 and parts[0] in {"body", "query", "path"}:
         del parts[0]
+    parts = [part for place, part in enumerate(parts) if place > 1 or part not in _UNION_TAGS]
     text = ".".join(parts) or "body"
     return "".join(character if character.isprintable() else "�" for character in text[:_SHOWN])
 

@@ -133,7 +133,11 @@ PhoneNumber = Annotated[
     str,
     StringConstraints(min_length=1, max_length=64),
     AfterValidator(_phone_number),
-    Field(description="E.164, with +; separators are dropped.", examples=["+14155550100"]),
+    Field(
+        description="E.164, with +; separators are dropped.",
+        examples=["+14155550100"],
+        json_schema_extra={"pattern": r"^\+[0-9 .()\-]+$"},
+    ),
 ]
 ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_one_line)]
 ParameterValue = Annotated[str, StringConstraints(max_length=2000)]
@@ -141,7 +145,7 @@ WebSocketUrl = Annotated[
     str,
     StringConstraints(min_length=1, max_length=2000),
     AfterValidator(_websocket_url),
-    Field(examples=["wss://agent.example.com/media"]),
+    Field(examples=["wss://agent.example.com/media"], json_schema_extra={"pattern": "^wss?://"}),
 ]
 
 

@@ -109,7 +109,10 @@ async def test_a_pipeline_that_cannot_work_is_refused(acme: httpx.AsyncClient, c
     assert answer.status_code == 422
     error = answer.json()["error"]
     assert error["code"] == "validation_error"
-    assert all(row["field"].startswith("pipeline") for row in error["details"]["errors"])
+    fields = {row["field"] for row in error["details"]["errors"]}
+    (changed,) = change
+    assert any(f"pipeline.{changed}" in field or changed == "protocol" for field in fields)
+    assert all(field.startswith("pipeline.") for field in fields)
 
 
 @pytest.mark.parametrize("builtin", ["", "Parrot", "cockatoo", None])
