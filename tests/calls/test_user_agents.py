@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.audio import heard_s, tone
 from tests.support.edge import DID, Edge
-from tests.support.media_streams_agent import AgentCall, MediaStreamsAgent
+from tests.support.media_streams_agent import AGENT_HZ, MediaStreamsAgent, greet, greet_and_leave
 from tests.support.pki import Pki
 from tests.support.process import needs
 from tests.support.sipp import Sipp
@@ -17,19 +17,7 @@ from tests.support.user_agents import USER_AGENTS, user_agent
 
 pytestmark = pytest.mark.realtime
 
-CALLER_HZ, AGENT_HZ = 1000, 440
-
-
-async def greet(call: AgentCall) -> None:
-    """A second of tone, and a mark that comes back when it has been played."""
-    await call.say(tone(AGENT_HZ, 1.0))
-    await call.mark("greeted")
-
-
-async def greet_and_leave(call: AgentCall) -> None:
-    """A second of tone, then the connection closes: what was said is still played."""
-    await call.say(tone(AGENT_HZ, 1.0))
-    await call.hang_up()
+CALLER_HZ = 1000
 
 
 @pytest.mark.parametrize(("name", "transport"), USER_AGENTS)

@@ -120,6 +120,11 @@ class Linphone:
         """Until the call is over, whoever ended it."""
         await self.program.expect(r"Call \d+ .*ended", timeout_s)
 
+    def ends(self) -> int:
+        """How often a call of its has ended, by its log: its console repeats lines."""
+        log = (self._folder / "log").read_text(errors="replace")
+        return log.count(" to LinphoneCallEnd\n")
+
     def heard(self) -> Samples:
         """What it has heard; whole once the call is over."""
         return read_wav(self._folder / "heard.wav")

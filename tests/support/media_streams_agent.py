@@ -16,9 +16,11 @@ import numpy as np
 import websockets
 from websockets.asyncio.server import ServerConnection, serve
 
-from tests.support.audio import Samples, decode_ulaw, encode_ulaw, heard_s, loudest_hz
+from tests.support.audio import Samples, decode_ulaw, encode_ulaw, heard_s, loudest_hz, tone
 
-__all__ = ["AgentCall", "MediaStreamsAgent"]
+__all__ = ["AGENT_HZ", "AgentCall", "MediaStreamsAgent", "greet", "greet_and_leave"]
+
+AGENT_HZ = 440
 
 
 class AgentCall:
@@ -112,6 +114,18 @@ class AgentCall:
     async def hang_up(self) -> None:
         """Close the WebSocket."""
         await self._socket.close()
+
+
+async def greet(call: AgentCall) -> None:
+    """A second of tone, and a mark that comes back when it has been played."""
+    await call.say(tone(AGENT_HZ, 1.0))
+    await call.mark("greeted")
+
+
+async def greet_and_leave(call: AgentCall) -> None:
+    """A second of tone, then the connection closes: what was said is still played."""
+    await call.say(tone(AGENT_HZ, 1.0))
+    await call.hang_up()
 
 
 Behaviour = Callable[[AgentCall], Awaitable[None]]
