@@ -224,7 +224,7 @@ class Limits(_Model):
     """Calls at once to one number. Beyond: 486."""
 
     calls_per_caller: Count = 20
-    """Calls at once from one caller to one account. Beyond: 486."""
+    """Calls at once from one caller's number. Beyond: 486."""
 
     attempts_per_second: Seconds = 50.0
     """New requests out of a dialog that one source may send in the long run [1/s]."""

@@ -1,0 +1,417 @@
+"""The reference pages, made from the code: what ``scripts/docs`` runs."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from config.load import PREFIX
+from config.settings import Settings
+from control import calls
+from control.api.app import openapi_document
+from control.errors import ERRORS
+from control.main import GAUGES
+from edge import registration, session, transaction
+from edge.message import REASON_PHRASES
+
+__all__ = ["PAGES", "main", "stale"]
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+DOCS: Final = ROOT / "docs"
+MADE: Final = "<!-- Made by scripts/docs from {}: change that, and run it again. -->"
+
+Json = Any
+Rows = Iterable[Iterable[object]]
+
+
+# --- Markdown ---------------------------------------------------------------------------------
+
+
+def table(head: Iterable[str], rows: Rows) -> list[str]:
+    """A Markdown table; what would break it is escaped."""
+    names = list(head)
+    return [_row(names), _row("---" for _ in names), *(_row(row) for row in rows)]
+
+
+def _row(cells: Iterable[object]) -> str:
+    return "| " + " | ".join(" ".join(str(cell).replace("|", "\\|").split()) for cell in cells) + " |"
+
+
+def code(value: object) -> str:
+    """As code, or nothing for nothing."""
+    return f"`{value}`" if value not in (None, "") else ""
+
+
+def page(title: str, source: str, *parts: Iterable[str]) -> str:
+    """Head and parts, a blank line between them."""
+    blocks = [[f"# {title}"], [MADE.format(source)], *(list(part) for part in parts)]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+# --- settings ---------------------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """Every key, its type, its default and its variable."""
+    schema = Settings.model_json_schema()
+    intro = (
+        "One TOML file, given by `--config FILE`; without it the defaults hold. Each key can be overridden by an",
+        f"environment variable: `{PREFIX}`, then the key's path in capitals with `__` for the dots. Lists and tables",
+        "are JSON there, an empty variable counts as unset, and a trunk of the file is named by its place:",
+        f"`{PREFIX}TRUNKS__0__PASSWORD`. `config/example.toml` shows every key with its default;",
+        "`truedy-edge check-config` checks a file. Anything wrong is one line that names the key, and exit status 2.",
+    )
+    parts: list[Iterable[str]] = [intro]
+    for section, property_ in schema["properties"].items():
+        model = schema["$defs"][(property_.get("items") or property_)["$ref"].rpartition("/")[2]]
+        heading = f"`[[{section}]]`" if "items" in property_ else f"`[{section}]`"
+        parts += [
+            [f"## {heading}"],
+            [_line(model["description"])],
+            _settings_table(section, model, "items" in property_),
+        ]
+    return page("Settings", "`config/settings.py`", *parts)
+
+
+def _settings_table(section: str, model: Json, repeated: bool) -> list[str]:
+    prefix = f"{section}[]" if repeated else section
+    required = set(model.get("required", ()))
+    return table(
+        ("key", "type", "default", "meaning"),
+        (
+            (
+                code(f"{prefix}.{name}"),
+                kind(field),
+                "required" if name in required else code(_toml(field.get("default"))),
+                field.get("description", ""),
+            )
+            for name, field in model["properties"].items()
+        ),
+    )
+
+
+def _toml(value: object) -> str:
+    return "" if value is None else json.dumps(value)
+
+
+def kind(field: Json) -> str:
+    """A JSON schema as a reader says it."""
+    if "anyOf" in field:
+        return " or ".join(kind(option) for option in field["anyOf"] if option.get("type") != "null")
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in field or "const" in field:
+        return " or ".join(code(json.dumps(value)) for value in field.get("enum", [field.get("const")]))
+    if field.get("type") == "array":
+        return f"list of {kind(field.get('items', {}))}"
+    names = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+    name = {"password": "secret", "path": "path", "date-time": "time"}.get(field.get("format", ""))
+    return (name or names.get(field.get("type", ""), field.get("type", "any"))) + _bounds(field)
+
+
+def _bounds(field: Json) -> str:
+    words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {field[name]}" for name, sign in words.items() if name in field]
+    lengths = [f"{word} {field[name]} characters" for name, word in LENGTHS.items() if name in field]
+    return f" ({', '.join(bounds + lengths)})" if bounds or lengths else ""
+
+
+LENGTHS: Final = {"minLength": "at least", "maxLength": "at most"}
+
+
+def settings_schema() -> str:
+    """The JSON schema, a snapshot to compare with."""
+    return _json(Settings.model_json_schema())
+
+
+def _json(document: Json) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+# --- the API ----------------------------------------------------------------------------------
+
+
+def openapi() -> str:
+    """The OpenAPI document, a snapshot to compare with."""
+    return _json(openapi_document())
+
+
+def api_page() -> str:
+    """Every operation and every shape."""
+    document = openapi_document()
+    operations = [
+        (path, method.upper(), operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    parts: list[Iterable[str]] = [document["info"]["description"].strip().splitlines(), SNAPSHOT]
+    for path, method, operation in operations:
+        parts += _operation(path, method, operation)
+    parts.append(["## Shapes"])
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        parts += _shape(name, schema)
+    return page("The control API", "`control/api`", *parts)
+
+
+SNAPSHOT: Final = ("The OpenAPI document is `openapi.json` beside this page. Errors: [errors.md](errors.md).",)
+
+
+def _operation(path: str, method: str, operation: Json) -> list[Iterable[str]]:
+    parts: list[Iterable[str]] = [
+        [f"## `{method} {path}`"],
+        operation.get("description", operation.get("summary", "")).strip().splitlines(),
+    ]
+    parameters = operation.get("parameters", [])
+    if parameters:
+        parts.append(
+            table(
+                ("parameter", "in", "type", "default", "meaning"),
+                (
+                    (
+                        code(item["name"]),
+                        item["in"],
+                        kind(item["schema"]),
+                        "required" if item.get("required") else code(_toml(item["schema"].get("default"))),
+                        item.get("description", item["schema"].get("description", "")),
+                    )
+                    for item in parameters
+                ),
+            )
+        )
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+        parts.append([f"Body (`{media_type}`): {_choice(content['schema'])}."])
+    parts.append(table(("answer", "shape", "when"), map(_answer, *zip(*operation["responses"].items(), strict=True))))
+    return parts
+
+
+def _answer(status: str, response: Json) -> tuple[str, str, str]:
+    contents = [_choice(item["schema"]) for item in response.get("content", {}).values() if item.get("schema")]
+    meaning = response.get("description", "")
+    return status, ", ".join(contents), "" if meaning == "Successful Response" else meaning
+
+
+def _choice(schema: Json) -> str:
+    options = schema.get("oneOf") or schema.get("anyOf")
+    return ", or ".join(kind(option) for option in options) if options else kind(schema)
+
+
+def _shape(name: str, schema: Json) -> list[Iterable[str]]:
+    parts: list[Iterable[str]] = [[f"### {name}"], schema.get("description", "").strip().splitlines()]
+    if "enum" in schema:
+        return [*parts, [", ".join(code(value) for value in schema["enum"])]]
+    required = set(schema.get("required", ()))
+    rows = (
+        (
+            code(field_name),
+            _choice(field),
+            "always" if field_name in required else code(_toml(field.get("default"))),
+            field.get("description", ""),
+        )
+        for field_name, field in schema.get("properties", {}).items()
+    )
+    return [*parts, table(("field", "type", "there, or default", "meaning"), rows)]
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+
+def errors_page() -> str:
+    """The API's error codes."""
+    intro = (
+        'Every error is `{"error": {"code", "message", "details"}, "meta": {"request_id", "ts"}}`. The message may be',
+        "more precise than the one here; the code and the status are fixed.",
+    )
+    rows = ((kind.status, code(kind.code.value), kind.message, kind.resolution) for kind in ERRORS.values())
+    return page(
+        "Errors of the API", "`control/errors.py`", intro, table(("status", "code", "message", "what to do"), rows)
+    )
+
+
+# --- SIP --------------------------------------------------------------------------------------
+
+
+def sip_page() -> str:
+    """Every refusal, every end, every counter."""
+    return page(
+        "SIP answers",
+        "`edge/` and `control/calls.py`",
+        ["What the edge answers, and what it counts. The reason also stands in the answer's `Reason` and in the log."],
+        ["## Calls that are refused"],
+        ["Counted as `calls_refused`, by reason and status; the name is the `end_reason` of the call's record."],
+        table(
+            ("status", "phrase", "name", "reason", "Retry-After"),
+            (
+                (
+                    refusal.status,
+                    refusal.phrase or REASON_PHRASES.get(refusal.status, ""),
+                    code(name),
+                    refusal.reason,
+                    "" if refusal.retry_after_s is None else f"{refusal.retry_after_s} s",
+                )
+                for name, refusal in sorted(calls.REFUSALS.items(), key=lambda item: item[1].status)
+            ),
+        ),
+        ["## Requests that are refused before there is a call"],
+        ["Counted as `refused`, by source, status and reason."],
+        table(("status", "phrase", "reason"), _grouped(_calls_of("Refusal", [ROOT / "edge"]))),
+        ["## Messages that are not valid"],
+        ["A request is answered so, where it can be read that far, and a response dropped: `refused`, or `dropped`."],
+        table(("status", "phrase", "reasons"), _grouped(_calls_of("ParseError", [ROOT / "edge"]))),
+        ["## How calls end"],
+        ["The `end_reason` of a call's record; counted as `calls_ended`, by reason and who ended it."],
+        table(("name", "meaning"), ((code(name), text) for name, text in calls.END_REASONS.items())),
+        ["## Counters"],
+        ["Shown by `/metrics` as `truedy_NAME_total`. Values of a label beyond its cap count as `other`."],
+        table(("counter", "labels"), ((code(name), ", ".join(map(code, labels))) for name, labels in _counters())),
+        ["## Gauges"],
+        ["Shown by `/metrics` as `truedy_NAME`."],
+        table(("gauge", "meaning"), ((code(name), text) for name, text in GAUGES.items())),
+    )
+
+
+def _grouped(found: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str, str]]:
+    """One row a status."""
+    reasons: dict[int, set[str]] = {}
+    for status, reason in found:
+        reasons.setdefault(status, set()).add(reason)
+    for status, texts in sorted(reasons.items()):
+        yield status, REASON_PHRASES.get(status, ""), " · ".join(sorted(texts))
+
+
+def _calls_of(name: str, folders: Iterable[Path]) -> Iterator[tuple[int, str]]:
+    """``Name(status, reason, …)`` wherever both are written out in the code."""
+    for node in _nodes(folders):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+            status, reason = [*node.args[:2], None, None][:2]
+            if isinstance(status, ast.Constant) and re.search(r"\w", text := _text(reason)):
+                yield int(str(status.value)), text
+
+
+def _text(node: ast.expr | None) -> str:
+    """A literal; of an f-string the fixed parts."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return ""
+
+
+def _counters() -> list[tuple[str, list[str]]]:
+    """``….add("name", label=…)`` wherever it is written out in the code."""
+    found: dict[str, set[str]] = {}
+    for node in _nodes([ROOT / "edge", ROOT / "control"]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add":
+            names = [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
+            if names and node.keywords:
+                found.setdefault(str(names[0]), set()).update(keyword.arg or "" for keyword in node.keywords)
+    return [(name, sorted(labels)) for name, labels in sorted(found.items())]
+
+
+def _nodes(folders: Iterable[Path]) -> Iterator[ast.AST]:
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            yield from ast.walk(ast.parse(file.read_text("utf-8")))
+
+
+# --- states -----------------------------------------------------------------------------------
+
+Table = Mapping[Any, Any]
+"""``(state, input) → (state, actions)``, all of them enums."""
+
+
+def states_page() -> str:
+    """A diagram for each table of states."""
+    parts: list[Iterable[str]] = [
+        (
+            "Drawn from the tables that the code runs. An arrow says `input / actions`; an input without an arrow from",
+            "a state is ignored there.",
+        )
+    ]
+    for title, module, machine in _tables():
+        parts += [[f"## {title[0].upper()}{title[1:]}"], [f"`{module}`"], diagram(machine)]
+    return page("States", "the `TRANSITIONS` tables", *parts)
+
+
+def _tables() -> Iterator[tuple[str, str, Table]]:
+    yield "call (control)", "control/calls.py", calls.TRANSITIONS
+    modules: tuple[tuple[ModuleType, str], ...] = (
+        (session, "session: {}"),
+        (transaction, "{} transaction"),
+        (registration, "{}"),
+    )
+    for module, title in modules:
+        for name, machine in module.TABLES.items():
+            yield title.format(name), f"{module.__name__.replace('.', '/')}.py", machine
+
+
+def diagram(machine: Table) -> list[str]:
+    """Mermaid; several inputs that lead from one state to another are one arrow each."""
+    states = list(dict.fromkeys(state for (before, _), (after, _) in machine.items() for state in (before, after)))
+    leading_out = {before for before, _ in machine}
+    lines = ["```mermaid", "stateDiagram-v2"]
+    lines += [f'    state "{_label(state.value)}" as {state.name}' for state in states]
+    led_to = {after for (before, _), (after, _) in machine.items() if after is not before}
+    lines += [f"    [*] --> {state.name}" for state in states if state is states[0] or state not in led_to]
+    for (before, event), (after, actions) in machine.items():
+        done = f" / {', '.join(_label(action.value) for action in actions)}" if actions else ""
+        lines.append(f"    {before.name} --> {after.name}: {_label(event.value)}{done}")
+    lines += [f"    {state.name} --> [*]" for state in states if state not in leading_out]
+    return [*lines, "```"]
+
+
+def _label(text: str) -> str:
+    """Without what Mermaid reads as syntax."""
+    return re.sub(r'[:;"#]', " ", text)
+
+
+# --- the pages --------------------------------------------------------------------------------
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "reference/settings.md": settings_page,
+    "reference/settings.json": settings_schema,
+    "reference/api.md": api_page,
+    "reference/openapi.json": openapi,
+    "reference/errors.md": errors_page,
+    "reference/sip.md": sip_page,
+    "states.md": states_page,
+}
+
+
+def stale(folder: Path = DOCS) -> dict[str, str]:
+    """The pages that are not as the code is, with the text they should have."""
+    made = {name: make() for name, make in PAGES.items()}
+    return {name: text for name, text in made.items() if _read(folder / name) != text}
+
+
+def _read(path: Path) -> str:
+    return path.read_text("utf-8") if path.exists() else ""
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check; the exit status."""
+    parser = argparse.ArgumentParser(prog="scripts/docs", description="Write the reference from the code.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is stale")
+    check = parser.parse_args(arguments).check
+    found = stale()
+    for name, text in found.items():
+        path = DOCS / name
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        print(f"{'stale' if check else 'written'}: {path.relative_to(ROOT)}")
+    if check and found:
+        print("run scripts/docs", file=sys.stderr)
+        return 1
+    return 0

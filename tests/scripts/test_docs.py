@@ -1,0 +1,108 @@
+"""The reference is what the code says."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from scripts import reference
+
+
+@pytest.mark.parametrize("name", list(reference.PAGES))
+def test_the_page_is_as_the_code_is(name: str) -> None:
+    """When it is not: run ``scripts/docs`` and read what changed."""
+    assert (reference.DOCS / name).read_text("utf-8") == reference.PAGES[name](), "stale: run scripts/docs"
+
+
+def test_a_stale_page_is_found(tmp_path: Path) -> None:
+    for name, make in reference.PAGES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(make(), "utf-8")
+    assert reference.stale(tmp_path) == {}
+    (tmp_path / "reference/errors.md").write_text("old")
+    (tmp_path / "states.md").unlink()
+    assert list(reference.stale(tmp_path)) == ["reference/errors.md", "states.md"]
+
+
+def test_every_setting_has_its_line_and_its_meaning() -> None:
+    text = reference.settings_page()
+    schema = Settings.model_json_schema()
+    for section, value in schema["properties"].items():
+        model = schema["$defs"][(value.get("items") or value)["$ref"].rpartition("/")[2]]
+        for name, field in model["properties"].items():
+            assert f"{section}{'[]' if 'items' in value else ''}.{name}`" in text
+            assert field.get("description"), f"{section}.{name} has no docstring"
+
+
+def test_no_secret_has_a_default_that_is_shown() -> None:
+    assert json.loads(reference.settings_schema())["$defs"]["Secrets"]["properties"]["key"]["default"] is None
+
+
+class State(Enum):
+    """Of a lamp."""
+
+    OFF = "off"
+    ON = "on: bright"
+    BROKEN = "broken"
+
+
+class Press(Enum):
+    """What happens to it."""
+
+    PRESS = "press"
+    DROP = "drop"
+
+
+def test_a_diagram_has_every_arrow_of_its_table() -> None:
+    machine = {
+        (State.OFF, Press.PRESS): (State.ON, (Press.PRESS, Press.DROP)),
+        (State.ON, Press.PRESS): (State.OFF, ()),
+        (State.ON, Press.DROP): (State.BROKEN, ()),
+    }
+    assert reference.diagram(machine) == [
+        "```mermaid",
+        "stateDiagram-v2",
+        '    state "off" as OFF',
+        '    state "on  bright" as ON',
+        '    state "broken" as BROKEN',
+        "    [*] --> OFF",
+        "    OFF --> ON: press / press, drop",
+        "    ON --> OFF: press",
+        "    ON --> BROKEN: drop",
+        "    BROKEN --> [*]",
+        "```",
+    ]
+
+
+def test_a_cell_cannot_break_its_table() -> None:
+    assert reference.table(("a", "b"), [("x | y", "two\nlines")]) == [
+        "| a | b |",
+        "| --- | --- |",
+        "| x \\| y | two lines |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "integer", "minimum": 1, "exclusiveMaximum": 9}, "whole number (≥ 1, < 9)"),
+        ({"anyOf": [{"type": "string", "maxLength": 5}, {"type": "null"}]}, "text (at most 5 characters)"),
+        ({"type": "array", "items": {"enum": ["a", "b"]}}, 'list of `"a"` or `"b"`'),
+        ({"$ref": "#/components/schemas/Meta"}, "[Meta](#meta)"),
+        ({}, "any"),
+    ],
+)
+def test_a_type_is_said_in_words(schema: dict[str, object], words: str) -> None:
+    assert reference.kind(schema) == words
+
+
+def test_the_command_names_what_is_stale(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(reference, "stale", lambda: {"states.md": "new"})
+    assert reference.main(["--check"]) == 1
+    assert "stale: docs/states.md" in capsys.readouterr().out
+    monkeypatch.setattr(reference, "stale", dict)
+    assert reference.main(["--check"]) == 0
