@@ -18,6 +18,7 @@ import sys
 import tomllib
 import urllib.error
 import urllib.request
+import wave
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ LAB = ROOT / "var" / "lab"
 NUMBER = "+15551230001"
 CALLER_SAYS = ROOT / "media" / "audio" / "caller.wav"
 ACCOUNT = "lab"
+GREETING_S, DIGIT_AT_S, CALL_S = 7, 17, 19
 
 SETTINGS = """\
 # Lab settings, written by scripts/run: everything on this machine only.
@@ -207,14 +209,25 @@ def udp_address(ready: Mapping[str, Any]) -> str:
     raise LabError("the demonstration call needs a udp: listener")
 
 
+def caller_says() -> Path:
+    """The caller's sentence, after the silence in which the agent greets."""
+    path = LAB / "caller-says.wav"
+    with wave.open(str(CALLER_SAYS)) as sentence, wave.open(str(path), "wb") as spoken:
+        spoken.setparams(sentence.getparams())
+        spoken.writeframes(bytes(2 * sentence.getframerate() * GREETING_S))
+        spoken.writeframes(sentence.readframes(sentence.getnframes()))
+    return path
+
+
 def demonstrate(edge: Edge, number: str, address: str) -> None:
-    """One call with the softphone: says a sentence, presses 5, hears the agent."""
+    """One call with the softphone: hears the greeting, says a sentence, hears it again, presses 5, hears "five"."""
     recording = LAB / "caller-hears.wav"
-    say(f"Calling {number} with the softphone …\n")
+    say(f"Calling {number} with the softphone, for {CALL_S} seconds …\n")
     called = subprocess.run(
         [
             *(EDGE, "call", f"sip:{number}@{address}", "--config", edge.config),
-            *("--play", CALLER_SAYS, "--record", recording, "--digits", "5", "--digits-after", "11", "--seconds", "14"),
+            *("--play", caller_says(), "--record", recording),
+            *("--digits", "5", "--digits-after", str(DIGIT_AT_S), "--seconds", str(CALL_S)),
         ],
         check=False,
     )
