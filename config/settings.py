@@ -155,6 +155,10 @@ class Sip(_Model):
     tls_key: Path | None = None
     """PEM file with the certificate's private key, without a passphrase."""
 
+    t1_s: Annotated[float, Field(ge=0.05, le=2.0)] = 0.5
+    """The round trip to expect [s]: T1, which SIP's other timers follow. Less than 0.5 only on a private network
+    (RFC 3261 §17.1.1.1), more over satellites."""
+
 
 class Media(_Model):
     """RTP (RFC 3550). Ports are leased in pairs: RTP even, RTCP the next."""

@@ -206,7 +206,10 @@ class Edge:
         )
         engine = Endpoint(
             EndpointSettings(
-                domain=settings.sip.domain, listeners=self._listeners, public_host=settings.sip.public_address
+                domain=settings.sip.domain,
+                listeners=self._listeners,
+                public_host=settings.sip.public_address,
+                t1_s=settings.sip.t1_s,
             ),
             trunks,
             Throttle(settings.limits.attempts_per_second, settings.limits.attempts_burst),
