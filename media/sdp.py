@@ -9,8 +9,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Final
 
 __all__ = [
@@ -102,7 +104,7 @@ _DIRECTIONS: Final = {direction.value: direction for direction in Direction}
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One ``m=`` section. ``formats`` as written; ``connection`` is the address its ``c=`` names, or None."""
+    """One ``m=`` section. ``formats`` as written; ``connection`` is the value of its ``c=``, or None."""
 
     kind: str
     port: int
@@ -214,7 +216,7 @@ def parse(body: bytes) -> SessionDescription:
     if len(starts) > MAX_MEDIA:
         raise _bad(f"more than {MAX_MEDIA} m= lines")
     session = lines[: starts[0]] if starts else lines
-    sections = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    sections = [lines[start:end] for start, end in pairwise([*starts, len(lines)])]
     return SessionDescription(
         origin=next((value for kind, value in session if kind == "o"), ""),
         connection=_connection(session),
@@ -250,14 +252,7 @@ def _attributes(lines: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]
 
 
 def _connection(lines: Iterable[tuple[str, str]]) -> str | None:
-    """The address of the first ``c=`` (RFC 8866 §5.7), as written but for a multicast TTL."""
-    text = next((value for kind, value in lines if kind == "c"), None)
-    if text is None:
-        return None
-    words = text.split()
-    if len(words) != 3 or words[0].upper() != "IN" or words[1].upper() not in ("IP4", "IP6"):
-        raise _bad("c= is not IN IP4|IP6 ADDRESS")
-    return words[2].partition("/")[0]
+    return next((value for kind, value in lines if kind == "c"), None)
 
 
 def _media(lines: list[tuple[str, str]]) -> Media:
@@ -337,22 +332,30 @@ def _events(media: Media, payload_type: int) -> frozenset[int]:
 
 def _remote(media: Media, session: SessionDescription, capabilities: Capabilities) -> RemoteMedia | None:
     """Where the peer takes RTP; None for the old-style hold of ``c=0.0.0.0`` (RFC 3264 §8.4)."""
-    address = media.connection or session.connection
-    if address is None:
-        raise _bad("no c= for the audio")
+    address = _connected(media.connection or session.connection)
     if address == "0.0.0.0":  # noqa: S104 - compared, not bound
         return None
     address = _unicast(address, capabilities)
     if media.port < _LOWEST_PORT:
         raise SdpError("media_address_refused", f"RTP port {media.port} is below {_LOWEST_PORT}")
-    rtcp_address, rtcp_port = address, min(media.port + 1, 65535)
-    for value in media.values("rtcp"):
-        words = value.split()
-        if len(words) not in (1, 4):
-            raise _bad("a=rtcp is not PORT [IN IP4|IP6 ADDRESS]")
-        rtcp_port = _number(words[0], _LOWEST_PORT, 65535, "the port of a=rtcp")
-        rtcp_address = _unicast(words[3], capabilities) if len(words) == 4 else address
-    return RemoteMedia(address, media.port, rtcp_address, rtcp_port)
+    return RemoteMedia(address, media.port, *_rtcp(media, address, capabilities))
+
+
+def _connected(connection: str | None) -> str:
+    """The address of a ``c=`` value (RFC 8866 §5.7), without a multicast TTL."""
+    words = connection.split() if connection is not None else []
+    if len(words) != 3 or words[0].upper() != "IN" or words[1].upper() not in ("IP4", "IP6"):
+        raise _bad("no c=IN IP4|IP6 ADDRESS for the audio")
+    return words[2].partition("/")[0]
+
+
+def _rtcp(media: Media, address: str, capabilities: Capabilities) -> tuple[str, int]:
+    """Where the peer takes RTCP; what it may not name is as if absent (middleboxes rewrite ``c=`` alone)."""
+    for words in map(str.split, media.values("rtcp")):
+        if len(words) in (1, 4) and _NUMBER.fullmatch(words[0]) and _LOWEST_PORT <= int(words[0]) <= 65535:
+            with suppress(SdpError):
+                return (_unicast(words[3], capabilities) if len(words) == 4 else address), int(words[0])
+    return address, min(media.port + 1, 65535)
 
 
 def _unicast(text: str, capabilities: Capabilities) -> str:
