@@ -8,15 +8,20 @@ import itertools
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from control.journal import Journal, Replayer
+from control.registry import connection
 from control.registry.memory import MemoryRegistry
+from control.registry.sqlite import SqliteRegistry
 from control.registry.types import (
     CallEvent,
     CallFilter,
@@ -380,6 +385,36 @@ def test_no_journal_on_a_full_disk_is_an_error_at_the_start(tmp_path: Path) -> N
     (tmp_path / "registry.journal.new").mkdir()
     with pytest.raises(OSError, match="journal"):
         Journal.open(tmp_path / "registry.journal", entropy=os.urandom, clock=lambda: 0.0)
+
+
+@pytest.mark.realtime
+async def test_a_locked_database_holds_up_no_append_and_gets_all_records_afterwards(
+    open_journal: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way: a file, a thread, another process' lock."""
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_S", 0.05)
+    registry = SqliteRegistry.open(tmp_path / "registry.db")
+    journal = open_journal()
+    replay = asyncio.create_task(
+        Replayer(journal, registry, clock=time.monotonic, poll_s=0.01, retry_s=0.01).run(), name="replay"
+    )
+    with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        for number in range(100):
+            for item in whole_call(f"c{number}"):
+                journal.append(item)
+        assert time.monotonic() - began < 0.5
+        while journal.statistics.replay_failures < 3:
+            await asyncio.sleep(0.01)
+        assert journal.statistics.applied == 0
+    async with asyncio.timeout(2):
+        while journal.statistics.applied < 301:
+            await asyncio.sleep(0.01)
+    replay.cancel()
+    await asyncio.wait((replay,))
+    assert (await registry.calls("a1", Page(), CallFilter(status="completed")))[1] == 100
+    await registry.close()
 
 
 WRITER = """
