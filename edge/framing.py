@@ -17,6 +17,7 @@ PING: Final = b"\r\n\r\n"
 PONG: Final = b"\r\n"
 """What the other side answers."""
 
+_LINE_ENDS = re.compile(rb"(?:\r\n)*+").match
 _CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)", re.IGNORECASE)
 
 
@@ -82,13 +83,13 @@ class StreamFramer:
         return message
 
     def _skip_line_ends(self) -> None:
-        end = 0
-        while self._buffer.startswith(b"\r\n", end):
-            end += 2
-            self._line_ends += 1
-            if self._line_ends % 2 == 0:
-                self.pings += 1
-        if end:
+        run = _LINE_ENDS(self._buffer)
+        if run is not None and run.end():
+            before = self._line_ends
+            self._line_ends += run.end() // 2
+            self.pings += self._line_ends // 2 - before // 2
+            end = run.end()
+            del run  # it holds the buffer, which cannot be cut meanwhile
             del self._buffer[:end]
             self._searched = 0
 

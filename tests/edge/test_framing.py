@@ -80,6 +80,9 @@ def test_pings_between_messages_are_counted_and_single_line_ends_are_not() -> No
     framer.pings = 0
     framer.feed(b"\r\n" + message() + PING)
     assert framer.pings == 1
+    framer.feed(PING * 1000 + b"\r")
+    assert framer.pings == 1001
+    assert framer.feed(b"\n" + message()) == [message()]
 
 
 @pytest.mark.parametrize(

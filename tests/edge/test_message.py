@@ -405,11 +405,12 @@ def test_phrases_are_the_registered_ones_unless_said_otherwise() -> None:
 def test_the_source_is_noted_in_the_top_via(via: str, host: str, expected: str) -> None:
     """RFC 3261 §18.2.1, RFC 3581 §4; what the sender claims of itself is overwritten."""
     message = parse_request(request(f"Via: SIP/2.0/UDP {via}", "Via: SIP/2.0/UDP next;rport", without="Via"))
-    sender = message.from_
+    sender, unstamped = message.from_, message.vias
     stamped = message.with_received(host, 6000)
     assert stamped.headers.lines("Via") == [f"SIP/2.0/UDP {expected}", "SIP/2.0/UDP next;rport"]
     assert stamped.via == Via.parse("SIP/2.0/UDP " + expected.partition(",")[0]) == stamped.vias[0]
     assert stamped.from_ is sender
+    assert message.vias == unstamped
     assert parse(bytes(stamped)) == stamped
 
 
@@ -460,7 +461,7 @@ def test_content_length_is_always_computed() -> None:
 CHARACTERS = st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"])
 VALUES = st.text(CHARACTERS | st.sampled_from('\udc80\udcff,;"<>\\'), max_size=30)
 TOKENS = st.from_regex(r"[A-Za-z0-9\-.!%*_+`'~]{1,12}", fullmatch=True)
-NAMES = TOKENS | st.sampled_from(
+NAMES = TOKENS.filter(lambda name: name not in ("l", "L")) | st.sampled_from(
     ["Via", "v", "VIA", "From", "f", "To", "Call-ID", "CSeq", "m", "Route", "X-Foo", "x-foo"]
 )
 PAIRS = st.lists(st.tuples(NAMES, VALUES), max_size=12)
@@ -677,11 +678,20 @@ def test_hostile_quantities_cost_linear_time(kind: str) -> None:
 def exercise_once(data: bytes) -> None:
     with suppress(ParseError):
         StreamFramer().feed(data)
+    salvage(data)
     try:
         message = parse(data)
-        check_request(message) if isinstance(message, Request) else check_response(message)
     except ParseError:
-        salvage(data)
+        return
+    for name in ("vias", "contacts", "to", "from_", "cseq"):
+        with suppress(ParseError):
+            getattr(message, name)
+    for value in message.headers.lines("Authorization"):
+        with suppress(ParseError):
+            parse_authorization(value)
+    with suppress(ParseError):
+        check_request(message) if isinstance(message, Request) else check_response(message)
+    bytes(message)
 
 
 @given(st.text(max_size=40))
