@@ -7,6 +7,7 @@ request's head is not whole in 10 s is cut, so that idle ones cannot fill the ta
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from typing import Final
@@ -33,12 +34,18 @@ class ListenError(Exception):
         self.port = port
 
 
+# A line for each connection that sends no HTTP would be its sender's to multiply: only our own failures are written.
+_connection_log: Final = logging.getLogger("truedy.api.connection")
+_connection_log.setLevel(logging.ERROR)
+
+
 class _Protocol(H11Protocol):
     """uvicorn's, with a deadline for each request's head: its own timer stops at the first byte."""
 
     _head_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.logger = _connection_log
         super().connection_made(transport)
         self._await_head()
 

@@ -19,6 +19,7 @@ from control.numbers import NumberError, Why, canonical, canonical_dialed
         ("+4402079460000", "+442079460000"),
         ("+39 06 12345678", "+390612345678"),
         ("+80012345678", "+80012345678"),
+        ("+4900677224", "+49677224"),
     ],
 )
 def test_a_typed_number_becomes_e164(typed: str, e164: str) -> None:
