@@ -106,10 +106,13 @@ class SourceLog:
         self._recent: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self.suppressed = 0
 
-    def write(self, level: int, event: str, source: str, now: float, **fields: object) -> bool:
+    def write(
+        self, level: int, event: str, source: str, now: float, *, exc_info: bool = False, **fields: object
+    ) -> bool:
         """Log ``event`` (a fixed text of ours) about ``source``; True when the line was written.
 
         ``fields`` become attributes of the record (``extra``), strings in them made printable.
+        ``exc_info`` adds the traceback of the exception being handled.
         """
         last, left_out = self._recent.get(source, (None, 0))
         if last is not None and now - last < self._interval_s:
@@ -121,7 +124,10 @@ class SourceLog:
             return False
         self._recent[source] = (now, 0)
         self._recent.move_to_end(source)
-        self._emit(level, event, source, left_out, fields)
+        if self._logger.isEnabledFor(level):
+            extra = _extra(source, left_out, fields)
+            detail = " ".join(f"{name[4:]}={value}" for name, value in extra.items())
+            self._logger.log(level, "%s %s", event, detail, extra=extra, exc_info=exc_info)
         return True
 
     def _make_room(self, now: float) -> bool:
@@ -133,14 +139,12 @@ class SourceLog:
         self._recent.popitem(last=False)
         return True
 
-    def _emit(self, level: int, event: str, source: str, left_out: int, fields: Mapping[str, object]) -> None:
-        if not self._logger.isEnabledFor(level):
-            return
-        extra: dict[str, object] = {
-            f"sip_{name}": printable(value) if isinstance(value, str) else value for name, value in fields.items()
-        }
-        extra["sip_source"] = printable(source)
-        if left_out:
-            extra["sip_left_out"] = left_out
-        detail = " ".join(f"{name[4:]}={value}" for name, value in extra.items())
-        self._logger.log(level, "%s %s", event, detail, extra=extra)
+
+def _extra(source: str, left_out: int, fields: Mapping[str, object]) -> dict[str, object]:
+    extra: dict[str, object] = {
+        f"sip_{name}": printable(value) if isinstance(value, str) else value for name, value in fields.items()
+    }
+    extra["sip_source"] = printable(source)
+    if left_out:
+        extra["sip_left_out"] = left_out
+    return extra
