@@ -288,7 +288,7 @@ class Headers:
 
     def lines(self, name: str) -> list[str]:
         """The value of each header line of that name, as it came, unsplit."""
-        return (self._index or self._by_name()).get(_SPELLINGS.get(name) or fold_name(name), [])
+        return [*(self._index or self._by_name()).get(_SPELLINGS.get(name) or fold_name(name), ())]
 
     def get(self, name: str) -> str | None:
         """The first line's value, whole, or None."""
@@ -299,7 +299,7 @@ class Headers:
         """Every value, split at commas where the header is a list. Raises :class:`ParseError` for a bad list."""
         lines = self.lines(name)
         if fold_name(name) not in _LISTS:
-            return list(lines)
+            return lines
         return [value for line in lines if line for value in split_list(line)]
 
     def items(self) -> tuple[tuple[str, str], ...]:

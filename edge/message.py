@@ -237,22 +237,12 @@ def _contact(message: Message) -> NameAddress | None:
     return contacts[0]
 
 
-def _max_forwards(message: Message) -> int | None:
-    return (
-        None
-        if "Max-Forwards" not in message.headers
-        else parse_integer(_single(message, "Max-Forwards"), 255, "Max-Forwards")
-    )
-
-
-def _expires(message: Message) -> int | None:
-    return (
-        None if "Expires" not in message.headers else parse_integer(_single(message, "Expires"), 2**32 - 1, "Expires")
-    )
+def _integer(message: Message, name: str, maximum: int) -> int | None:
+    return parse_integer(_single(message, name), maximum, name) if name in message.headers else None
 
 
 def _content_type(message: Message) -> MediaType | None:
-    return None if "Content-Type" not in message.headers else MediaType.parse(_single(message, "Content-Type"))
+    return MediaType.parse(_single(message, "Content-Type")) if "Content-Type" in message.headers else None
 
 
 def _request_uri(request: Request) -> SipUri:
@@ -280,10 +270,10 @@ class Message:
     call_id = _Typed(_call_id, "Call-ID, compared byte by byte.")
     contact = _Typed(_contact, "The one Contact with a SIP URI, or None (RFC 3261 §8.1.1.8).")
     contacts = _Typed(_contacts, "Every Contact; empty for ``*``.")
-    max_forwards = _Typed(_max_forwards, "Max-Forwards, 0..255, or None.")
+    max_forwards = _Typed(lambda m: _integer(m, "Max-Forwards", 255), "Max-Forwards, 0..255, or None.")
     routes = _Typed(lambda m: _addresses(m, "Route"), "The Route set, topmost first.")
     record_routes = _Typed(lambda m: _addresses(m, "Record-Route"), "Record-Route, topmost first.")
-    expires = _Typed(_expires, "Expires [s], or None.")
+    expires = _Typed(lambda m: _integer(m, "Expires", 2**32 - 1), "Expires [s], or None.")
     content_type = _Typed(_content_type, "Content-Type, or None.")
 
     def _serialise(self, start_line: str) -> bytes:

@@ -302,7 +302,8 @@ def test_headers_are_changed_by_making_new_ones() -> None:
     assert headers.replaced("Z", "1").items()[-1] == ("Z", "1")
     assert headers.without("x-a", "V").items() == (("To", "<sip:a>"),)
     assert headers.appended(("f", "<sip:b>")).get("From") == "<sip:b>"
-    assert headers.get("Via") == "1"
+    headers.lines("Via").append("3")
+    assert headers.lines("Via") == ["1", "2"]
 
 
 def test_headers_compare_by_folded_names() -> None:
