@@ -381,7 +381,8 @@ class DnsRecords:
     """Records from the hosts file, then from name servers through dnspython, which looks at no hosts file.
 
     No call blocks: the C library's resolver, which needs threads and minutes when a server is dead, is not
-    used. ``localhost`` is always this host (RFC 6761 §6.3). Names without a dot follow the search list.
+    used. ``localhost`` is always this host (RFC 6761 §6.3). A name the hosts file knows has no other records,
+    so that it works without any name server. Names without a dot follow the search list.
     """
 
     def __init__(
@@ -399,7 +400,8 @@ class DnsRecords:
 
     async def lookup(self, name: str, kind: Kind) -> Answer:
         """Raises :class:`LookupFailed`."""
-        if kind in (Kind.A, Kind.AAAA) and (known := self._hosts.addresses(name, kind)) is not None:
+        known = self._hosts.addresses(_host_of(name), kind)
+        if known is not None:
             return Answer(_HOSTS_TTL_S, addresses=known)
         search = kind in (Kind.A, Kind.AAAA)
         try:
@@ -430,6 +432,13 @@ def _name(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True).removesuffix(".").lower()
 
 
+def _host_of(name: str) -> str:
+    """``_sip._udp.pbx`` → ``pbx``."""
+    while name.startswith("_"):
+        name = name.partition(".")[2]
+    return name
+
+
 class _Hosts:
     """The hosts file, read again when it has changed."""
 
@@ -439,7 +448,7 @@ class _Hosts:
         self._names: dict[str, tuple[str, ...]] = {}
 
     def addresses(self, name: str, kind: Kind) -> tuple[str, ...] | None:
-        """The name's addresses of one family, none if it has only the other; None when the file lacks the name."""
+        """The name's addresses of one family, none for another kind; None when the file lacks the name."""
         name = name.lower().rstrip(".")
         if name == "localhost" or name.endswith(".localhost"):
             known: tuple[str, ...] | None = ("127.0.0.1", "::1")
@@ -448,7 +457,7 @@ class _Hosts:
             known = self._names.get(name)
         if known is None:
             return None
-        return tuple(address for address in known if (":" in address) == (kind is Kind.AAAA))
+        return tuple(address for address in known if kind is (Kind.AAAA if ":" in address else Kind.A))
 
     def _refresh(self) -> None:
         if self._path is None:
