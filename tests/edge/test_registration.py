@@ -1,0 +1,460 @@
+"""Keeping a binding at a registrar (RFC 3261 §10.2): granted times, 401, 423, failures, removal, keep-alive."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from edge.actions import Close, Resolve, Target, Transmit
+from edge.events import (
+    Address,
+    CallOffered,
+    Flow,
+    Identification,
+    Registered,
+    RegistrationFailed,
+    RegistrationSpec,
+    TransportName,
+)
+from edge.message import Request, Response
+from edge.registration import TRANSITIONS, Action, Input, Registration, State, retry_delay_s
+from edge.trunks import TrunkRule
+from tests.edge.pair import EDGE, PEER, Solo, invite, reply
+
+CARRIER = TrunkRule("carrier", auth="registration")
+CHALLENGE = ("WWW-Authenticate", 'Digest realm="sip.telnyx.com", nonce="abc", opaque="2/10"')
+
+
+def spec(**options: object) -> RegistrationSpec:
+    fields = {
+        "name": "carrier",
+        "registrar": "sip:192.0.2.7",
+        "address_of_record": "sip:gw@sip.telnyx.com",
+        "username": "gw",
+        "password": "pw",
+        "contact_user": "gw",
+        "contact_parameters": (("tk", "0123456789abcdef"),),
+        **options,
+    }
+    return RegistrationSpec(**fields)  # type: ignore[arg-type]
+
+
+def registering(solo: Solo, **options: object) -> Request:
+    """A REGISTER goes out."""
+    solo.endpoint.register(spec(**options), now=solo.now)
+    solo.drain()
+    return latest(solo)
+
+
+def latest(solo: Solo) -> Request:
+    return solo.requests("REGISTER")[-1]
+
+
+def grant(sent: Request, expires: int | None = 3600, *, others: bool = True) -> Response:
+    """A 200 that lists the bindings."""
+    ours = sent.headers.lines("Contact")[0].partition(">")[0] + ">"
+    contacts = [f"<sip:other@198.51.100.1>;expires=99, {ours}" + ("" if expires is None else f";expires={expires}")]
+    return reply(sent, 200, headers=[("Contact", contacts[0] if others else contacts[0].partition(", ")[2])])
+
+
+def attempts(solo: Solo) -> list[float]:
+    """When new REGISTERs went out: without retransmissions."""
+    seen: set[int] = set()
+    times = []
+    for at, message in zip(solo.times, solo.sent, strict=True):
+        if isinstance(message, Request) and message.method == "REGISTER" and message.cseq.number not in seen:
+            seen.add(message.cseq.number)
+            times.append(at)
+    return times
+
+
+# --- the REGISTER -----------------------------------------------------------------------------
+
+
+def test_the_register_carries_what_the_rfc_and_the_carrier_ask() -> None:
+    """RFC 3261 §10.2: no user in the Request-URI, one Contact with our token, no To tag."""
+    solo = Solo()
+    sent = registering(solo)
+    assert sent.uri == "sip:192.0.2.7"
+    assert str(sent.to) == "<sip:gw@sip.telnyx.com>"
+    assert str(sent.from_.uri) == "sip:gw@sip.telnyx.com"
+    assert sent.headers.lines("Contact") == ["<sip:gw@192.0.2.1:5060;tk=0123456789abcdef>;expires=3600"]
+    assert sent.headers.get("Expires") == "3600"
+    assert str(sent.cseq) == "1 REGISTER"
+    assert sent.body == b""
+
+
+@pytest.mark.parametrize("registrar", ["192.0.2.7:5070", "sip:192.0.2.7:5070;transport=udp"])
+def test_the_registrar_may_be_a_host_or_a_uri(registrar: str) -> None:
+    """What operators write."""
+    solo = Solo()
+    assert registering(solo, registrar=registrar).uri == "sip:192.0.2.7:5070"
+
+
+def test_the_transport_of_the_contact_follows_the_registration() -> None:
+    """The carrier calls back by it."""
+    solo = Solo()
+    sent = registering(solo, next_hop="192.0.2.9:5070;tcp")
+    contact = sent.headers.lines("Contact")[0]
+    assert contact == "<sip:gw@192.0.2.1:5060;transport=tcp;tk=0123456789abcdef>;expires=3600"
+    assert solo.target == Target(TransportName.TCP, Address("192.0.2.9", 5070), "192.0.2.9")
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Digest realm="r", nonce="n1"',
+        'Digest realm="r", nonce="n1", algorithm=MD5, qop="auth"',
+        'Digest realm="r", nonce="n1", algorithm=SHA-256, qop="auth,auth-int", opaque="o"',
+    ],
+)
+def test_a_401_is_answered_with_and_without_qop(challenge: str) -> None:
+    """RFC 3261 §22.2, RFC 2069's form; the same Call-ID, the next sequence number."""
+    solo = Solo()
+    sent = registering(solo)
+    (again,) = solo.receive(reply(sent, 401, headers=[("WWW-Authenticate", challenge)]))
+    assert isinstance(again, Request)
+    assert (again.call_id, again.cseq.number, again.from_.tag) == (sent.call_id, 2, sent.from_.tag)
+    value = again.headers.lines("Authorization")[0]
+    assert f'uri="{again.uri}"' in value
+    assert ("qop=auth" in value) == ("qop" in challenge)
+    solo.receive(grant(again))
+    assert solo.take(Registered) == Registered("carrier", 3600)
+
+
+# --- refreshing -------------------------------------------------------------------------------
+
+
+def test_it_refreshes_at_50_to_80_percent_of_what_was_granted() -> None:
+    """RFC 3261 §10.2.4: not of what was asked; apart from each other."""
+    moments = []
+    for seed in range(60):
+        solo = Solo(seed=seed)
+        solo.receive(grant(registering(solo), 3457))
+        assert solo.take(Registered).expires_s == 3457
+        solo.advance(3457.0)
+        moments.append(attempts(solo)[1])
+    assert all(0.5 * 3457 <= moment <= 0.8 * 3457 for moment in moments)
+    assert max(moments) - min(moments) > 0.2 * 3457
+
+
+def test_a_refresh_is_the_same_registration() -> None:
+    """RFC 3261 §10.2.4: Call-ID kept, CSeq rising."""
+    solo = Solo()
+    first = registering(solo)
+    solo.receive(grant(first, 60))
+    solo.advance(48.0)
+    second = latest(solo)
+    assert (second.call_id, second.cseq.number) == (first.call_id, 2)
+    solo.receive(grant(second, 60))
+    assert [event.expires_s for event in solo.events if isinstance(event, Registered)] == [60, 60]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([("Contact", "<sip:gw@192.0.2.1>;expires=120"), ("Expires", "7")], 120),
+        ([("Contact", "<sip:other@h>;expires=5, <sip:gw@192.0.2.1>"), ("Expires", "77")], 77),
+        ([("Expires", "300")], 300),
+        ([], 3600),
+        ([("Contact", "<sip:broken")], 3600),
+        ([("Contact", "<sip:gw@h>;expires=99999999999")], 86400),
+        ([("Contact", "<sip:gw@h>;expires=soon"), ("Expires", "50")], 50),
+    ],
+)
+def test_what_was_granted_is_read_from_our_contact_then_expires(headers: list[tuple[str, str]], expected: int) -> None:
+    """RFC 3261 §10.2.4, §10.3 step 8."""
+    solo = Solo()
+    solo.receive(reply(registering(solo), 200, headers=headers))
+    assert solo.take(Registered).expires_s == expected
+
+
+def test_a_registrar_that_grants_next_to_nothing_is_not_flooded() -> None:
+    """Five seconds between refreshes at least."""
+    solo = Solo()
+    solo.receive(grant(registering(solo), 0))
+    solo.advance(4.9)
+    assert len(attempts(solo)) == 1
+
+
+# --- failures ---------------------------------------------------------------------------------
+
+
+def test_423_is_answered_with_the_interval_it_asks_for() -> None:
+    """RFC 3261 §10.2.8: at once, and from then on."""
+    solo = Solo()
+    sent = registering(solo, expires_s=60)
+    (again,) = solo.receive(reply(sent, 423, headers=[("Min-Expires", "600")]))
+    assert isinstance(again, Request)
+    assert again.headers.get("Expires") == "600"
+    assert again.headers.lines("Contact")[0].endswith(";expires=600")
+    assert solo.events == []
+
+
+@pytest.mark.parametrize("value", ["", "30", "junk", "9999999", "-5"])
+def test_a_423_that_makes_no_sense_is_a_failure(value: str) -> None:
+    """No loop with a broken registrar."""
+    solo = Solo()
+    sent = registering(solo, expires_s=60)
+    assert solo.receive(reply(sent, 423, headers=[("Min-Expires", value)])) == []
+    assert solo.take(RegistrationFailed).status == 423
+
+
+def test_failures_back_off_up_to_60_s() -> None:
+    """R17: a registrar that is down five minutes is back within 65 s."""
+    solo = Solo()
+    registering(solo)
+    while solo.now < 400.0:
+        sent = latest(solo)
+        if solo.times[solo.sent.index(sent)] == solo.now:
+            solo.receive(reply(sent, 500))
+        solo.advance(max(0.001, (solo.endpoint.next_timer() or solo.now) - solo.now))
+    times = attempts(solo)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert 1.0 <= gaps[0] <= 2.0
+    assert max(gaps) <= 60.0
+    assert gaps[-1] >= 30.0
+    failures = [event for event in solo.events if isinstance(event, RegistrationFailed)]
+    assert [event.retry_in_s for event in failures[: len(gaps)]] == pytest.approx(gaps)
+
+
+def test_after_403_it_waits_300_s() -> None:
+    """R17: the account is disabled; carriers lock those that go on asking."""
+    solo = Solo()
+    solo.receive(reply(registering(solo), 403))
+    assert solo.take(RegistrationFailed) == RegistrationFailed("carrier", 403, "Forbidden", 300.0)
+    solo.advance(299.9)
+    assert len(attempts(solo)) == 1
+    solo.advance(0.2)
+    assert len(attempts(solo)) == 2
+
+
+def test_wrong_credentials_are_a_failure_like_any_other() -> None:
+    """RFC 3261 §22.2: answered once, then backed off."""
+    solo = Solo()
+    solo.receive(reply(registering(solo), 401, headers=[CHALLENGE]))
+    solo.receive(reply(latest(solo), 401, headers=[CHALLENGE]))
+    failed = solo.take(RegistrationFailed)
+    assert failed.status == 401
+    assert failed.retry_in_s is not None and failed.retry_in_s <= 2.0
+
+
+def test_retry_after_is_honoured_within_reason() -> None:
+    """RFC 3261 §20.33."""
+    assert retry_delay_s(503, 0, 120, 0.5) == 120.0
+    assert retry_delay_s(503, 0, 99_999, 0.5) == 300.0
+    assert retry_delay_s(503, 9, 1, 0.0) == 60.0
+    assert retry_delay_s(500, 10**6, None, 0.0) == 60.0
+    solo = Solo()
+    solo.receive(reply(registering(solo), 503, headers=[("Retry-After", "90 (maintenance);duration=60")]))
+    assert solo.take(RegistrationFailed).retry_in_s == 90.0
+
+
+def test_a_silent_registrar_is_a_408_and_the_next_target_is_tried_first() -> None:
+    """RFC 3263 §4.3: fail over, then back off."""
+    solo = Solo()
+    solo.endpoint.register(spec(registrar="registrar.example"), now=0.0)
+    solo.drain()
+    (query,) = [action for action in solo.actions if isinstance(action, Resolve)]
+    targets = tuple(Target(TransportName.UDP, Address(f"192.0.2.{number}", 5060)) for number in (7, 8))
+    solo.endpoint.resolved(query.query, targets, 0.0)
+    solo.advance(32.0)
+    assert solo.target == targets[1]
+    assert solo.events == []
+    solo.advance(32.0)
+    failed = solo.take(RegistrationFailed)
+    assert (failed.status, failed.phrase) == (408, "Request Timeout")
+
+
+def test_no_target_is_a_503() -> None:
+    """RFC 3261 §8.1.3.1."""
+    solo = Solo()
+    registering_spec = spec(registrar="registrar.example")
+    solo.endpoint.register(registering_spec, now=0.0)
+    solo.drain()
+    solo.endpoint.resolved(1, (), 0.0)
+    solo.drain()
+    assert solo.take(RegistrationFailed).status == 503
+
+
+def test_a_registrar_that_is_no_uri_is_reported_and_tried_no_faster_than_a_403() -> None:
+    """An operator's slip is no reason for a busy loop."""
+    solo = Solo()
+    solo.endpoint.register(spec(registrar="sip:no host"), now=0.0)
+    solo.drain()
+    failed = solo.take(RegistrationFailed)
+    assert (failed.status, failed.retry_in_s) == (400, 300.0)
+
+
+# --- the connection ---------------------------------------------------------------------------
+
+
+def over_tcp(solo: Solo) -> Flow:
+    """Registered over a connection."""
+    flow = Flow(TransportName.TCP, EDGE, PEER, 4)
+    solo.receive(grant(registering(solo, next_hop="192.0.2.7;tcp")), flow)
+    solo.take(Registered)
+    return flow
+
+
+def test_calls_over_the_registered_connection_belong_to_the_trunk() -> None:
+    """The strongest identification there is; gone with the connection."""
+    solo = Solo(rules=(CARRIER,))
+    flow = over_tcp(solo)
+    solo.receive(invite(), flow)
+    offered = solo.take(CallOffered)
+    assert (offered.trunk, offered.identified_by) == ("carrier", Identification.REGISTRATION)
+    solo.endpoint.connection_closed(flow, 0.0)
+    assert solo.receive(invite(call_id="later"), flow) == []
+
+
+def test_a_lost_connection_is_registered_anew_in_a_second_or_two() -> None:
+    """Calls could not reach us any more."""
+    solo = Solo()
+    flow = over_tcp(solo)
+    solo.endpoint.connection_closed(Flow(TransportName.TCP, EDGE, PEER, 5), 0.0)
+    solo.advance(3.0)
+    assert len(attempts(solo)) == 1
+    solo.endpoint.connection_closed(flow, solo.now)
+    solo.advance(2.0)
+    assert len(attempts(solo)) == 2
+
+
+@pytest.mark.parametrize("transport", [TransportName.UDP, TransportName.TCP])
+def test_the_flow_is_kept_alive(transport: TransportName) -> None:
+    """RFC 5626 §3.5.1: an empty line pair every 20 to 25 s, over the flow that was registered."""
+    solo = Solo()
+    flow = Flow(transport, EDGE, PEER, int(transport.reliable) * 4)
+    sent = registering(solo, next_hop=f"192.0.2.7;{transport.value}")
+    solo.receive(grant(sent), flow)
+    before = len(solo.actions)
+    solo.advance(100.0)
+    pings = solo.actions[before:]
+    assert pings == [Transmit(b"\r\n\r\n", flow)] * len(pings)
+    assert 4 <= len(pings) <= 5
+
+
+# --- removal ----------------------------------------------------------------------------------
+
+
+def test_unregistering_asks_for_zero_seconds_and_is_over() -> None:
+    """RFC 3261 §10.2.2: the same Contact."""
+    solo = Solo()
+    first = registering(solo)
+    solo.receive(grant(first))
+    solo.take(Registered)
+    solo.endpoint.unregister("carrier", now=solo.now)
+    solo.drain()
+    removal = latest(solo)
+    assert removal.headers.get("Expires") == "0"
+    assert removal.headers.lines("Contact")[0] == "<sip:gw@192.0.2.1:5060;tk=0123456789abcdef>;expires=0"
+    assert (removal.call_id, removal.cseq.number) == (first.call_id, 2)
+    solo.receive(reply(removal, 200))
+    assert solo.take(Registered) == Registered("carrier", 0)
+    solo.quiet()
+    assert solo.endpoint.pending == 0
+    solo.endpoint.unregister("carrier", now=solo.now)
+    assert solo.counters.get("ignored_commands", command="unregister") == 1
+
+
+def test_unregistering_answers_a_challenge() -> None:
+    """RFC 3261 §22.2."""
+    solo = Solo()
+    solo.receive(grant(registering(solo)))
+    solo.endpoint.unregister("carrier", now=solo.now)
+    solo.drain()
+    (again,) = solo.receive(reply(latest(solo), 401, headers=[CHALLENGE]))
+    assert isinstance(again, Request) and again.headers.get("Expires") == "0"
+
+
+@pytest.mark.parametrize("status", [423, 500])
+def test_a_removal_that_fails_is_over_too(status: int) -> None:
+    """The binding runs out by itself."""
+    solo = Solo()
+    solo.receive(grant(registering(solo)))
+    solo.endpoint.unregister("carrier", now=solo.now)
+    solo.drain()
+    solo.receive(reply(latest(solo), status, headers=[("Min-Expires", "7200")]))
+    failed = solo.take(RegistrationFailed)
+    assert (failed.status, failed.retry_in_s) == (status, None)
+    solo.quiet()
+
+
+@pytest.mark.parametrize("status", [200, 403, 423])
+def test_a_removal_waits_for_the_attempt_under_way(status: int) -> None:
+    """RFC 3261 §10.2: one REGISTER at a time."""
+    solo = Solo()
+    sent = registering(solo)
+    solo.endpoint.unregister("carrier", now=0.0)
+    solo.endpoint.unregister("carrier", now=0.0)
+    assert solo.drain() == []
+    solo.receive(reply(sent, status, headers=[("Min-Expires", "7200")]))
+    if status == 200:
+        solo.receive(reply(latest(solo), 200))
+        assert solo.take(Registered).expires_s == 0
+    else:
+        assert solo.take(RegistrationFailed).retry_in_s is None
+    assert latest(solo).headers.get("Expires") == ("0" if status == 200 else "3600")
+    solo.quiet()
+
+
+def test_a_removal_while_waiting_to_retry_is_still_sent() -> None:
+    """An older binding may still stand."""
+    solo = Solo()
+    solo.receive(reply(registering(solo), 500))
+    solo.events.clear()
+    solo.endpoint.unregister("carrier", now=0.0)
+    (removal,) = solo.drain()
+    assert isinstance(removal, Request) and removal.headers.get("Expires") == "0"
+
+
+def test_registering_a_name_again_takes_it_over() -> None:
+    """Changed credentials, say: the old one falls silent."""
+    solo = Solo()
+    old = registering(solo)
+    new = registering(solo, username="other", contact_user="other")
+    assert new.call_id != old.call_id
+    solo.receive(grant(old))
+    assert solo.events == []
+    solo.receive(grant(new))
+    assert solo.take(Registered).name == "carrier"
+    solo.endpoint.unregister("carrier", now=0.0)
+    solo.drain()
+    solo.receive(reply(latest(solo), 200))
+    solo.quiet()
+    assert not any(isinstance(action, Close) for action in solo.actions)
+
+
+# --- the table --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("state", "event"), list(TRANSITIONS), ids=str)
+def test_each_row_can_be_carried_out(state: State, event: Input) -> None:
+    """Every pair; what it does is tested above."""
+    solo = Solo()
+    registration = Registration(solo.endpoint, spec())
+    registration.state = state
+    registration._step(event, 0.0)
+    assert registration.state is TRANSITIONS[state, event][0]
+
+
+def test_every_other_pair_is_ignored() -> None:
+    """An absent pair changes nothing and sends nothing."""
+    for state, event in itertools.product(State, Input):
+        if (state, event) in TRANSITIONS:
+            continue
+        solo = Solo()
+        registration = Registration(solo.endpoint, spec())
+        registration.state = state
+        registration._step(event, 0.0)
+        assert registration.state is state
+        assert solo.drain() == []
+        assert solo.events == []
+        assert solo.endpoint.next_timer() is None
+
+
+def test_every_action_and_input_is_used() -> None:
+    """Nothing in the enums that the table does not know."""
+    assert {action for _, actions in TRANSITIONS.values() for action in actions} == set(Action)
+    assert {event for _, event in TRANSITIONS} == set(Input)
