@@ -104,7 +104,7 @@ _LIST_VALUE = re.compile(rf'(?:[^,"<]++|{_QUOTED_STRING}|<[^<>"]*+(?:{_QUOTED_ST
 _PARAMETER = re.compile(rf'(?:[^;"]++|{_QUOTED_STRING})*+').match
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _NEEDS_ESCAPE = re.compile(r'["\\\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _PROTOCOL = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,32}/[A-Za-z0-9\-.!%*_+`'~]{1,32}").fullmatch
 _CSEQ = re.compile(r"([0-9]+)[ \t]+([^ \t]+)").fullmatch
 
@@ -133,7 +133,7 @@ def is_token(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """Text safe for a log line, JSON or a database: control characters and undecodable bytes become U+FFFD."""
+    """Text safe for a log line, JSON or a page: controls (of direction, too) and undecodable bytes become U+FFFD."""
     return text if text.isprintable() else _UNPRINTABLE.sub("\ufffd", text)
 
 

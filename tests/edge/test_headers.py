@@ -318,7 +318,7 @@ def test_headers_compare_by_folded_names() -> None:
 def test_hostile_text_is_made_printable() -> None:
     """No control character, line separator or undecodable byte leaves for a log or a page."""
     assert printable("Jürgen, 大停電") == "Jürgen, 大停電"
-    assert printable("a\r\nb\x1b[2J\x00\x7f\x9b\u2028\udcff") == "a\ufffd\ufffdb\ufffd[2J" + "\ufffd" * 5
+    assert printable("a\r\nb\x1b[2J\x00\x7f\x9b\u2028\u202e\udcff") == "a\ufffd\ufffdb\ufffd[2J" + "\ufffd" * 6
 
 
 def test_tokens() -> None:
