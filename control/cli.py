@@ -81,9 +81,13 @@ def _add_call(call: argparse.ArgumentParser) -> None:
 
 
 async def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
-    from control.main import serve  # noqa: PLC0415 - the other subcommands need none of it
+    from control.main import StartError, serve  # noqa: PLC0415 - the other subcommands need none of it
 
-    return await serve(settings)
+    try:
+        return await serve(settings)
+    except StartError as error:
+        print(f"truedy-edge: cannot start: {error}", file=sys.stderr)
+        return 1
 
 
 async def _check_config(arguments: argparse.Namespace, settings: Settings) -> int:

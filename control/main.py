@@ -22,6 +22,7 @@ from config.settings import Settings, Trunk, parse_listener
 from control.api.app import create_app
 from control.api.health import Readiness
 from control.api.server import ApiServer
+from control.api.server import ListenError as ApiListenError
 from control.calls import CallManager, Surroundings
 from control.entropy import entropy, monotonic_clock, wall_clock
 from control.journal import Journal, Replayer
@@ -29,6 +30,7 @@ from control.metrics import Metrics, counted, measured
 from control.operations import Operations
 from control.ports import PortPool
 from control.registry.sqlite import SqliteRegistry
+from control.registry.types import RegistryError
 from control.supervisor import OnFailure, Supervisor
 from control.vault import Vault
 from edge.auth import Challenger
@@ -38,13 +40,14 @@ from edge.endpoint import Endpoint, EndpointSettings
 from edge.events import Address, CallKey, Event, Refusal, TransportName
 from edge.ladder import TraceEntry
 from edge.throttle import Throttle
+from edge.transport import ListenError as SipListenError
 from edge.transport import SipTransport, client_context, server_context
 from edge.trunks import TrunkRule, TrunkTable
 from media.client import InProcessMedia
 from media.messages import LegPolicy, NoticeBody, Statistics
 from media.service import ServiceSettings
 
-__all__ = ["GAUGES", "Edge", "open_registry", "serve"]
+__all__ = ["GAUGES", "Edge", "StartError", "open_registry", "serve"]
 
 log = logging.getLogger("truedy.main")
 
@@ -67,6 +70,10 @@ GAUGES: Final = {
     "tick_late_p99_ms": "99th percentile of the media tick's lateness over 10 s",
 }
 """What ``/metrics`` shows besides the counters."""
+
+
+class StartError(Exception):
+    """The edge cannot start; the text names what to change."""
 
 
 class _Commands:
@@ -97,8 +104,11 @@ class _Commands:
 
 def open_registry(settings: Settings, *, serving: bool) -> SqliteRegistry:
     """The embedded registry; ``serving`` takes its lock."""
-    key = settings.secrets.key
-    vault = None if key is None else Vault.from_base64(key.get_secret_value(), entropy=entropy)
+    given = settings.secrets
+    vault = None
+    if given.key is not None:
+        previous = [key.get_secret_value() for key in given.previous_keys]
+        vault = Vault.from_base64(given.key.get_secret_value(), entropy=entropy, previous=previous)
     return SqliteRegistry.open(settings.registry.path, vault, serve=serving)
 
 
@@ -338,5 +348,16 @@ def _raise_descriptor_limit() -> None:
 
 
 async def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, printing the one ready line on standard output."""
-    return await Edge(settings).run(lambda ready: print(json.dumps(ready), flush=True))
+    """Serve until SIGTERM or SIGINT, printing the one ready line on standard output.
+
+    Raises :class:`StartError` with the one thing to change when it cannot start.
+    """
+    try:
+        return await Edge(settings).run(lambda ready: print(json.dumps(ready), flush=True))
+    except* (RegistryError, SipListenError, ApiListenError, OSError) as group:
+        raise StartError(_first(group)) from None
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> str:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else str(error)

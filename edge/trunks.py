@@ -6,6 +6,7 @@ Looked at in this order, the first that applies decides:
    (a UDP source can be forged, and a pooled connection may serve several trunks: then the token decides);
 2. **the Contact token**: a secret URI parameter of the Contact we registered, which comes back in the
    Request-URI;
+   or, for carrier connections that can do neither, **a host name of its own** in the Request-URI;
 3. **the digest user name** (RFC 3261 §22), the challenge being ``Proxy-Authenticate``: clients of both
    carriers answer 407 for certain, 401 perhaps;
 4. **the address**, by the longest matching prefix; never for a carrier whose customers share addresses.
@@ -17,6 +18,7 @@ lists gets no answer, unless some digest trunk has no networks: then it is chall
 from __future__ import annotations
 
 import hashlib
+import hmac
 import ipaddress
 import logging
 from collections import OrderedDict
@@ -26,7 +28,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from edge.auth import Authorization, Challenger, Credentials, VerdictKind, parse_authorization
-from edge.counters import Counters, SourceLog
+from edge.counters import Counters, SourceLog, printable
 from edge.events import Flow, Identification, Refusal, TransportName
 from edge.message import Request
 from edge.uri import ParseError
@@ -35,6 +37,7 @@ __all__ = [
     "TOKEN_PARAMETER",
     "Accepted",
     "Challenge",
+    "DialPass",
     "Identified",
     "LockPolicy",
     "Network",
@@ -63,13 +66,15 @@ class TrunkRule:
     ``networks`` limit where a digest user may come from; an address trunk needs them. ``algorithms``
     are offered in this order and no other is accepted (RFC 8760). ``shared_addresses``: the networks are
     a carrier's, used by all its customers, so the address alone selects nothing and is never locked.
-    ``auth="registration"``: only the registered connection or a Contact token.
+    ``auth="registration"``: only the registered connection or a Contact token. ``auth="pass"``: digest, the
+    users being handed out at run time, each for one call (:class:`DialPass`). ``auth="host"``: the
+    Request-URI's host decides, from the trunk's networks only (:meth:`TrunkTable.add_host`).
     Raises ValueError for a rule that could never, or always, match.
     """
 
     name: str
     networks: tuple[Network, ...] = ()
-    auth: Literal["address", "digest", "registration"] = "address"
+    auth: Literal["address", "digest", "registration", "pass", "host"] = "address"
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     algorithms: tuple[str, ...] = ("MD5",)
@@ -80,8 +85,25 @@ class TrunkRule:
             raise ValueError(f"trunk {self.name}: a carrier's shared addresses alone cannot select a trunk")
         if self.auth == "address" and not self.networks:
             raise ValueError(f"trunk {self.name}: needs networks to be recognised by address")
+        if self.auth in ("pass", "host") and not self.networks:
+            raise ValueError(f"trunk {self.name}: needs networks, or strangers would be answered")
         if self.auth == "digest" and not (self.username and self.password and self.algorithms):
             raise ValueError(f"trunk {self.name}: needs a user name, a password and an algorithm for digest")
+
+
+@dataclass(frozen=True, slots=True)
+class DialPass:
+    """A digest user made for one call, of the trunk with ``auth="pass"`` it names.
+
+    ``header`` (name, value) must be on the INVITE too. Valid until ``valid_until`` (as ``now``), for the
+    first Call-ID that passes, and no other.
+    """
+
+    username: str
+    password: str = field(repr=False)
+    trunk: str
+    header: tuple[str, str] = field(repr=False)
+    valid_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +164,12 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+@dataclass(slots=True)
+class _Pass:
+    given: DialPass
+    call_id: str | None = None
 
 
 class _Networks:
@@ -238,6 +266,8 @@ class TrunkTable:
         self._open = tuple(rule for rule in rules if rule.auth == "digest" and not rule.networks)
         self._tokens: dict[bytes, _Token] = {}
         self._connections: dict[int, dict[str, None]] = {}
+        self._passes: dict[str, _Pass] = {}
+        self._hosts: dict[str, str] = {}
         # Apart, so that made-up user names and forged addresses cannot push a real user's lock out.
         self._user_failures = _Failures(policy)
         self._stranger_failures = _Failures(policy)
@@ -277,11 +307,28 @@ class TrunkTable:
         """Forget what was registered over a connection that is gone."""
         self._connections.pop(flow.connection, None)
 
+    def add_pass(self, given: DialPass) -> None:
+        """Accept one call by this digest user."""
+        self._passes[given.username] = _Pass(given)
+
+    def remove_pass(self, username: str) -> None:
+        """Forget it; unknown ones are ignored."""
+        self._passes.pop(username, None)
+
+    def add_host(self, host: str, trunk: str) -> None:
+        """Requests for this host, from networks with a rule of ``auth="host"``, belong to ``trunk``."""
+        self._hosts[host.lower()] = trunk
+
+    def remove_host(self, host: str) -> None:
+        """Forget it; unknown ones are ignored."""
+        self._hosts.pop(host.lower(), None)
+
     def expire(self, now: float) -> None:
-        """Drop tokens whose validity has ended (they are refused without this, too)."""
-        ended = [key for key, token in self._tokens.items() if _ended(token, now)]
-        for key in ended:
+        """Drop tokens and passes whose validity has ended (they are refused without this, too)."""
+        for key in [key for key, token in self._tokens.items() if _ended(token, now)]:
             del self._tokens[key]
+        for username in [name for name, held in self._passes.items() if now >= held.given.valid_until]:
+            del self._passes[username]
 
     # questions
 
@@ -294,6 +341,7 @@ class TrunkTable:
         source = canonical_host(flow.remote.host)
         verdict: Identified | None = self._by_registration(flow, request, now)
         verdict = verdict or self._by_token(request, now)
+        verdict = verdict or self._by_host(source, request)
         verdict = verdict or self._by_digest(source, request, now)
         verdict = verdict or self._by_address(source)
         self._report(verdict, source, request, now)
@@ -330,11 +378,24 @@ class TrunkTable:
         token = self._tokens.get(_digest(presented)) if presented else None
         return None if token is None or _ended(token, now) else token
 
+    # 2b. the host in the Request-URI: a name of its own for each connection that cannot register or digest
+
+    def _by_host(self, source: str, request: Request) -> Accepted | None:
+        rule = next(iter(self._networks.match(source)), None)
+        if rule is None or rule.auth != "host":
+            return None
+        try:
+            host = request.request_uri.host
+        except ParseError:
+            return None
+        trunk = self._hosts.get(host)
+        return Accepted(trunk or rule.name, Identification.ADDRESS, f"{source} to {printable(host)}")
+
     # 3. the digest user name
 
     def _by_digest(self, source: str, request: Request, now: float) -> Identified | None:
         listed = self._networks.match(source)
-        candidates = tuple(rule for rule in listed if rule.auth == "digest") + self._open
+        candidates = tuple(rule for rule in listed if rule.auth in ("digest", "pass")) + self._open
         if not candidates:
             return None
         answer = self._answer(request)
@@ -366,26 +427,48 @@ class TrunkTable:
         self, answer: str, candidates: Sequence[TrunkRule], source: str, request: Request, now: float
     ) -> Identified:
         """Judge an answer. A locked user is looked up like an unknown one: same code, same time."""
-        users = {rule.username: rule for rule in candidates}
+        users = {rule.username: rule for rule in candidates if rule.auth == "digest"}
         locked = False
 
         def lookup(username: str) -> Credentials | None:
             nonlocal locked
             locked = self._failures(username, users).locked(username, now)
             rule = users.get(username)
-            if rule is None or locked:
+            if locked:
                 return None
-            return Credentials(username, rule.password or "", rule.algorithms)
+            if rule is not None:
+                return Credentials(username, rule.password or "", rule.algorithms)
+            return self._pass_credentials(username, candidates, now)
 
         verdict = self._challenger.verify(answer, request.method, request.body, lookup, source, now)
         if locked:
             return Refused(Refusal(403, "too many wrong credentials for this user"))
-        if verdict.accepted:
+        if verdict.accepted and verdict.username in users:
             return Accepted(users[verdict.username].name, Identification.DIGEST, verdict.username)
+        if verdict.accepted:
+            return self._use_pass(verdict.username, request)
         if verdict.kind is VerdictKind.WRONG:
             self._count_failure(verdict.username, users, source, now)
             return replace(self._challenge(candidates, source, now), reason="wrong credentials")
         return self._challenge(candidates, source, now, stale=verdict.stale)
+
+    def _pass_credentials(self, username: str, candidates: Sequence[TrunkRule], now: float) -> Credentials | None:
+        held = self._passes.get(username)
+        if held is None or now >= held.given.valid_until:
+            return None
+        rule = next((rule for rule in candidates if rule.auth == "pass" and rule.name == held.given.trunk), None)
+        return Credentials(username, held.given.password, rule.algorithms) if rule else None
+
+    def _use_pass(self, username: str, request: Request) -> Identified:
+        """The digest is right: the header must be too, and the pass is now this Call-ID's alone."""
+        held = self._passes[username]
+        name, wanted = held.given.header
+        if not hmac.compare_digest((request.headers.get(name) or "").encode("utf-8", "replace"), wanted.encode()):
+            return Refused(Refusal(403, "the call's token is missing or wrong"))
+        if held.call_id not in (None, request.call_id):
+            return Refused(Refusal(403, "the call's credentials have been used"))
+        held.call_id = request.call_id
+        return Accepted(held.given.trunk, Identification.DIGEST, username)
 
     def _failures(self, username: str, users: Container[str | None]) -> _Failures:
         return self._user_failures if username in users else self._stranger_failures
