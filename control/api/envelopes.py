@@ -17,7 +17,7 @@ _Data = TypeVar("_Data")
 
 
 class Meta(BaseModel):
-    """Quote ``request_id`` to support; it is also the header X-Request-Id."""
+    """Quote ``request_id`` to support; it is also the header X-Request-Id. ``ts`` is when the request was taken up."""
 
     request_id: str
     ts: Timestamp
@@ -70,7 +70,7 @@ class ErrorAnswer(BaseModel):
 
 
 def meta_of(request: Request) -> Meta:
-    """This request's: its id, and the time of the answer."""
+    """This request's: its id, and when it was taken up."""
     clock = request.app.state.operations.clock
     return Meta(request_id=request.state.request_id, ts=datetime.fromtimestamp(clock(), UTC))
 
