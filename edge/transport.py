@@ -17,7 +17,7 @@ import socket
 import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -670,6 +670,8 @@ class SipTransport:
         return next((one for one in family if _is_loopback(one.local.host) == near), family[0] if family else None)
 
     def _send_on_stream(self, data: bytes, target: Target, token: str | None) -> str | None:
+        if target.transport is TransportName.TCP and target.server_name is not None:
+            target = replace(target, server_name=None)  # nothing verifies it: one connection for all names
         stream = self._pool.get(target)
         if stream is None:
             reason = self._cannot_connect(target)

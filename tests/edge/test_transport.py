@@ -13,17 +13,38 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from edge.actions import Action, Close, Dispatch, Resolve, Target, Transmit
+from edge.auth import Challenger
 from edge.counters import Counters
-from edge.events import Address, CallKey, Event, Flow, OptionsAnswered, TransportName
+from edge.endpoint import Endpoint, EndpointSettings
+from edge.events import (
+    Address,
+    CallAnswered,
+    CallConfirmed,
+    CallEnded,
+    CallKey,
+    CallOffered,
+    Cause,
+    Event,
+    Flow,
+    OptionsAnswered,
+    OutgoingCall,
+    Party,
+    TransportName,
+)
+from edge.throttle import Throttle
 from edge.transport import ListenError, SipTransport, TransportLimits, client_context, server_context
+from edge.trunks import TrunkRule, TrunkTable
 from edge.uri import ParseError
 from tests.support.pki import Pki
+
+E = TypeVar("E", bound=Event)
 
 UDP, TCP, TLS = TransportName.UDP, TransportName.TCP, TransportName.TLS
 LOOPBACK = Address("127.0.0.1", 0)
@@ -504,7 +525,7 @@ async def test_requests_to_one_target_share_a_connection_and_answers_come_back_o
         peer.echo()
         target = Target(TCP, peer.bound[TCP])
         for token in ("t1", "t2"):
-            edge.act(Dispatch(MESSAGE, target, token))
+            edge.act(Dispatch(MESSAGE, Target(TCP, peer.bound[TCP], token), token))
         await until(lambda: len(edge.engine.of("receive")) == 2)
         edge.act(Dispatch(MESSAGE, target, "t3"))
         await until(lambda: len(edge.engine.of("receive")) == 3)
@@ -814,6 +835,76 @@ async def test_plain_text_on_the_tls_port_is_dropped(tls: dict[str, ssl.SSLConte
         assert await asyncio.wait_for(seconds_until_closed(reader), 3) < 1.0
         await until(lambda: edge.transport.connections == 0)
         assert edge.engine.of("receive") == []
+
+
+# the real engine
+
+
+@contextlib.asynccontextmanager
+async def real_edge(
+    name: TransportName, told: list[Event], **options: Any
+) -> AsyncIterator[tuple[Endpoint, SipTransport, Address]]:
+    """An engine that takes calls from loopback by address, on one listener."""
+    counters = Counters()
+    trunks = TrunkTable(
+        [TrunkRule("lab", (ip_network("127.0.0.0/8"),))],
+        realm="sip.test",
+        challenger=Challenger(os.urandom(32)),
+        counters=counters,
+    )
+    endpoint = Endpoint(
+        EndpointSettings(domain="sip.test"), trunks, Throttle(1000.0, 1000), counters, entropy=os.urandom
+    )
+    transport = SipTransport(
+        endpoint,
+        [(name, LOOPBACK)],
+        on_event=told.append,
+        resolver=NoResolver(),
+        counters=counters,
+        listed=trunks.listed,
+        **options,
+    )
+    listeners = await transport.start()
+    endpoint.settings.listeners = listeners
+    try:
+        yield endpoint, transport, listeners[0][1]
+        assert counters.get("faults") == 0
+    finally:
+        await transport.close()
+
+
+def first(events: list[Event], kind: type[E]) -> E | None:
+    return next((event for event in events if isinstance(event, kind)), None)
+
+
+async def event_of(events: list[Event], kind: type[E]) -> E:
+    await until(lambda: first(events, kind))
+    found = first(events, kind)
+    assert found is not None
+    return found
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("name", [UDP, TCP, TLS])
+async def test_two_real_engines_make_a_call_and_end_it(name: TransportName, tls: dict[str, ssl.SSLContext]) -> None:
+    calling, called = list[Event](), list[Event]()
+    async with real_edge(name, calling, **tls) as (caller, caller_shell, _), real_edge(name, called, **tls) as callee:
+        endpoint, callee_shell, address = callee
+        call = OutgoingCall(
+            f"sip:+14155550100@{address};transport={name.value}", "sip:+14155550199@sip.test", b"v=0 offer"
+        )
+        key = caller_shell.run(lambda now: caller.invite(call, now=now))
+        offered = await event_of(called, CallOffered)
+        assert (offered.trunk, offered.offer, offered.flow.transport) == ("lab", b"v=0 offer", name)
+        callee_shell.run(lambda now: endpoint.ring(offered.key, now=now))
+        callee_shell.run(lambda now: endpoint.answer(offered.key, b"v=0 answer", now=now))
+        assert (await event_of(calling, CallAnswered)).body == b"v=0 answer"
+        await event_of(called, CallConfirmed)
+        callee_shell.run(lambda now: endpoint.hang_up(offered.key, now=now))
+        ended = [await event_of(calling, CallEnded), await event_of(called, CallEnded)]
+        assert [(event.by, event.cause) for event in ended] == [(Party.REMOTE, Cause.BYE), (Party.LOCAL, Cause.BYE)]
+        assert ended[0].key == key
+        assert caller.calls == endpoint.calls == 0
 
 
 def test_a_missing_certificate_is_an_error_at_once(tmp_path: Path) -> None:
