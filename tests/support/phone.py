@@ -264,6 +264,11 @@ class Phone:
             await asyncio.gather(reader, return_exceptions=True)
 
     @property
+    def local(self) -> SocketAddress:
+        """Where its own socket is."""
+        return self._wire.local
+
+    @property
     def contact(self) -> str:
         """The URI to be reached at."""
         host, port = self.contact_address
@@ -412,6 +417,10 @@ class Call:
             fixed.append(("Content-Type", "application/sdp"))
         return Message(f"{method} {self.target} SIP/2.0", (*fixed, *headers), body)
 
+    def offer(self, address: SocketAddress | None = None) -> bytes:
+        """SDP with its media port, or with where that is reached."""
+        return sdp_offer(*(address or self.media.address))
+
     async def send(self, message: Message) -> None:
         """As it is, once."""
         self.waiting.ladder.append(f"-> {message.first_line}")
@@ -420,7 +429,7 @@ class Call:
     async def invite(self, *headers: tuple[str, str], body: bytes | None = None) -> Message:
         """INVITE, with an offer of its media port unless a body is given; repeated while no response has come."""
         if body is None:
-            body = sdp_offer(*self.media.address)
+            body = self.offer()
         self._invite = self._repeat = self.build("INVITE", *headers, body=body)
         await self.send(self._invite)
         return self._invite
