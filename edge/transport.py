@@ -72,8 +72,8 @@ class TransportLimits:
     unlisted_connections: int = 1000
     unlisted_per_address: int = 10
     listed_per_address: int = 500
-    message_s: float = 10.0
-    handshake_s: float = 5.0
+    message_s: float = 9.5
+    handshake_s: float = 4.5
     connect_s: float = 10.0
     idle_s: float = 14_400.0
     unlisted_idle_s: float = 1800.0

@@ -5,8 +5,7 @@ Looked at in this order, the first that applies decides:
 1. **the registered connection**: a TCP or TLS connection over which we registered for one trunk only
    (a UDP source can be forged, and a pooled connection may serve several trunks: then the token decides);
 2. **the Contact token**: a secret URI parameter of the Contact we registered, which comes back in the
-   Request-URI;
-   or, for carrier connections that can do neither, **a host name of its own** in the Request-URI;
+   Request-URI; or, for carrier connections that can do neither, **a host name of its own** in the Request-URI;
 3. **the digest user name** (RFC 3261 §22), the challenge being ``Proxy-Authenticate``: clients of both
    carriers answer 407 for certain, 401 perhaps;
 4. **the address**, by the longest matching prefix; never for a carrier whose customers share addresses.
@@ -465,9 +464,12 @@ class TrunkTable:
         name, wanted = held.given.header
         if not hmac.compare_digest((request.headers.get(name) or "").encode("utf-8", "replace"), wanted.encode()):
             return Refused(Refusal(403, "the call's token is missing or wrong"))
-        if held.call_id not in (None, request.call_id):
+        call_id = request.headers.get("Call-ID")
+        if call_id is None:
+            return Refused(Refusal(400, "no Call-ID"))
+        if held.call_id not in (None, call_id):
             return Refused(Refusal(403, "the call's credentials have been used"))
-        held.call_id = request.call_id
+        held.call_id = call_id
         return Accepted(held.given.trunk, Identification.DIGEST, username)
 
     def _failures(self, username: str, users: Container[str | None]) -> _Failures:

@@ -14,6 +14,7 @@ from edge.trunks import (
     TOKEN_PARAMETER,
     Accepted,
     Challenge,
+    DialPass,
     Identified,
     LockPolicy,
     Refused,
@@ -436,6 +437,15 @@ def test_strangers_cannot_lock_the_user_of_a_trunk_they_cannot_reach() -> None:
     for number in range(20):
         table.login(f"8.8.8.{number}", "office", "guess")
     assert status(table.login("203.0.113.1", "office", "hunter22")) == 200
+
+
+def test_a_pass_on_a_request_without_call_id_is_refused_not_raised() -> None:
+    """A message too broken for a dialog is identified too, to decide whether it deserves an answer."""
+    table = Table(TrunkRule("twilio", CARRIER, auth="pass", shared_addresses=True))
+    table.trunks.add_pass(DialPass("u1", "secret", "twilio", ("X-Token", "t1"), 60.0))
+    headers = [("Proxy-Authorization", table.answer("64.16.250.10", "u1", "secret")), ("X-Token", "t1")]
+    verdict = table.trunks.identify(flow("64.16.250.10"), Request.create("INVITE", TARGET, headers), 0.0)
+    assert status(verdict) == 400
 
 
 def test_made_up_users_neither_fill_memory_nor_push_a_real_lock_out() -> None:
