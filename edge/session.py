@@ -110,6 +110,7 @@ class Action(StrEnum):
     KEEP = "keep the offer"
     RESUME = "resume a kept offer"
     WAIT = "start retry timer"
+    FORGET = "forget the re-INVITE"
     BREAK = "end the call"
     END = "report end"
 
@@ -191,7 +192,8 @@ OFFERS: Final[Table] = {
     (_S.OFFERING, _I.FAILURE): (_S.IDLE, (_A.REPORT_REFUSED,)),
     (_S.OFFERING, _I.GLARE): (_S.IDLE, (_A.WAIT,)),
     (_S.OFFERING, _I.GONE): (_S.IDLE, (_A.BREAK,)),
-    (_S.OFFERING, _I.CLOSE): (_S.TERMINATED, ()),
+    (_S.OFFERING, _I.EXPIRE): (_S.OFFERING, (_A.SEND_CANCEL,)),  # 64*T1 later it is GONE
+    (_S.OFFERING, _I.CLOSE): (_S.TERMINATED, (_A.FORGET,)),
     (_S.TERMINATED, _I.SUCCESS): (_S.TERMINATED, (_A.SEND_ACK,)),
 }
 """Offers inside an established call. Ignored, among others: an answer nobody waits for, the retry timer
@@ -531,7 +533,7 @@ class Session(_Leg):
             if self.dialog is None:
                 self._step(Input.BROKEN, now, _Detail(response.status, error.reason, cause=Cause.PROTOCOL))
             return
-        if self.dialog is not None:
+        if self.dialog is not None or self.state is State.TERMINATED:
             self._end_fork(dialog, outgoing, now)
             return
         self.dialog, self.flow = dialog, outgoing.flow
@@ -681,6 +683,7 @@ class Renegotiation(_Leg):
         self._wanted: bytes | None = None
         self._glares = 0
         self._retry_timer: Timer | None = None
+        self._limit: Timer | None = None
         self._invite: ServerInvite | None = None
         self._answer: _Answer | None = None
         self._outgoing: Outgoing | None = None
@@ -721,10 +724,11 @@ class Renegotiation(_Leg):
             self._step(Input.RETRY, now)
 
     def close(self, now: float) -> None:
-        """The call ends."""
+        """The call ends; a late 2xx to our re-INVITE is still acknowledged."""
         self._step(Input.CLOSE, now)
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
+        for timer in (self._retry_timer, self._limit):
+            if timer is not None:
+                timer.cancel()
 
     # what comes from the wire
 
@@ -834,7 +838,19 @@ class Renegotiation(_Leg):
         draft = _in_dialog(dialog, "INVITE", self._layer, body=self._wanted or b"", flow=flow)
         self._acknowledgement = None
         self._outgoing = Outgoing(self._layer, draft, dialog.next_cseq, self, self._session.credential)
+        self._limit = self._layer.timers.call_at(now + self._layer.settings.ring_limit_s, self._expire)
         self._outgoing.start(dialog.addressing()[2], now, near_of(dialog, flow))
+
+    def _send_cancel(self, detail: _Detail, now: float) -> None:
+        if self._outgoing is not None:
+            self._outgoing.cancel(now)
+
+    def _forget(self, detail: _Detail, now: float) -> None:
+        if self._outgoing is not None:
+            self._outgoing.forget(now)
+
+    def _expire(self, now: float) -> None:
+        self._step(Input.EXPIRE, now)
 
     def _send_ack(self, detail: _Detail, now: float) -> None:
         if self._acknowledgement is not None:
@@ -843,13 +859,13 @@ class Renegotiation(_Leg):
     def _report_answer(self, detail: _Detail, now: float) -> None:
         """The answer to an offer of ours, in a 2xx or, where the re-INVITE had none, in the ACK."""
         if detail.request is None:
-            self._forget()
+            self._settle()
         elif self._answer is None or not self._answer.delayed:
             return
         self._host.emit(MediaAnswered(self._session.key, detail.body))
 
     def _report_refused(self, detail: _Detail, now: float) -> None:
-        self._forget()
+        self._settle()
         self._host.emit(MediaRefused(self._session.key, detail.status))
 
     def _keep(self, detail: _Detail, now: float) -> None:
@@ -861,6 +877,8 @@ class Renegotiation(_Leg):
     def _wait(self, detail: _Detail, now: float) -> None:
         """§14.1: 2.1 to 4 s for the owner of the Call-ID, 0 to 2 s for the other, in units of 10 ms."""
         self._glares += 1
+        if self._limit is not None:
+            self._limit.cancel()
         draw = int.from_bytes(self._layer.entropy(2))
         delay_s = (210 + draw % 191 if self._session.calls else draw % 201) / 100
         self._retry_timer = self._layer.timers.call_at(now + delay_s, self._retry)
@@ -872,9 +890,11 @@ class Renegotiation(_Leg):
     def _break(self, detail: _Detail, now: float) -> None:
         self._session.broken(detail.status, detail.cause, now)
 
-    def _forget(self) -> None:
+    def _settle(self) -> None:
         self._wanted = None
         self._glares = 0
+        if self._limit is not None:
+            self._limit.cancel()
 
 
 class _Nobody:

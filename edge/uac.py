@@ -130,15 +130,21 @@ class Outgoing:
         if self._proceeding:
             self._send_cancel(now)
 
+    def forget(self, now: float) -> None:
+        """Nobody waits for the answer any more: absorb it for 64*T1, then give up. No other target is tried."""
+        self._cancelled = True
+        self._stop()
+        self._deadline = self._layer.timers.call_at(now + self._layer.timing.timeout_s, self._give_up)
+
     def _send_cancel(self, now: float) -> None:
+        """§9.1: where no final comes in 64*T1 after the CANCEL, there will be none."""
         transaction, hop, request = self._transaction, self.hop, self.request
         if transaction is None or hop is None or request is None:
             return
         self._layer.send(cancellation(request, self._reason), str(transaction.key[0]), hop, _Nobody(), now)
-        self._deadline = self._layer.timers.call_at(now + self._layer.timing.timeout_s, self._give_up)
+        self.forget(now)
 
     def _give_up(self, now: float) -> None:
-        """§9.1: no final in 64*T1 after the CANCEL, and there will be none."""
         if isinstance(self._transaction, ClientInvite):
             self._transaction.give_up(now)
         self._user.on_failure(self, Failure.TIMEOUT, now)

@@ -184,6 +184,20 @@ def test_a_2xx_that_makes_no_dialog_ends_the_call(broken: bytes) -> None:
     assert solo.endpoint.pending == 0
 
 
+def test_a_good_2xx_after_a_broken_one_is_acknowledged_and_ended() -> None:
+    """RFC 3261 §13.2.2.4: the call is over for its user; the callee must hear so."""
+    solo = Solo()
+    _, sent = dial(solo)
+    solo.receive(bytes(reply(sent, 200, contact=None)).replace(b"Call-ID:", b"Contact: <sip:\r\nCall-ID:", 1))
+    solo.take(CallEnded)
+    ack, bye = solo.receive(reply(sent, 200, tag="second"))
+    assert isinstance(ack, Request) and isinstance(bye, Request)
+    assert (ack.method, bye.method) == ("ACK", "BYE")
+    solo.quiet()
+    assert solo.endpoint.pending == 0
+    assert solo.events == []
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -391,6 +391,38 @@ def test_an_offer_that_cannot_be_sent_is_refused_and_the_call_goes_on() -> None:
     assert solo.endpoint.calls == 1
 
 
+def test_an_offer_that_gets_no_final_response_is_cancelled_and_ends_the_call() -> None:
+    """RFC 3261 §9.1, §12.2.1.2: no state without a bound."""
+    solo = Solo()
+    key, _ = called(solo)
+    solo.endpoint.reoffer(key, NEW, now=0.0)
+    solo.drain()
+    solo.receive(reply(last_invite(solo), 100))
+    solo.advance(180.0)
+    assert [message.method for message in solo.requests("CANCEL")] == ["CANCEL"]
+    assert solo.endpoint.calls == 1
+    solo.advance(32.0)
+    assert solo.take(CallEnded) == CallEnded(key, Party.LOCAL, Cause.TIMEOUT, 408, "Request Timeout")
+    solo.quiet()
+    assert solo.endpoint.pending == 0
+
+
+@pytest.mark.parametrize("provisional", [False, True])
+def test_a_call_that_ends_during_an_offer_of_ours_leaves_nothing(provisional: bool) -> None:
+    """A peer that answers its BYE and never the re-INVITE (RFC 3261 §15.1.2 asks it to)."""
+    solo = Solo()
+    key, _ = called(solo)
+    solo.endpoint.reoffer(key, NEW, now=0.0)
+    solo.drain()
+    if provisional:
+        solo.receive(reply(last_invite(solo), 100))
+    solo.endpoint.hang_up(key, now=0.0)
+    solo.drain()
+    assert solo.quiet() == 32.0
+    assert solo.endpoint.pending == 0
+    solo.take(CallEnded)
+
+
 def test_our_offer_answers_a_challenge() -> None:
     """RFC 3261 §22.2: inside a call too."""
     solo = Solo()
