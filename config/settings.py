@@ -22,6 +22,7 @@ __all__ = [
     "Api",
     "Limits",
     "Media",
+    "Providers",
     "Registry",
     "Secrets",
     "Settings",
@@ -29,10 +30,12 @@ __all__ = [
     "Trunk",
     "parse_authority",
     "parse_listener",
+    "parse_proxy",
 ]
 
 _LISTENER = re.compile(r"(udp|tcp|tls):(\[[0-9A-Fa-f:.]+\]|[0-9.]+):(\d{1,5})", re.ASCII)
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9.]+):(\d{1,5})", re.ASCII)
+_PROXY = re.compile(r"(udp|tcp|tls):(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+):(\d{1,5})", re.ASCII)
 _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I
 )
@@ -55,6 +58,21 @@ def parse_authority(text: str) -> tuple[str, int]:
     return _host_and_port(text, match[1], match[2])
 
 
+def parse_proxy(text: str) -> tuple[str, str, int]:
+    """``udp:sip.example.com:5060`` → (transport, host, port); the host is a name or an address. ValueError if not."""
+    match = _PROXY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not udp|tcp|tls:HOST:PORT (IPv6 in brackets)")
+    transport, host, port = match[1], match[2], int(match[3])
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{text!r}: port not in 1..65535")
+    if host.startswith("["):
+        return transport, str(ipaddress.IPv6Address(host[1:-1])), port
+    if host.replace(".", "").isdigit():
+        return transport, str(ipaddress.IPv4Address(host)), port
+    return transport, _host_name(host), port
+
+
 def _host_and_port(text: str, bracketed: str, digits: str) -> tuple[str, int]:
     host, port = bracketed.strip("[]"), int(digits)
     if (":" in host) != bracketed.startswith("["):
@@ -72,6 +90,11 @@ def _listener(text: str) -> str:
 
 def _authority(text: str) -> str:
     parse_authority(text)
+    return text
+
+
+def _proxy(text: str) -> str:
+    parse_proxy(text)
     return text
 
 
@@ -118,6 +141,7 @@ def _vault_key(value: SecretStr) -> SecretStr:
 Listener = Annotated[str, AfterValidator(_listener)]
 Cidr = Annotated[str, AfterValidator(_network)]
 BindAddress = Annotated[str, AfterValidator(_address)]
+Networks = Annotated[tuple[Cidr, ...], Field(min_length=1)]
 PublicAddress = Annotated[str, AfterValidator(_reachable)]
 VaultKey = Annotated[SecretStr, AfterValidator(_vault_key)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
@@ -259,6 +283,34 @@ class Agents(_Model):
     """An agent that is not connected after this [s] gets no call: 480."""
 
 
+class Providers(_Model):
+    """The carriers that numbers are imported from. Their addresses ship with the edge; these stand in for them."""
+
+    twilio_base_url: Annotated[str, AfterValidator(_web_url)] = "https://api.twilio.com"
+    """Twilio's REST API, or a proxy or a fake of it."""
+
+    telnyx_base_url: Annotated[str, AfterValidator(_web_url)] = "https://api.telnyx.com/v2"
+    """Telnyx's REST API with its version, or a proxy or a fake of it."""
+
+    telnyx_sip_proxy: Annotated[str, AfterValidator(_proxy)] | None = None
+    """Where to register at Telnyx, as in `udp:sip.telnyx.eu:5060`. Absent: the proxy of the connection's region."""
+
+    twilio_signalling: Networks | None = None
+    """Networks that Twilio's SIP comes from (CIDR). Absent: Twilio's own."""
+
+    telnyx_signalling: Networks | None = None
+    """Networks that Telnyx's SIP comes from (CIDR). Absent: Telnyx's own."""
+
+    twilio_media: Networks | None = None
+    """Networks that Twilio's media comes from (CIDR). Absent: Twilio's own."""
+
+    telnyx_media: Networks | None = None
+    """Networks that Telnyx's media comes from (CIDR). Absent: Telnyx's own."""
+
+    request_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How long a carrier's REST API may take over an import or a check of credentials, in all [s]."""
+
+
 class Trunk(_Model):
     """A static trunk: a carrier or PBX known by its addresses or by a digest user."""
 
@@ -309,4 +361,5 @@ class Settings(_Model):
     secrets: Secrets = Secrets()
     limits: Limits = Limits()
     agents: Agents = Agents()
+    providers: Providers = Providers()
     trunks: tuple[Trunk, ...] = ()

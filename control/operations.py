@@ -389,7 +389,8 @@ class Operations:
             integration = await self._registry.integration(number.account_id, number.provider)
         except NotFound as error:
             raise ProviderVerificationFailed(number.provider, "integration_missing") from error
-        return await provider.verify(Claim(number.account_id, number.phone_number, reference), integration)
+        verified = await provider.verify(Claim(number.account_id, number.phone_number, reference), integration)
+        return verified.trunk
 
     @_told
     async def numbers(self, by: Principal, page: Page) -> Listing[TwilioNumber | TelnyxNumber | SipNumber]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 __all__ = [
+    "SUBACCOUNT",
     "Account",
     "Agent",
     "AgentInUse",
@@ -19,8 +20,11 @@ __all__ = [
     "Call",
     "CallEvent",
     "CallFilter",
+    "CarrierImport",
     "Conflict",
+    "Connection",
     "Integration",
+    "IntegrationInUse",
     "JournalPosition",
     "NotFound",
     "Number",
@@ -32,9 +36,13 @@ __all__ = [
     "RegistryFull",
     "RegistryLocked",
     "RegistryUnusable",
+    "Removal",
     "Route",
     "SecretsUnavailable",
 ]
+
+SUBACCOUNT: Final = "subaccount:"
+"""What the name of a Twilio subaccount's token begins with among an integration's secrets; its Account SID follows."""
 
 
 class RegistryError(Exception):
@@ -64,6 +72,15 @@ class AgentInUse(Conflict):
     def __init__(self, agent_id: str, numbers: int) -> None:
         super().__init__(f"agent {agent_id} answers {numbers} number{'' if numbers == 1 else 's'}")
         self.agent_id = agent_id
+        self.numbers = numbers
+
+
+class IntegrationInUse(Conflict):
+    """Without its credentials the calls of a carrier's numbers cannot be told from forged ones: remove them first."""
+
+    def __init__(self, provider: str, numbers: int) -> None:
+        super().__init__(f"the {provider} integration serves {numbers} number{'' if numbers == 1 else 's'}")
+        self.provider = provider
         self.numbers = numbers
 
 
@@ -150,7 +167,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """A carrier's credentials, decrypted; ``secrets`` never leaves the process."""
+    """A carrier's credentials, decrypted; ``secrets`` never leaves the process.
+
+    Twilio: ``public`` has ``account_sid``; ``secrets`` ``auth_token``, during a rotation ``previous_auth_token`` with
+    ``previous_auth_token_until`` (UTC seconds as text), and a token for each subaccount, named ``subaccount:AC…``.
+    Telnyx: ``secrets`` has ``api_key`` and where it was given ``sip_password``.
+    """
 
     account_id: str
     provider: str
@@ -158,6 +180,56 @@ class Integration:
     secrets: Mapping[str, str] = field(repr=False)
     created_at: float = 0.0
     updated_at: float = 0.0
+
+    def references(self) -> frozenset[tuple[str, str]]:
+        """What it is found by: its public values, and a subaccount's SID as an ``account_sid`` of its own."""
+        subaccounts = (name.removeprefix(SUBACCOUNT) for name in self.secrets if name.startswith(SUBACCOUNT))
+        return frozenset({*self.public.items(), *(("account_sid", sid) for sid in subaccounts)})
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a carrier calls the place that numbers hang on; ``id`` is the carrier's. Today only Telnyx has them.
+
+    ``kind`` is ``credential``, ``fqdn`` or ``ip``. ``trunk`` is that of its numbers: ``telnyx:ID``, or ``telnyx`` for
+    an FQDN or IP connection that does not use the ``host`` it was offered (``host_used``). ``proxy`` is the registrar
+    to register at, ``user_name`` and ``secrets["sip_password"]`` are what with. ``secrets`` never leaves the process.
+    """
+
+    id: str
+    account_id: str
+    provider: str
+    kind: str
+    name: str
+    trunk: str
+    user_name: str | None = None
+    host: str | None = None
+    host_used: bool = False
+    proxy: str | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierImport:
+    """What a number's import from a carrier changes beside its own row, all in one transaction.
+
+    ``connection`` is saved; ``secrets`` are added to the account's integration with that carrier; ``replaces`` is the
+    id of a number that goes: another account's binding of the same phone number, which the carrier no longer confirms.
+    """
+
+    connection: Connection | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    replaces: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A number that went, as it was. ``connection_id``: its connection, if no number of anybody hangs on it now."""
+
+    number: Number
+    connection_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,17 +338,26 @@ class Registry(Protocol):
     async def delete_agent(self, account_id: str, agent_id: str) -> None: ...
 
     # numbers
-    async def create_number(self, number: Number) -> None: ...
+    async def create_number(self, number: Number, carrier: CarrierImport | None = None) -> Removal | None: ...
     async def number(self, account_id: str, number_id: str) -> Number: ...
     async def numbers(self, account_id: str | None, page: Page) -> tuple[list[Number], int]: ...
     async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number: ...
-    async def delete_number(self, account_id: str, number_id: str) -> Number: ...
+    async def delete_number(self, account_id: str, number_id: str) -> Removal: ...
+    async def number_by_phone(self, phone_number: str) -> Number | None: ...
+    async def numbers_on(self, account_id: str, provider: str, connection_id: str | None = None) -> int: ...
     async def route(self, trunk: str, phone_number: str) -> Route | None: ...
 
     # integrations (AES-GCM at rest)
     async def save_integration(self, integration: Integration) -> None: ...
     async def integration(self, account_id: str, provider: str) -> Integration: ...
+    async def integrations_by(self, provider: str, key: str, value: str) -> list[Integration]: ...
     async def delete_integration(self, account_id: str, provider: str) -> None: ...
+
+    # carriers' connections (AES-GCM at rest)
+    async def save_connection(self, connection: Connection) -> None: ...
+    async def connection(self, account_id: str, provider: str, id: str) -> Connection: ...
+    async def connections(self, provider: str, account_id: str | None = None) -> list[Connection]: ...
+    async def delete_connection(self, account_id: str, provider: str, id: str) -> None: ...
 
     # calls: written only by replaying the journal, each event once
     async def apply_events(self, events: Sequence[CallEvent], position: JournalPosition | None = None) -> int: ...

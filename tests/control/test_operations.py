@@ -16,7 +16,7 @@ from control.errors import (
     Unauthorized,
 )
 from control.operations import NoLiveCalls, Operations, Principal
-from control.providers import Claim
+from control.providers import Checked, Claim, Verified
 from control.registry.memory import MemoryRegistry
 from control.registry.types import CallFilter, Integration, Page, RegistryBusy
 from control.resources import (
@@ -133,12 +133,16 @@ class Carrier:
         self.refusal = refusal
         self.claims: list[tuple[Claim, Integration]] = []
 
-    async def verify(self, claim: Claim, integration: Integration) -> str:
+    async def check_credentials(self, integration: Integration) -> Checked:
+        """They are good."""
+        return Checked()
+
+    async def verify(self, claim: Claim, integration: Integration) -> Verified:
         """As the test has it."""
         self.claims.append((claim, integration))
         if self.refusal is not None:
             raise self.refusal
-        return f"carrier:{claim.reference}"
+        return Verified(f"carrier:{claim.reference}")
 
 
 def with_carrier(desk: Desk, carrier: Carrier) -> Operations:
