@@ -21,9 +21,10 @@ import msgspec
 
 from config.settings import Agents, Limits
 from control.entropy import new_id
-from control.numbers import NumberError, canonical_dialed
+from control.passes import TOKEN_HEADER
 from control.ports import PortPool
-from control.registry.types import CallEvent, Registry, RegistryError, Route
+from control.registry.types import CallEvent, RegistryError, Route
+from control.routing import Find, Found, caller_number
 from edge.counters import Counters, printable
 from edge.events import (
     CallConfirmed,
@@ -259,7 +260,7 @@ class Surroundings:
 
     signalling: Signalling
     media: MediaRequests
-    registry: Registry
+    find: Find
     journal: CallLog
     ports: PortPool
     counters: Counters
@@ -307,6 +308,7 @@ class _Call:
     spec: AgentSpec | None = None
     account_id: str = ""
     to_number: str = ""
+    found: Found | None = None
     port: int | None = None
     sdp: bytes = b""
     end: _End | None = None
@@ -322,17 +324,17 @@ class _Call:
 class CallManager:
     """All calls of the process.
 
-    ``policies`` gives each trunk's :class:`~media.messages.LegPolicy`. Feed it the engine's events
+    ``policy`` gives a trunk's :class:`~media.messages.LegPolicy`. Feed it the engine's events
     (:meth:`on_event`) and media's notices (:meth:`on_notice`).
     """
 
     def __init__(
-        self, surroundings: Surroundings, limits: Limits, agents: Agents, policies: Mapping[str, LegPolicy]
+        self, surroundings: Surroundings, limits: Limits, agents: Agents, policy: Callable[[str], LegPolicy]
     ) -> None:
         self._do = surroundings
         self._limits = limits
         self._agents = agents
-        self._policies = policies
+        self._policy = policy
         self._by_key: dict[CallKey, _Call] = {}
         self._by_id: dict[str, _Call] = {}
         self._live: Counter[tuple[str, str]] = Counter()
@@ -390,12 +392,17 @@ class CallManager:
 
     async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
         """End a live call of this account; False when it has none of that id."""
-        call = self._by_id.get(call_id)
+        call = self._by_id.get(call_id) or self._by_sid(call_id)
         if call is None or call.account_id != account_id:
             return False
         reason = "agent_hung_up" if by == "agent" else "operator_hung_up"
-        self._end(call_id, by, reason)
+        self._end(call.id, by, reason)
         return True
+
+    def _by_sid(self, call_id: str) -> _Call | None:
+        """A call the agent knows by its carrier's id, read as a UUID like ours."""
+        sid = _sid("CA", call_id)
+        return next((call for call in self._by_id.values() if call.found and call.found.call_sid == sid), None)
 
     def hang_up_all(self) -> None:
         """End every call (a drain that reached its deadline)."""
@@ -440,7 +447,7 @@ class CallManager:
 
     def _offered(self, offered: CallOffered) -> None:
         do = self._do
-        call = _Call(new_id(do.entropy), offered, do.now(), _caller(offered.caller))
+        call = _Call(new_id(do.entropy), offered, do.now(), caller_number(offered.caller))
         self._by_key[offered.key] = call
         self._by_id[call.id] = call
         self._idle.clear()
@@ -451,7 +458,7 @@ class CallManager:
 
     async def _look_up(self, call: _Call) -> None:
         try:
-            found = await self._find(call.offered)
+            found = await self._do.find(call.offered)
         except RegistryError as error:
             self._refuse(call, "registry_unavailable", str(error))
             return
@@ -460,21 +467,13 @@ class CallManager:
         if found is None:
             self._refuse(call, "unknown_number", "tried " + ", ".join(map(printable, call.offered.dialed)))
             return
-        self._routed(call, *found)
+        self._routed(call, found)
 
-    async def _find(self, offered: CallOffered) -> tuple[str, Route] | None:
-        for raw in offered.dialed:
-            try:
-                number = canonical_dialed(raw)
-            except NumberError:
-                continue
-            route = await self._do.registry.route(offered.trunk, number)
-            if route is not None:
-                return number, route
-        return None
-
-    def _routed(self, call: _Call, number: str, route: Route) -> None:
-        call.route, call.to_number, call.account_id = route, number, route.number.account_id
+    def _routed(self, call: _Call, found: Found) -> None:
+        route = found.route
+        call.found, call.route = found, route
+        call.to_number, call.from_number = found.number, found.from_number
+        call.account_id = route.number.account_id
         self._journal(call, "offered", _offer_data(call, route))
         if route.agent is None:
             self._refuse(call, "unassigned_number")
@@ -587,7 +586,7 @@ class CallManager:
             call=call.id,
             rtp_port=call.port,
             offer=call.offered.offer,
-            policy=self._policies[call.offered.trunk],
+            policy=self._policy(call.offered.trunk),
             agent=call.spec,
             context=_context(call),
         )
@@ -726,14 +725,6 @@ _OPEN_FAILURE: Final = {
 }
 
 
-def _caller(raw: str) -> str:
-    """The caller in E.164 where it is a number; as it came otherwise (``anonymous``)."""
-    try:
-        return canonical_dialed(raw)
-    except NumberError:
-        return raw
-
-
 def _sid(prefix: str, id: str) -> str:
     """A Twilio-shaped id: prefix and 32 hex digits. Account ids of ours are UUIDs."""
     try:
@@ -744,13 +735,13 @@ def _sid(prefix: str, id: str) -> str:
 
 def _context(call: _Call) -> CallContext:
     return CallContext(
-        call_sid=_sid("CA", call.id),
-        account_sid=_sid("AC", call.account_id),
+        call_sid=(call.found and call.found.call_sid) or _sid("CA", call.id),
+        account_sid=(call.found and call.found.account_sid) or _sid("AC", call.account_id),
         direction="inbound",
         from_number=call.from_number,
         to_number=call.to_number,
         trunk=call.offered.trunk,
-        headers=dict(call.offered.headers),
+        headers={name: value for name, value in call.offered.headers if name.lower() != TOKEN_HEADER.lower()},
     )
 
 

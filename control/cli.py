@@ -109,7 +109,7 @@ async def _with_operations(settings: Settings, work: Callable[[Operations], Coro
 
 async def _accounts_create(arguments: argparse.Namespace, settings: Settings) -> int:
     async def work(operations: Operations) -> int:
-        account = await operations.create_account(Principal.console(), CreateAccount(name=arguments.name))
+        account = await operations.create_account(Principal.console(), CreateAccount.of(name=arguments.name))
         print(account.id)
         return 0
 
@@ -121,7 +121,7 @@ async def _keys_create(arguments: argparse.Namespace, settings: Settings) -> int
         console = Principal.console()
         account = await operations.account_named(console, arguments.account)
         role = "operator" if arguments.operator else "account"
-        request = CreateKey.model_validate({"account_id": str(account.id), "role": role})
+        request = CreateKey.of(account_id=str(account.id), role=role)
         print((await operations.create_key(console, request)).key)
         return 0
 

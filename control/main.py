@@ -28,9 +28,11 @@ from control.entropy import entropy, monotonic_clock, wall_clock
 from control.journal import Journal, Replayer
 from control.metrics import Metrics, counted, measured
 from control.operations import Operations
+from control.passes import CallPasses
 from control.ports import PortPool
 from control.registry.sqlite import SqliteRegistry
 from control.registry.types import RegistryError
+from control.routing import PASS_TRUNK, Router
 from control.supervisor import OnFailure, Supervisor
 from control.vault import Vault
 from edge.auth import Challenger
@@ -160,6 +162,7 @@ class Edge:
         await media.start()
         stack.push_async_callback(media.close)
         self.engine, self.sip = self._signalling()
+        self.passes = CallPasses(self.trunks, PASS_TRUNK, entropy=entropy)
         self.ports = PortPool(
             settings.media.port_min, settings.media.port_max, rest_s=settings.media.port_rest_s, entropy=entropy
         )
@@ -167,7 +170,7 @@ class Edge:
         surroundings = Surroundings(
             signalling=_Commands(self.engine, self.sip),
             media=media,
-            registry=registry,
+            find=Router(registry, self.passes).find,
             journal=journal,
             ports=self.ports,
             counters=self.counters,
@@ -178,7 +181,7 @@ class Edge:
             entropy=entropy,
         )
         policies = {trunk.name: _policy(trunk, settings) for trunk in settings.trunks}
-        self.calls = CallManager(surroundings, settings.limits, settings.agents, policies)
+        self.calls = CallManager(surroundings, settings.limits, settings.agents, policies.__getitem__)
         operations = Operations(registry, self.calls, settings, clock=wall_clock, entropy=entropy)
         url = await self._start_api(stack, tasks, operations, journal)
         bound = await self.sip.start()
@@ -208,7 +211,7 @@ class Edge:
 
     def _signalling(self) -> tuple[Endpoint, SipTransport]:
         settings = self.settings
-        trunks = TrunkTable(
+        self.trunks = trunks = TrunkTable(
             [_rule(trunk) for trunk in settings.trunks],
             realm=settings.sip.domain,
             challenger=Challenger(entropy(32)),

@@ -117,10 +117,11 @@ class _Phone:
         self._trace: list[TraceEntry] = []
         self._entropy = entropy
         transport = target.transport or TransportName.UDP
-        self._listener = (transport, Address(local, 0))
+        # A TLS listener would need a certificate; the peer's requests come back on our own connection.
+        listeners = () if transport is TransportName.TLS else ((transport, Address(local, 0)),)
         counters = Counters()
         self._engine = Endpoint(
-            EndpointSettings(domain=local, listeners=(self._listener,)),
+            EndpointSettings(domain=local, listeners=listeners),
             TrunkTable((), realm=local, challenger=Challenger(entropy(32)), counters=counters),
             Throttle(_ATTEMPTS_PER_S, 1),
             counters,
@@ -129,7 +130,7 @@ class _Phone:
         )
         self._sip = SipTransport(
             self._engine,
-            (self._listener,),
+            listeners,
             on_event=self._heard.put_nowait,
             counters=counters,
             tls_client=_trust(call.trust),

@@ -379,7 +379,8 @@ class TrunkTable:
 
     # 2b. the host in the Request-URI: a name of its own for each connection that cannot register or digest
 
-    def _by_host(self, source: str, request: Request) -> Accepted | None:
+    def _by_host(self, source: str, request: Request) -> Accepted | Refused | None:
+        """The bare domain and our address are shared; a name under our domain is its connection's, or nobody's."""
         rule = next(iter(self._networks.match(source)), None)
         if rule is None or rule.auth != "host":
             return None
@@ -388,6 +389,8 @@ class TrunkTable:
         except ParseError:
             return None
         trunk = self._hosts.get(host)
+        if trunk is None and host.endswith("." + self._realm):
+            return Refused(Refusal(404, "no connection has this host name"))
         return Accepted(trunk or rule.name, Identification.ADDRESS, f"{source} to {printable(host)}")
 
     # 3. the digest user name

@@ -13,10 +13,13 @@ import pytest
 
 from config.settings import Agents, Limits
 from control.calls import END_REASONS, REFUSALS, TRANSITIONS, CallManager, Input, State, Surroundings
+from control.passes import CallPasses
 from control.ports import PortPool
 from control.registry.memory import MemoryRegistry
 from control.registry.types import Account, Agent, CallEvent, Number, RegistryBusy, Route
+from control.routing import Router
 from control.supervisor import Supervisor
+from edge.auth import Challenger
 from edge.counters import Counters
 from edge.events import (
     Address,
@@ -33,6 +36,7 @@ from edge.events import (
     Refusal,
     TransportName,
 )
+from edge.trunks import TrunkTable
 from media.client import MediaGone
 from media.messages import (
     AgentEnded,
@@ -157,6 +161,7 @@ class World:
     counters: Counters
     clock: Clock
     tasks: Supervisor
+    passes: CallPasses
 
     async def settle(self) -> None:
         while self.tasks.names:
@@ -221,11 +226,14 @@ async def world(*, limits: Limits | None = None, pairs: int = 20, assigned: bool
             events.append(event)
 
     ports = PortPool(20000, 20000 + 2 * pairs - 1, rest_s=0.0, entropy=os.urandom)
+    trunks = TrunkTable((), realm="test", challenger=Challenger(bytes(32)), counters=counters)
+    passes = CallPasses(trunks, "twilio", entropy=os.urandom)
+    router = Router(registry, passes)
     async with Supervisor() as tasks:
         surroundings = Surroundings(
             signalling=phone,
             media=media,
-            registry=registry,
+            find=router.find,
             journal=Log(),
             ports=ports,
             counters=counters,
@@ -235,8 +243,8 @@ async def world(*, limits: Limits | None = None, pairs: int = 20, assigned: bool
             call_later=clock.call_later,
             entropy=os.urandom,
         )
-        calls = CallManager(surroundings, limits or Limits(), Agents(), {"lab": LegPolicy()})
-        yield World(calls, phone, media, registry, events, ports, counters, clock, tasks)
+        calls = CallManager(surroundings, limits or Limits(), Agents(), lambda trunk: LegPolicy())
+        yield World(calls, phone, media, registry, events, ports, counters, clock, tasks, passes)
 
 
 # --- the way of a good call -------------------------------------------------------------------

@@ -154,11 +154,18 @@ def test_a_connections_host_is_no_use_from_elsewhere() -> None:
     assert verdict.trunk == "pbx"
 
 
-def test_a_removed_host_falls_back_to_the_shared_trunk() -> None:
+def test_a_removed_host_is_nobodys_and_falls_back_to_no_trunk() -> None:
     table = Table(TELNYX)
     table.trunks.add_host("k3j9.sip.example.test", "telnyx:123")
     table.trunks.remove_host("K3J9.sip.example.test")
     verdict = table.ask(host="192.76.120.10", target="sip:+1415@k3j9.sip.example.test")
+    assert isinstance(verdict, Refused)
+    assert verdict.refusal.status == 404
+
+
+def test_our_address_in_place_of_a_name_is_the_shared_trunk() -> None:
+    """A carrier's IP connection sends to the address it was given."""
+    verdict = Table(TELNYX).ask(host="192.76.120.10", target="sip:+1415@192.0.2.10:5060")
     assert isinstance(verdict, Accepted)
     assert verdict.trunk == "telnyx"
 

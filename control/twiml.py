@@ -1,0 +1,79 @@
+"""The few TwiML documents the edge answers with, written by Twilio's own SDK.
+
+The SDK is imported on first use: :func:`prepare` does it, off the loop, before any document is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twilio.twiml.voice_response import VoiceResponse
+
+__all__ = ["Dial", "dial", "empty", "hang_up", "prepare", "reject", "say_and_hang_up"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """A leg to the edge. ``timeout_s`` [s] rings, ``time_limit_s`` [s] talks; ``action`` hears how it ended."""
+
+    uri: str = field(repr=False)
+    username: str
+    password: str = field(repr=False)
+    timeout_s: int
+    action: str
+    time_limit_s: int
+
+
+async def prepare() -> None:
+    """Import what writes TwiML; cheap once it has been done."""
+    await asyncio.to_thread(_response)
+
+
+def _response() -> VoiceResponse:
+    from twilio.twiml.voice_response import VoiceResponse  # noqa: PLC0415 - on first use
+
+    return VoiceResponse()
+
+
+def dial(leg: Dial) -> str:
+    """``<Dial answerOnBridge><Sip>``: the caller hears ringing until the agent has answered."""
+    response = _response()
+    verb = response.dial(
+        answer_on_bridge=True,
+        timeout=leg.timeout_s,
+        time_limit=leg.time_limit_s,
+        action=leg.action,
+        method="POST",
+    )
+    verb.sip(leg.uri, username=leg.username, password=leg.password)
+    return str(response)
+
+
+def reject() -> str:
+    """``<Reject>``: nobody is charged."""
+    response = _response()
+    response.reject()
+    return str(response)
+
+
+def hang_up() -> str:
+    """``<Hangup>``."""
+    response = _response()
+    response.hangup()
+    return str(response)
+
+
+def empty() -> str:
+    """An empty ``<Response>``: the call is over, nothing follows."""
+    return str(_response())
+
+
+def say_and_hang_up(text: str) -> str:
+    """A sentence for the caller, then the end."""
+    response = _response()
+    response.say(text)
+    response.hangup()
+    return str(response)
