@@ -296,10 +296,11 @@ class Endpoint:
         if self.layer.receive_request(request, now):
             return
         check_request(request)
-        request = request.with_received(flow.remote.host, flow.remote.port)
         if request.method == "ACK":
             self._receive_ack(request, flow, now)
-        elif request.method == "CANCEL":
+            return
+        request = request.with_received(flow.remote.host, flow.remote.port)
+        if request.method == "CANCEL":
             self._receive_cancel(request, flow, now)
         elif request.to.tag is not None:
             self._receive_in_dialog(request, flow, now)
