@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from media import g711, rtp
+from media import g711, rtcp, rtp
 from media.agents.base import Encoding
 from media.concealment import Concealer
 from media.jitter import Gap, JitterBuffer
@@ -127,7 +127,9 @@ class PhoneLeg:
         self._agreed: Negotiated | None = None
         self._send_rtp: Send | None = None
         self._send_rtcp: Send | None = None
-        self._started = False
+        self._entropy = entropy
+        self._reporter: rtcp.Reporter | None = None
+        self._reported_packets = 0
         # to the phone
         self._out = _Outgoing(entropy)
         self._target: Address | None = None
@@ -220,8 +222,9 @@ class PhoneLeg:
         """The call is established. Raises LegError ``no_answer``; a second time it does nothing."""
         if self._agreed is None:
             raise LegError("no_answer", "our offer has had no answer")
-        if not self._started:
-            self._started = True
+        if self._reporter is None:
+            # A name for this call alone: it tells nobody which machine this is (RFC 7022 §4.2).
+            self._reporter = rtcp.Reporter(self._out.ssrc, self._entropy(12).hex(), now, self._entropy(4))
             self._watchdog.start(now)
 
     def queue_digits(self, digits: str) -> None:
@@ -239,9 +242,10 @@ class PhoneLeg:
             self._digits.queue(digits)
 
     def close(self, now: float) -> None:
-        """No packet leaves after this."""
-        self._started = False
-        self._send_rtp = self._send_rtcp = None
+        """A BYE if anything was sent (RFC 3550 §6.3.7); no packet leaves after this."""
+        if self._reporter is not None and self._out.packets:
+            self._report(self._reporter.goodbye(now))
+        self._reporter = self._send_rtp = self._send_rtcp = None
 
     @property
     def _event(self) -> TelephoneEvent | None:
@@ -295,7 +299,7 @@ class PhoneLeg:
 
     def receive_rtp(self, data: bytes, source: Address, now: float) -> None:
         """A datagram on the RTP port; what is not the peer's is counted and dropped."""
-        if not self._started:
+        if self._reporter is None:
             return
         packet, latch = rtp.parse(data), self._latch
         if packet is None or latch is None:
@@ -305,7 +309,7 @@ class PhoneLeg:
         if verdict is Verdict.REFUSED:
             return
         if verdict is Verdict.MOVED:
-            self._begin_source(source)
+            self._begin_source(source, packet.ssrc)
         self._watchdog.heard(now)
         self._received += 1
         if self._tracker is not None and self._tracker.update(packet.sequence, packet.timestamp, now):
@@ -325,19 +329,30 @@ class PhoneLeg:
         else:
             self._refused += 1
 
-    def _begin_source(self, source: Address) -> None:
+    def _begin_source(self, source: Address, ssrc: int) -> None:
         """A newly locked address or SSRC: its sequence and timestamps are its own."""
         if self._tracker is not None:
             self._jitter.restart()
             self._events.reset()
         self._tracker = rtp.SequenceTracker(probation=0)
+        if self._reporter is not None:
+            self._reporter.source = (ssrc, self._tracker)
         self._aim()
         if source != self._source:
             self._source = source
             self._on_source(source)
 
     def receive_rtcp(self, data: bytes, source: Address, now: float) -> None:
-        """A datagram on the RTCP port."""
+        """A datagram on the RTCP port. A BYE of the peer's ends nothing: SIP does."""
+        reporter, latch = self._reporter, self._latch
+        if reporter is None or latch is None or not latch.accept_rtcp(source):
+            return
+        packets = rtcp.parse(data)
+        if packets is None:
+            self._refused += 1
+            return
+        self._watchdog.heard(now)
+        reporter.receive(packets, now)
 
     def _tell_digits(self, digits: tuple[DigitEvent, ...]) -> None:
         for digit in digits:
@@ -353,21 +368,36 @@ class PhoneLeg:
         return self._concealer.good(got)
 
     def attend(self, now: float) -> None:
-        """What has its own time: digits whose end was lost, the watchdog. To be called at every tick."""
-        if now < self._attend_at or not self._started:
+        """What has its own time: digits whose end was lost, the watchdog, reports. To be called at every tick."""
+        reporter = self._reporter
+        if now < self._attend_at or reporter is None:
             return
         self._attend_at = now + _ATTEND_EVERY_S
         self._tell_digits(self._events.expire(now))
         loss = self._watchdog.check(now)
         if loss is not None:
             self._on_lost(loss.kind, loss.after_s)
+        if reporter.due(now):
+            self._report(reporter.report(now, self._entropy(4), self._sender_info()))
+
+    def _sender_info(self) -> rtcp.SenderInfo | None:
+        """For an SR; None, and so an RR, where nothing was sent since the last report."""
+        out = self._out
+        if out.packets == self._reported_packets:
+            return None
+        self._reported_packets = out.packets
+        return rtcp.SenderInfo(ntp=0, rtp_timestamp=out.timestamp, packets=out.packets, octets=out.octets)
+
+    def _report(self, data: bytes) -> None:
+        if self._send_rtcp is not None and self._latch is not None:
+            self._send_rtcp(data, self._latch.rtcp_destination)
 
     # --- statistics -------------------------------------------------------------------------------
 
     def statistics(self, now: float) -> LegStatistics:
         """The leg's part of the call's."""
         jitter, delay_ms, target = self._jitter, self._jitter.delay_ms(now), self._target
-        tracker = self._tracker
+        tracker, reporter = self._tracker, self._reporter
         return LegStatistics(
             codec=self.codec,
             remote=address_text(target) if target else None,
@@ -380,9 +410,16 @@ class PhoneLeg:
             frames_played=jitter.frames_played,
             jitter_ms=round(tracker.jitter_ms, 3) if tracker else None,
             jitter_buffer_ms=round(delay_ms, 3) if delay_ms is not None else None,
+            round_trip_ms=_ms(reporter.round_trip_s) if reporter else None,
+            remote_fraction_lost=reporter.remote_fraction_lost if reporter else None,
+            remote_jitter_ms=reporter.remote_jitter_ms if reporter else None,
             digits_received=self._events.received,
             digits_sent=self._digits.sent,
         )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def address_text(address: Address) -> str:

@@ -89,6 +89,7 @@ class MediaService:
     """
 
     REPLIES: Final = 4096
+    GRACE_S: Final = 1.0
     LINK_GRACE_S: Final = 2.5
 
     def __init__(
@@ -133,7 +134,7 @@ class MediaService:
             task.cancel()
         await asyncio.gather(*(self._close_call(call) for call in tuple(self._calls)))
         self._ticker.stop()
-        await self._tasks.close()
+        await self._tasks.close(grace_s=self.GRACE_S)
         await self._links.close(grace_s=self.LINK_GRACE_S)
 
     # --- requests -------------------------------------------------------------------------------
@@ -319,8 +320,8 @@ class MediaService:
             return None
         now = self._clock()
         try:
-            call.leg.close(now)
             statistics = call.bridge.statistics(now)
+            call.leg.close(now)
             await call.bridge.close()
         finally:
             await call.ports.close()

@@ -78,24 +78,41 @@ async def open_pair(host: str, rtp_port: int, on_rtp: OnDatagram, on_rtcp: OnDat
 
 
 async def _open(host: str, port: int, on_datagram: OnDatagram) -> tuple[asyncio.DatagramTransport, _Receiver]:
+    bound = _bind(host, port)
     loop = asyncio.get_running_loop()
+    creating = loop.create_datagram_endpoint(lambda: _Receiver(on_datagram), sock=bound)
+    # Cancelled half-way, uvloop would keep the transport and the port: so it is finished, then closed.
+    finished = loop.create_task(creating, name=f"bind {port}")
     try:
-        transport, receiver = await loop.create_datagram_endpoint(
-            lambda: _Receiver(on_datagram), local_addr=(host, port)
-        )
-    except (OSError, OverflowError) as error:
+        return await asyncio.shield(finished)
+    except asyncio.CancelledError:
+        transport, receiver = await finished
+        transport.close()
+        await receiver.closed()
+        raise
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A bound socket; by hand, because uvloop leaks the one it made when the bind fails."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        bound = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
         raise PortUnavailable(host, port, str(error)) from error
-    _prioritise(transport)
-    return transport, receiver
-
-
-def _prioritise(transport: asyncio.DatagramTransport) -> None:
-    """Mark the packets as voice (DSCP EF); where that is not allowed they go unmarked."""
-    bound = transport.get_extra_info("socket")
     try:
-        if bound.family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _DSCP_EXPEDITED)
-        else:
-            bound.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _DSCP_EXPEDITED)
-    except OSError:
-        return
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((host, port))
+        _prioritise(bound, family)
+    except (OSError, OverflowError) as error:
+        bound.close()
+        raise PortUnavailable(host, port, str(error)) from error
+    return bound
+
+
+def _prioritise(bound: socket.socket, family: int) -> None:
+    """Mark the packets as voice (DSCP EF)."""
+    if family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _DSCP_EXPEDITED)
+    else:
+        bound.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _DSCP_EXPEDITED)
