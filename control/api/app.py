@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from control.api import accounts, agents, calls, health, numbers, twilio
+from control.api import accounts, agents, calls, health, inbound, numbers, twilio
 from control.api.door import Doorkeeper
 from control.api.failures import handle_failures
 from control.api.gate import Gate
 from control.api.health import Health
 from control.api.routing import PREFIX
+from control.inbound import TwilioInbound
 from control.metrics import Metrics, counted
 from control.operations import Operations
 from edge.counters import Counters
@@ -38,17 +39,19 @@ def create_app(
     now: Callable[[], float] | None = None,
     counters: Counters | None = None,
     metrics: Metrics | None = None,
+    twilio_inbound: TwilioInbound | None = None,
 ) -> FastAPI:
     """The application over ``operations``.
 
     ``now`` is a monotonic clock [s], the running loop's by default. ``counters`` count requests; ``metrics`` is what
-    ``/metrics`` shows, by default those counters.
+    ``/metrics`` shows, by default those counters. Without ``twilio_inbound`` its webhooks are not found.
     """
     now = now or _loop_time
     counters = counters or Counters()
     app = _described(operations.settings.api.public_url)
     app.state.operations = operations
     app.state.health = health
+    app.state.inbound = twilio_inbound
     app.state.door = Doorkeeper(operations, operations.settings.limits, now)
     app.state.metrics = metrics or Metrics([counted(counters)])
     app.add_middleware(Gate, entropy=operations.entropy, now=now, counters=counters)
@@ -92,6 +95,7 @@ def _described(public_url: str | None) -> FastAPI:
         calls.hang_up_router,
         accounts.router,
         twilio.router,
+        inbound.router,
         health.router,
     ):
         app.include_router(router)

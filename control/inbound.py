@@ -1,0 +1,233 @@
+"""Twilio's inbound path: the webhook that announces a call, and the one that tells how its leg ended.
+
+In this order: the account named in the (untrusted) request → its candidate tokens → the signature → the number,
+which must be that account's here. Only then is a pass made.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from config.settings import Settings, parse_listener
+from control.numbers import NumberError, canonical
+from control.passes import TOKEN_HEADER, Announced, CallPass, CallPasses, PassesExhausted
+from control.providers import signing_tokens
+from control.registry.types import Integration, Number, Registry, Route
+from control.routing import PASS_TRUNK
+from control.twiml import Dial, dial, empty, hang_up, reject, say_and_hang_up
+from edge.counters import Counters, SourceLog
+
+__all__ = ["DIAL_STATUS_PATH", "WEBHOOK_PATH", "Answer", "Outcome", "Signed", "TwilioInbound", "WebhookRequest"]
+
+WEBHOOK_PATH: Final = "/telephony/inbound/twilio"
+DIAL_STATUS_PATH: Final = WEBHOOK_PATH + "/dial-status"
+_RING_MARGIN_S: Final = 5
+_log = logging.getLogger("truedy.inbound")
+
+_APOLOGIES: Final = {
+    "busy": "All lines are busy at the moment. Please try again later.",
+    "no-answer": "Nobody can take your call at the moment. Please try again later.",
+}
+_APOLOGY: Final = "We are sorry, your call cannot be connected at the moment. Please try again later."
+
+
+Signed = Callable[[Sequence[str], str, Sequence[tuple[str, str]], str | None], Awaitable[bool]]
+"""Whether one of these tokens made this signature over this URL and this form; never raises."""
+
+
+class Outcome(Enum):
+    """What became of a webhook; the counter's label."""
+
+    DIALED = "dialed"
+    REPEATED = "repeated"
+    TOO_LATE = "too late"
+    UNKNOWN_NUMBER = "unknown number"
+    UNASSIGNED_NUMBER = "unassigned number"
+    BAD_SIGNATURE = "bad signature"
+    FULL = "full"
+    DRAINING = "draining"
+    LEG_COMPLETED = "leg completed"
+    LEG_FAILED = "leg failed"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """One request of Twilio's. ``path`` begins with a slash; ``query`` is raw, without the question mark."""
+
+    method: str
+    path: str
+    query: str
+    form: Sequence[tuple[str, str]] = field(repr=False)
+    signature: str | None = field(repr=False)
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``status`` 200 with TwiML, 403 or 503 without."""
+
+    status: int
+    outcome: Outcome
+    twiml: str = ""
+
+
+class TwilioInbound:
+    """Answers both webhooks.
+
+    ``signed`` judges signatures; ``now`` is the clock of the passes, ``wall`` UTC [s]; ``draining`` tells whether new
+    calls are refused, ``listening`` what SIP listens on (``udp:127.0.0.1:5060``).
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        passes: CallPasses,
+        settings: Settings,
+        *,
+        counters: Counters,
+        signed: Signed,
+        now: Callable[[], float],
+        wall: Callable[[], float],
+        draining: Callable[[], bool],
+        listening: Callable[[], Sequence[str]],
+    ) -> None:
+        self._registry = registry
+        self._passes = passes
+        self._settings = settings
+        self._counters = counters
+        self._signed = signed
+        self._now = now
+        self._wall = wall
+        self._draining = draining
+        self._listening = listening
+        self._source_log = SourceLog(_log)
+        self._public_url = (settings.api.public_url or f"http://{settings.api.listen}").rstrip("/")
+
+    async def call(self, request: WebhookRequest) -> Answer:
+        """A call to a number: TwiML that sends it here."""
+        return self._counted(await self._call(request), request)
+
+    async def dial_status(self, request: WebhookRequest) -> Answer:
+        """The leg to here has ended: nothing more after a completed call, else a word for the caller."""
+        return self._counted(await self._dial_status(request), request)
+
+    async def _call(self, request: WebhookRequest) -> Answer:
+        parameters = _parameters(request)
+        owners = await self._proved(request, parameters)
+        if not owners:
+            return Answer(403, Outcome.BAD_SIGNATURE)
+        if self._draining():
+            return Answer(503, Outcome.DRAINING)
+        number = await self._number(parameters, owners)
+        if number is None:
+            return Answer(200, Outcome.UNKNOWN_NUMBER, reject())
+        route = await self._registry.route(PASS_TRUNK, number.phone_number)
+        if route is None or route.agent is None:
+            return Answer(200, Outcome.UNASSIGNED_NUMBER, reject())
+        return self._announced(parameters, number, route)
+
+    def _announced(self, parameters: Mapping[str, str], number: Number, route: Route) -> Answer:
+        call_sid = parameters.get("CallSid", "")
+        announced = Announced(
+            call_sid=call_sid,
+            account_sid=parameters["AccountSid"],
+            account_id=number.account_id,
+            number_id=number.id,
+            phone_number=number.phone_number,
+            caller=parameters.get("From", ""),
+        )
+        try:
+            known = len(self._passes)
+            made = self._passes.issue(announced, self._now())
+        except PassesExhausted:
+            return Answer(503, Outcome.FULL)
+        if made is None:
+            return Answer(200, Outcome.TOO_LATE, hang_up())
+        outcome = Outcome.DIALED if len(self._passes) > known else Outcome.REPEATED
+        return Answer(200, outcome, self._dial(made, route))
+
+    def _dial(self, made: CallPass, route: Route) -> str:
+        pipeline = route.agent.pipeline if route.agent is not None else {}
+        ring_s = float(pipeline.get("agent_timeout_s") or self._settings.agents.agent_timeout_s)
+        return dial(
+            Dial(
+                uri=self._uri(made),
+                username=made.username,
+                password=made.password,
+                timeout_s=int(ring_s) + _RING_MARGIN_S,
+                action=self._public_url + DIAL_STATUS_PATH,
+                time_limit_s=int(self._settings.limits.call_length_s),
+            )
+        )
+
+    def _uri(self, made: CallPass) -> str:
+        """Our address for this call: TLS where it is listened on, the port where it is not the usual one."""
+        listeners = {name: port for name, _, port in map(parse_listener, reversed(self._listening()))}
+        transport = next((name for name in ("tls", "udp", "tcp") if name in listeners), "udp")
+        usual = 5061 if transport == "tls" else 5060
+        port = listeners.get(transport, usual)
+        host = self._settings.sip.domain + (f":{port}" if port != usual else "")
+        parameter = "" if transport == "udp" else f";transport={transport}"
+        return f"sip:{made.phone_number}@{host}{parameter}?{TOKEN_HEADER}={made.token}"
+
+    async def _dial_status(self, request: WebhookRequest) -> Answer:
+        parameters = _parameters(request)
+        if not await self._proved(request, parameters):
+            return Answer(403, Outcome.BAD_SIGNATURE)
+        status = parameters.get("DialCallStatus", "")
+        if status in ("completed", "answered"):
+            return Answer(200, Outcome.LEG_COMPLETED, empty())
+        return Answer(200, Outcome.LEG_FAILED, say_and_hang_up(_APOLOGIES.get(status, _APOLOGY)))
+
+    # --- who it is ---
+
+    async def _proved(self, request: WebhookRequest, parameters: Mapping[str, str]) -> list[Integration]:
+        """The integrations whose token made this signature; empty for a forged one."""
+        account_sid = parameters.get("AccountSid", "")
+        candidates = await self._registry.integrations_by("twilio", "account_sid", account_sid) if account_sid else []
+        now = self._wall()
+        url = self._public_url + request.path + (f"?{request.query}" if request.query else "")
+        form = list(request.form) if request.method == "POST" else []
+        return [
+            integration
+            for integration in candidates
+            if await self._signed(signing_tokens(integration, account_sid, now), url, form, request.signature)
+        ]
+
+    async def _number(self, parameters: Mapping[str, str], owners: Sequence[Integration]) -> Number | None:
+        """The number dialed, if it is one of the proved account's, imported from that carrier's account."""
+        try:
+            dialed = canonical(parameters.get("To", ""))
+        except NumberError:
+            return None
+        number = await self._registry.number_by_phone(dialed)
+        if number is None or number.provider != "twilio" or number.trunk != PASS_TRUNK:
+            return None
+        if number.provider_account_sid != parameters["AccountSid"]:
+            return None
+        return number if number.account_id in {owner.account_id for owner in owners} else None
+
+    def _counted(self, answer: Answer, request: WebhookRequest) -> Answer:
+        self._counters.add("twilio_webhooks", outcome=answer.outcome.value, method=request.method)
+        if answer.outcome is Outcome.BAD_SIGNATURE or request.method != "POST":
+            self._source_log.write(
+                logging.WARNING,
+                "webhook " + answer.outcome.value,
+                request.source,
+                self._now(),
+                method=request.method,
+                path=request.path,
+            )
+        return answer
+
+
+def _parameters(request: WebhookRequest) -> dict[str, str]:
+    """First value of each; a GET's are in its query."""
+    found: dict[str, str] = {}
+    for name, value in request.form:
+        found.setdefault(name, value)
+    return found
