@@ -11,7 +11,7 @@ import uvloop
 
 from tests.support.leaks import Snapshot, leaked_tasks
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.support.table_rows"]
 
 # A closed transport gives its socket back some turns of the loop later; a thread or a child may need a moment more.
 SETTLE_TURNS = 20

@@ -64,8 +64,8 @@ class Settings:
 
     listen: tuple[str, ...] = ("udp:127.0.0.1:0", "tcp:127.0.0.1:0")
     addresses: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    trunk: Mapping[str, str] = field(default_factory=dict)
-    sip: Mapping[str, str] = field(default_factory=dict)
+    trunk: Mapping[str, object] = field(default_factory=dict)
+    sip: Mapping[str, object] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
     media: Mapping[str, float] = field(default_factory=dict)
     pki: Pki | None = None

@@ -223,6 +223,7 @@ class Phone:
         self.peer = peer
         self.contact_address = contact or wire.local
         self.orphans: list[Message] = []
+        self.heard_bytes = 0
         self.closed = asyncio.Event()
         self._calls: dict[str, _Waiting] = {}
         self._dialogs: dict[str, Call] = {}
@@ -284,6 +285,7 @@ class Phone:
 
     async def _read(self) -> None:
         while (data := await self._wire.receive()) is not None:
+            self.heard_bytes += len(data)
             if not data.strip():
                 continue
             message = Message.parse(data)
