@@ -418,7 +418,7 @@ class Operations:
     async def delete_number(self, by: Principal, number_id: str) -> Released:
         """Deregister it. A call that is up finishes; new ones are refused."""
         gone = await self._registry.delete_number(by.account, _known("number", number_id))
-        return Released(id=gone.id, phone_number=gone.phone_number)
+        return Released(id=gone.number.id, phone_number=gone.number.phone_number)
 
     # calls
 

@@ -16,13 +16,17 @@ from control.registry.types import (
     Call,
     CallEvent,
     CallFilter,
+    CarrierImport,
     Conflict,
+    Connection,
     Integration,
+    IntegrationInUse,
     JournalPosition,
     NotFound,
     Number,
     Page,
     PhoneNumberTaken,
+    Removal,
     Route,
 )
 
@@ -43,6 +47,7 @@ class MemoryRegistry:
         self._numbers: dict[str, Number] = {}
         self._number_ids: dict[str, str] = {}
         self._integrations: dict[tuple[str, str], Integration] = {}
+        self._connections: dict[tuple[str, str, str], Connection] = {}
         self._calls: dict[str, Call] = {}
         self._timelines: dict[str, list[tuple[float, str]]] = {}
         self._events: set[str] = set()
@@ -126,17 +131,38 @@ class MemoryRegistry:
 
     # numbers
 
-    async def create_number(self, number: Number) -> None:
-        """:class:`PhoneNumberTaken`, or :class:`NotFound` for an account or an agent that is not its."""
+    async def create_number(self, number: Number, carrier: CarrierImport | None = None) -> Removal | None:
+        """The number that ``carrier`` replaced, if it did.
+
+        :class:`PhoneNumberTaken`, or :class:`NotFound` for an account, an agent that is not its, or an integration.
+        """
         _found(self._accounts.get(number.account_id), "account", number.account_id)
         if number.agent_id is not None:
             await self.agent(number.account_id, number.agent_id)
-        if number.phone_number in self._number_ids:
+        if carrier is not None:
+            await self._check_carrier(number, carrier)
+        taken = self._number_ids.get(number.phone_number)
+        if taken is not None and (carrier is None or taken != carrier.replaces):
             raise PhoneNumberTaken(number.phone_number)
         if number.id in self._numbers:
             raise Conflict(f"number {number.id} exists")
+        replaced = self._numbers.pop(taken) if taken is not None else None
         self._numbers[number.id] = number
         self._number_ids[number.phone_number] = number.id
+        if carrier is not None:
+            await self._carry(number, carrier)
+        return self._without_bare_connection(replaced) if replaced is not None else None
+
+    async def _check_carrier(self, number: Number, carrier: CarrierImport) -> None:
+        await self.integration(number.account_id, number.provider)
+        if carrier.connection is not None:
+            self._check_connection(carrier.connection)
+
+    async def _carry(self, number: Number, carrier: CarrierImport) -> None:
+        old = await self.integration(number.account_id, number.provider)
+        await self.save_integration(replace(old, secrets={**old.secrets, **carrier.secrets}))
+        if carrier.connection is not None:
+            await self.save_connection(carrier.connection)
 
     async def number(self, account_id: str, number_id: str) -> Number:
         """One of the account's numbers."""
@@ -155,17 +181,43 @@ class MemoryRegistry:
         self._numbers[number_id] = replace(number, agent_id=agent_id, updated_at=at)
         return self._numbers[number_id]
 
-    async def delete_number(self, account_id: str, number_id: str) -> Number:
-        """The row as it was; its calls' records stay."""
+    async def delete_number(self, account_id: str, number_id: str) -> Removal:
+        """With its connection, if it was the last one there; its calls' records stay."""
         number = await self.number(account_id, number_id)
         del self._numbers[number_id]
         del self._number_ids[number.phone_number]
-        return number
+        return self._without_bare_connection(number)
+
+    def _without_bare_connection(self, gone: Number) -> Removal:
+        connection_id = gone.provider_connection_id
+        if connection_id is None or self._count(gone.account_id, gone.provider, connection_id):
+            return Removal(gone)
+        dropped = self._connections.pop((gone.account_id, gone.provider, connection_id), None)
+        others = any(row.provider == gone.provider and row.id == connection_id for row in self._connections.values())
+        return Removal(gone, connection_id if dropped is not None and not others else None)
+
+    async def number_by_phone(self, phone_number: str) -> Number | None:
+        """Whoever has it."""
+        return self._numbers.get(self._number_ids.get(phone_number, ""))
+
+    async def numbers_on(self, account_id: str, provider: str, connection_id: str | None = None) -> int:
+        """How many of the account's numbers are from that provider, or on that connection of it."""
+        return self._count(account_id, provider, connection_id)
+
+    def _count(self, account_id: str, provider: str, connection_id: str | None) -> int:
+        return sum(
+            (row.account_id, row.provider) == (account_id, provider)
+            and connection_id in (None, row.provider_connection_id)
+            for row in self._numbers.values()
+        )
 
     async def route(self, trunk: str, phone_number: str) -> Route | None:
-        """Who answers this number on this trunk; None when it is not on the trunk."""
-        number = self._numbers.get(self._number_ids.get(phone_number, ""))
-        if number is None or number.trunk != trunk:
+        """Who answers this number on this trunk; None when it is not on the trunk.
+
+        A connection's own trunk (``telnyx:ID``) finds its numbers wherever else they are looked up.
+        """
+        number = await self.number_by_phone(phone_number)
+        if number is None or trunk not in (number.trunk, number.own_trunk):
             return None
         return Route(number, self._agents[number.agent_id] if number.agent_id is not None else None)
 
@@ -182,10 +234,46 @@ class MemoryRegistry:
         """With its secrets."""
         return _found(self._integrations.get((account_id, provider)), "integration", provider)
 
+    async def integrations_by(self, provider: str, key: str, value: str) -> list[Integration]:
+        """Everybody's that :meth:`Integration.references` has this of."""
+        rows = (row for row in self._integrations.values() if row.provider == provider)
+        return sorted((row for row in rows if (key, value) in row.references()), key=lambda row: row.account_id)
+
     async def delete_integration(self, account_id: str, provider: str) -> None:
-        """:class:`NotFound` when there is none."""
+        """:class:`NotFound` when there is none, :class:`IntegrationInUse` while the account has numbers of it."""
         await self.integration(account_id, provider)
+        if count := self._count(account_id, provider, None):
+            raise IntegrationInUse(provider, count)
         del self._integrations[account_id, provider]
+
+    # carriers' connections
+
+    async def save_connection(self, connection: Connection) -> None:
+        """Inserts or replaces, the first ``created_at`` stays; its numbers move to its trunk."""
+        self._check_connection(connection)
+        key = (connection.account_id, connection.provider, connection.id)
+        old = self._connections.get(key, connection)
+        self._connections[key] = replace(connection, created_at=old.created_at)
+        for id, row in self._numbers.items():
+            if (row.account_id, row.provider, row.provider_connection_id) == key:
+                self._numbers[id] = replace(row, trunk=connection.trunk)
+
+    def _check_connection(self, connection: Connection) -> None:
+        _found(self._accounts.get(connection.account_id), "account", connection.account_id)
+        key = (connection.account_id, connection.provider, connection.id)
+        for other, row in self._connections.items():
+            if other != key and connection.host is not None and row.host == connection.host:
+                raise Conflict(f"the host {connection.host} is another connection's")
+
+    async def connection(self, account_id: str, provider: str, id: str) -> Connection:
+        """With its secrets."""
+        return _found(self._connections.get((account_id, provider, id)), "connection", id)
+
+    async def connections(self, provider: str, account_id: str | None = None) -> list[Connection]:
+        """An account's, or everybody's; oldest first."""
+        found = (row for row in self._connections.values() if row.provider == provider)
+        mine = (row for row in found if account_id in (None, row.account_id))
+        return sorted(mine, key=lambda row: (row.created_at, row.account_id, row.id))
 
     # calls
 

@@ -10,12 +10,24 @@ from typing import Any, Final
 import msgspec
 
 from control.registry.records import crash, crash_entry, fold, timeline_entry
-from control.registry.types import Account, Agent, ApiKey, Call, CallEvent, JournalPosition, NotFound, Number
+from control.registry.types import (
+    Account,
+    Agent,
+    ApiKey,
+    Call,
+    CallEvent,
+    Connection,
+    JournalPosition,
+    NotFound,
+    Number,
+    Removal,
+)
 
 __all__ = [
     "ACCOUNT",
     "AGENT",
     "CALL",
+    "CONNECTION",
     "INTEGRATION",
     "KEY",
     "NUMBER",
@@ -25,9 +37,11 @@ __all__ = [
     "apply_events",
     "call",
     "decode",
+    "drop_bare_connection",
     "encode",
     "insert",
     "number",
+    "remove_number",
     "to_agent",
     "to_call",
     "values",
@@ -57,6 +71,7 @@ KEY: Final = _columns(ApiKey)
 AGENT: Final = _columns(Agent)
 NUMBER: Final = _columns(Number)
 CALL: Final = _columns(Call, "timeline")
+CONNECTION: Final = _columns(Connection, "secrets") + ", sealed"
 INTEGRATION: Final = "account_id, provider, public, sealed, created_at, updated_at"
 
 _SAVE_CALL: Final = insert("calls", CALL).replace("INSERT", "INSERT OR REPLACE", 1)
@@ -106,6 +121,24 @@ def number(connection: sqlite3.Connection, account_id: str, number_id: str) -> N
     for row in connection.execute(sql, (number_id, account_id)).fetchall():
         return Number(*row)
     raise NotFound("number", number_id)
+
+
+def remove_number(connection: sqlite3.Connection, number: Number) -> None:
+    """The row alone."""
+    connection.execute("DELETE FROM numbers WHERE id = ?", (number.id,))
+
+
+def drop_bare_connection(connection: sqlite3.Connection, gone: Number) -> Removal:
+    """After ``gone`` went: its connection goes too, if it was the account's last number there."""
+    key = (gone.account_id, gone.provider, gone.provider_connection_id)
+    same = "account_id = ? AND provider = ?"
+    dropped = connection.execute(
+        f"DELETE FROM connections WHERE {same} AND id = ? AND NOT EXISTS"  # noqa: S608
+        f" (SELECT 1 FROM numbers WHERE {same} AND provider_connection_id = ?)",
+        (*key, *key),
+    ).rowcount
+    others = connection.execute("SELECT 1 FROM connections WHERE provider = ? AND id = ?", key[1:]).fetchall()
+    return Removal(gone, gone.provider_connection_id if dropped and not others else None)
 
 
 def call(connection: sqlite3.Connection, call_id: str) -> Call | None:

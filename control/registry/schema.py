@@ -120,6 +120,37 @@ def calls_and_their_events(db: Database) -> None:
     ).insert({"id": 1, "name": "", "offset": 0, "alive_at": 0.0})
 
 
+@migrations()
+def connections(db: Database) -> None:
+    """What carriers' numbers hang on. Two accounts may share one at the carrier; a host name leads to one alone."""
+    texts = ("kind", "name", "trunk")
+    table = _table(db, "connections").create(
+        {"id": str, "account_id": str, "provider": str}
+        | dict.fromkeys((*texts, "user_name", "host", "proxy"), str)
+        | {"host_used": int, "created_at": float, "updated_at": float, "sealed": bytes},
+        pk=("account_id", "provider", "id"),
+        not_null={"id", "account_id", "provider", *texts, "host_used", "created_at", "updated_at", "sealed"},
+        foreign_keys=[("account_id", "accounts", "id")],
+        strict=True,
+    )
+    table.create_index(["provider", "id"])
+    table.create_index(["host"], unique=True)
+    _table(db, "numbers").create_index(["account_id", "provider", "provider_connection_id"])
+
+
+@migrations()
+def what_integrations_are_found_by(db: Database) -> None:
+    """A webhook names its carrier's account, not ours."""
+    columns = {"account_id": str, "provider": str, "key": str, "value": str}
+    _table(db, "integration_references").create(
+        columns, pk=("provider", "key", "value", "account_id"), not_null=set(columns), strict=True
+    ).create_index(["account_id", "provider"])
+    db.execute(
+        "INSERT INTO integration_references (account_id, provider, key, value)"
+        " SELECT i.account_id, i.provider, e.key, e.value FROM integrations i, json_each(i.public) e"
+    )
+
+
 def _refuse_newer(database: Database) -> None:
     ours = {migration.name for migration in migrations.pending(Database(memory=True))}
     applied = {migration.name for migration in migrations.applied(database)}

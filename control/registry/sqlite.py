@@ -1,9 +1,9 @@
 """The embedded registry: one SQLite file in WAL mode.
 
-Hot reads (:meth:`SqliteRegistry.route`, :meth:`SqliteRegistry.key_by_digest`) run as prepared SQL on the event
-loop's own connection: some 10 µs, and in WAL mode no writer holds them up. Pages and lists run on a reader thread,
-writes in order on one writer thread, each write one transaction. Nothing is cached here, so what another process
-commits is seen by the next read.
+Hot reads (:meth:`SqliteRegistry.route`, :meth:`SqliteRegistry.key_by_digest`, and what a webhook asks) run as prepared
+SQL on the event loop's own connection: some 10 µs, and in WAL mode no writer holds them up. Pages and lists run on a
+reader thread, writes in order on one writer thread, each write one transaction. Nothing is cached here, so what
+another process commits is seen by the next read.
 
 Durability: ``synchronous=NORMAL``. A killed process loses nothing that was committed; a power cut may take the
 last transactions, but never the file's integrity.
@@ -36,6 +36,7 @@ from control.registry.connection import (
 )
 from control.registry.records import check
 from control.registry.schema import migrate
+from control.registry.sealed import BY_REFERENCE, Sealed
 from control.registry.types import (
     Account,
     Agent,
@@ -44,8 +45,11 @@ from control.registry.types import (
     Call,
     CallEvent,
     CallFilter,
+    CarrierImport,
     Conflict,
+    Connection,
     Integration,
+    IntegrationInUse,
     JournalPosition,
     NotFound,
     Number,
@@ -53,10 +57,10 @@ from control.registry.types import (
     PhoneNumberTaken,
     RegistryBusy,
     RegistryUnusable,
+    Removal,
     Route,
-    SecretsUnavailable,
 )
-from control.vault import Vault, VaultError
+from control.vault import Vault
 
 __all__ = ["SqliteRegistry"]
 
@@ -69,7 +73,13 @@ _KEY_WIDTH: Final = len(fields(ApiKey))
 _ROUTE: Final = (
     f"SELECT {', '.join('n.' + name for name in rows.NUMBER.split(', '))},"  # noqa: S608
     f" {', '.join('a.' + name for name in rows.AGENT.split(', '))}"
-    " FROM numbers n LEFT JOIN agents a ON a.id = n.agent_id WHERE n.phone_number = ? AND n.trunk = ?"
+    " FROM numbers n LEFT JOIN agents a ON a.id = n.agent_id WHERE n.phone_number = ?"
+    " AND ? IN (n.trunk, n.provider || ':' || n.provider_connection_id)"
+)
+_BY_PHONE: Final = f"SELECT {rows.NUMBER} FROM numbers WHERE phone_number = ?"  # noqa: S608
+_NUMBERS_ON: Final = (
+    "SELECT count(*) FROM numbers WHERE account_id = ? AND provider = ?"
+    " AND provider_connection_id IS ifnull(?, provider_connection_id)"
 )
 _BY_DIGEST: Final = f"SELECT {rows.KEY}, digest FROM keys WHERE digest = ?"  # noqa: S608
 
@@ -80,7 +90,7 @@ class SqliteRegistry:
     def __init__(self, path: Path, vault: Vault | None, opened: _Opened) -> None:
         """Use :meth:`open`."""
         self._path = path
-        self._vault = vault
+        self._sealed = Sealed(vault)
         self._hot, self._reading, self._writing, self._lock = opened
         self._closed = False
         self._reader = ThreadPoolExecutor(1, "registry-reader")
@@ -217,21 +227,37 @@ class SqliteRegistry:
 
     # numbers
 
-    async def create_number(self, number: Number) -> None:
-        """:class:`PhoneNumberTaken`, or :class:`NotFound` for an account or an agent that is not its."""
+    async def create_number(self, number: Number, carrier: CarrierImport | None = None) -> Removal | None:
+        """The number that ``carrier`` replaced, if it did.
 
-        def work(connection: sqlite3.Connection) -> None:
+        :class:`PhoneNumberTaken`, or :class:`NotFound` for an account, an agent that is not its, or an integration.
+        """
+
+        def work(connection: sqlite3.Connection) -> Removal | None:
             rows.account(connection, number.account_id)
             if number.agent_id is not None:
                 rows.agent(connection, number.account_id, number.agent_id)
+            replaced = self._carry(connection, number, carrier) if carrier is not None else None
             connection.execute(rows.insert("numbers", rows.NUMBER), rows.values(number))
+            return rows.drop_bare_connection(connection, replaced) if replaced is not None else None
 
         try:
-            await self._write(work)
+            return await self._write(work)
         except Conflict as error:
             if "numbers.phone_number" in str(error):
                 raise PhoneNumberTaken(number.phone_number) from error
             raise
+
+    def _carry(self, connection: sqlite3.Connection, number: Number, carrier: CarrierImport) -> Number | None:
+        """What an import changes beside the number's own row; the number that made room for it."""
+        self._sealed.add_secrets(connection, number.account_id, number.provider, carrier.secrets)
+        if carrier.connection is not None:
+            self._sealed.save_connection(connection, carrier.connection)
+        for row in connection.execute(_BY_PHONE, (number.phone_number,)).fetchall():
+            if (found := Number(*row)).id == carrier.replaces:
+                rows.remove_number(connection, found)
+                return found
+        return None
 
     async def number(self, account_id: str, number_id: str) -> Number:
         """One of the account's numbers."""
@@ -255,18 +281,31 @@ class SqliteRegistry:
 
         return await self._write(work)
 
-    async def delete_number(self, account_id: str, number_id: str) -> Number:
-        """The row as it was; its calls' records stay."""
+    async def delete_number(self, account_id: str, number_id: str) -> Removal:
+        """With its connection, if it was the last one there; its calls' records stay."""
 
-        def work(connection: sqlite3.Connection) -> Number:
+        def work(connection: sqlite3.Connection) -> Removal:
             number = rows.number(connection, account_id, number_id)
-            connection.execute("DELETE FROM numbers WHERE id = ?", (number_id,))
-            return number
+            rows.remove_number(connection, number)
+            return rows.drop_bare_connection(connection, number)
 
         return await self._write(work)
 
+    async def number_by_phone(self, phone_number: str) -> Number | None:
+        """Whoever has it. Runs on the loop."""
+        for row in await self._at_once(_BY_PHONE, (phone_number,)):
+            return Number(*row)
+        return None
+
+    async def numbers_on(self, account_id: str, provider: str, connection_id: str | None = None) -> int:
+        """How many of the account's numbers are from that provider, or on that connection of it."""
+        return int((await self._select(_NUMBERS_ON, (account_id, provider, connection_id)))[0][0])
+
     async def route(self, trunk: str, phone_number: str) -> Route | None:
-        """Who answers this number on this trunk; None when it is not on the trunk. Runs on the loop."""
+        """Who answers this number on this trunk; None when it is not on the trunk. Runs on the loop.
+
+        A connection's own trunk (``telnyx:ID``) finds its numbers wherever else they are looked up.
+        """
         found = await self._at_once(_ROUTE, (phone_number, trunk))
         if not found:
             return None
@@ -278,56 +317,53 @@ class SqliteRegistry:
 
     async def save_integration(self, integration: Integration) -> None:
         """Inserts or replaces; the first ``created_at`` stays."""
-        sealed = self._seal(integration)
-
-        def work(connection: sqlite3.Connection) -> None:
-            rows.account(connection, integration.account_id)
-            connection.execute(
-                f"{rows.insert('integrations', rows.INTEGRATION)} ON CONFLICT (account_id, provider) DO UPDATE"
-                " SET public = excluded.public, sealed = excluded.sealed, updated_at = excluded.updated_at",
-                (
-                    integration.account_id,
-                    integration.provider,
-                    rows.encode(integration.public),
-                    sealed,
-                    integration.created_at,
-                    integration.updated_at,
-                ),
-            )
-
-        await self._write(work)
+        await self._write(partial(self._sealed.save_integration, integration=integration))
 
     async def integration(self, account_id: str, provider: str) -> Integration:
-        """With its secrets; :class:`SecretsUnavailable` when they do not open."""
-        sql = f"SELECT {rows.INTEGRATION} FROM integrations WHERE account_id = ? AND provider = ?"  # noqa: S608
-        found = await self._select(sql, (account_id, provider))
-        if not found:
-            raise NotFound("integration", provider)
-        return self._open_integration(found[0])
+        """With its secrets."""
+        return await self._read(partial(self._sealed.integration, account_id=account_id, provider=provider))
+
+    async def integrations_by(self, provider: str, key: str, value: str) -> list[Integration]:
+        """Everybody's that :meth:`Integration.references` has this of. Runs on the loop."""
+        found = await self._at_once(BY_REFERENCE, (provider, key, value))
+        return [self._sealed.to_integration(row) for row in found]
 
     async def delete_integration(self, account_id: str, provider: str) -> None:
-        """:class:`NotFound` when there is none."""
+        """:class:`NotFound` when there is none, :class:`IntegrationInUse` while the account has numbers of it."""
 
         def work(connection: sqlite3.Connection) -> None:
             sql = "DELETE FROM integrations WHERE account_id = ? AND provider = ?"
             if connection.execute(sql, (account_id, provider)).rowcount == 0:
                 raise NotFound("integration", provider)
+            (count,) = connection.execute(_NUMBERS_ON, (account_id, provider, None)).fetchone()
+            if count:
+                raise IntegrationInUse(provider, count)
+            references = "DELETE FROM integration_references WHERE account_id = ? AND provider = ?"
+            connection.execute(references, (account_id, provider))
 
         await self._write(work)
 
     async def reseal(self) -> int:
         """Seal anew what a previous key had sealed; how many rows. Afterwards that key can be dropped."""
+        return await self._write(self._sealed.reseal)
 
-        def work(connection: sqlite3.Connection) -> int:
-            found = connection.execute(f"SELECT {rows.INTEGRATION} FROM integrations").fetchall()  # noqa: S608
-            old = [row for row in found if self._vault is not None and not self._vault.is_current(row[3])]
-            for row in old:
-                sealed = self._seal(self._open_integration(row))
-                sql = "UPDATE integrations SET sealed = ? WHERE account_id = ? AND provider = ?"
-                connection.execute(sql, (sealed, row[0], row[1]))
-            return len(old)
+    # carriers' connections
 
-        return await self._write(work)
+    async def save_connection(self, connection: Connection) -> None:
+        """Inserts or replaces, the first ``created_at`` stays; its numbers move to its trunk."""
+        await self._write(partial(self._sealed.save_connection, connection=connection))
+
+    async def connection(self, account_id: str, provider: str, id: str) -> Connection:
+        """With its secrets."""
+        return await self._read(partial(self._sealed.connection, account_id=account_id, provider=provider, id=id))
+
+    async def connections(self, provider: str, account_id: str | None = None) -> list[Connection]:
+        """An account's, or everybody's; oldest first."""
+        sql = (
+            f"SELECT {rows.CONNECTION} FROM connections WHERE provider = ?"  # noqa: S608
+            " AND account_id = ifnull(?, account_id) ORDER BY created_at, account_id, id"
+        )
+        return [self._sealed.to_connection(row) for row in await self._select(sql, (provider, account_id))]
 
     # calls
 
@@ -405,26 +441,3 @@ class SqliteRegistry:
         except RuntimeError as error:
             raise RegistryUnusable("closed") from error
         return await asyncio.wrap_future(future)
-
-    # secrets
-
-    def _seal(self, integration: Integration) -> bytes:
-        if self._vault is None:
-            raise SecretsUnavailable("secrets.key is not set")
-        secrets = rows.encode(integration.secrets).encode()
-        return self._vault.seal(secrets, _identity(integration.account_id, integration.provider))
-
-    def _open_integration(self, row: tuple[Any, ...]) -> Integration:
-        account_id, provider, public, sealed, created_at, updated_at = row
-        if self._vault is None:
-            raise SecretsUnavailable("secrets.key is not set")
-        try:
-            secrets = rows.decode(self._vault.open(sealed, _identity(account_id, provider)))
-        except VaultError as error:
-            raise SecretsUnavailable(str(error)) from error
-        return Integration(account_id, provider, rows.decode(public), secrets, created_at, updated_at)
-
-
-def _identity(account_id: str, provider: str) -> str:
-    """A row's name, for the vault: no two rows can share one, whatever characters they hold."""
-    return rows.encode(["integrations", account_id, provider])

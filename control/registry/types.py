@@ -139,7 +139,8 @@ class Agent:
 class Number:
     """``phone_number`` is canonical E.164, unique over all accounts; ``raw`` is what was typed.
 
-    ``trunk`` is the key incoming calls are looked up with: a static trunk's name for ``sip``.
+    ``trunk`` is the key incoming calls are looked up with: a static trunk's name for ``sip``, ``twilio``, ``telnyx`` or
+    ``telnyx:ID``.
     """
 
     id: str
@@ -155,6 +156,11 @@ class Number:
     provider_account_sid: str | None = None
     provider_connection_id: str | None = None
     provider_trunk: str | None = None
+
+    @property
+    def own_trunk(self) -> str | None:
+        """Its connection's, which nobody shares (``telnyx:ID``): calls that come in there are its in any case."""
+        return None if self.provider_connection_id is None else f"{self.provider}:{self.provider_connection_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,9 +319,9 @@ class CallFilter:
 class Registry(Protocol):
     """All stores. Every method may raise :class:`RegistryBusy`; writes also :class:`RegistryFull`.
 
-    Lists are newest first. A row of another account is :class:`NotFound`. ``apply_events`` stores the position in
-    the same transaction as the events, skips events it has seen and those of calls it knows nothing of, and returns
-    how many it took (``alive`` ones not among them).
+    Lists are newest first, connections oldest first. A row of another account is :class:`NotFound`. ``apply_events``
+    stores the position in the same transaction as the events, skips events it has seen and those of calls it knows
+    nothing of, and returns how many it took (``alive`` ones not among them).
     """
 
     async def close(self) -> None: ...
@@ -357,7 +363,6 @@ class Registry(Protocol):
     async def save_connection(self, connection: Connection) -> None: ...
     async def connection(self, account_id: str, provider: str, id: str) -> Connection: ...
     async def connections(self, provider: str, account_id: str | None = None) -> list[Connection]: ...
-    async def delete_connection(self, account_id: str, provider: str, id: str) -> None: ...
 
     # calls: written only by replaying the journal, each event once
     async def apply_events(self, events: Sequence[CallEvent], position: JournalPosition | None = None) -> int: ...

@@ -18,14 +18,18 @@ from control.registry.types import (
     ApiKey,
     CallEvent,
     CallFilter,
+    CarrierImport,
     Conflict,
+    Connection,
     Integration,
+    IntegrationInUse,
     JournalPosition,
     NotFound,
     Number,
     Page,
     PhoneNumberTaken,
     Registry,
+    Removal,
     Route,
 )
 from control.vault import Vault
@@ -44,6 +48,24 @@ OFFER = {
     "agent_id": "g1",
     "sip_call_id": "x@y",
 }
+TELNYX = Integration("a1", "telnyx", {}, {"api_key": "KEY1"}, 5.0, 5.0)
+SHARED = Connection(
+    "42",
+    "a1",
+    "telnyx",
+    "credential",
+    "To Truedy",
+    "telnyx:42",
+    user_name="gw",
+    host="h1.sip.example.com",
+    proxy="sip.telnyx.com",
+    secrets={"sip_password": "p"},
+    created_at=6.0,
+    updated_at=6.0,
+)
+HUNG = replace(
+    NUMBER, provider="telnyx", trunk="telnyx:42", provider_trunk=None, provider_connection_id="42", phone_number="+1"
+)
 END = {"ended_by": "caller", "end_reason": "caller_hung_up", "sip_status": 200, "statistics": {"rtp": {"lost": 3}}}
 
 
@@ -193,7 +215,7 @@ async def test_a_phone_number_stands_once_in_the_whole_registry(registry: Regist
 
 async def test_a_deleted_number_can_be_imported_by_anybody(registry: Registry) -> None:
     await registry.create_number(NUMBER)
-    assert await registry.delete_number("a1", "n1") == NUMBER
+    assert await registry.delete_number("a1", "n1") == Removal(NUMBER)
     await refuses(NotFound, registry.delete_number("a1", "n1"))
     await registry.create_number(replace(NUMBER, id="n2", account_id="a2"))
     assert await registry.route("lab", NUMBER.phone_number) == Route(replace(NUMBER, id="n2", account_id="a2"), None)
@@ -258,6 +280,25 @@ async def test_a_change_is_seen_by_the_next_call(registry: Registry) -> None:
     assert await registry.route("lab", "+4930123456") is None
 
 
+async def test_a_number_is_found_by_its_phone_number_whoever_has_it(registry: Registry) -> None:
+    await registry.create_number(replace(NUMBER, account_id="a2"))
+    assert await registry.number_by_phone("+4930123456") == replace(NUMBER, account_id="a2")
+    assert await registry.number_by_phone("+4930") is None
+    await registry.delete_number("a2", "n1")
+    assert await registry.number_by_phone("+4930123456") is None
+
+
+async def test_a_connection_s_own_trunk_finds_its_numbers_and_no_others(registry: Registry) -> None:
+    """Calls to the host name that is a connection's alone are its, whether or not its numbers say so yet."""
+    await registry.create_number(replace(HUNG, trunk="telnyx"))
+    for trunk in ("telnyx", "telnyx:42"):
+        assert await registry.route(trunk, "+1") == Route(replace(HUNG, trunk="telnyx"), None)
+    await registry.create_number(replace(NUMBER, id="n2"))
+    for trunk in ("telnyx:4", "telnyx:", "telnyx:None", "twilio:42", "sip:None", "sip:"):
+        assert await registry.route(trunk, "+1") is None
+        assert await registry.route(trunk, NUMBER.phone_number) is None
+
+
 # integrations
 
 
@@ -278,6 +319,179 @@ async def test_an_integration_belongs_to_one_account_and_provider(registry: Regi
     await refuses(NotFound, registry.save_integration(Integration("a9", "twilio", {}, {})))
     await registry.delete_integration("a1", "twilio")
     await refuses(NotFound, registry.delete_integration("a1", "twilio"))
+
+
+async def test_integrations_are_found_by_what_is_public_and_by_their_subaccounts(registry: Registry) -> None:
+    mine = Integration("a1", "twilio", {"account_sid": "AC1"}, {"auth_token": "t", "subaccount:AC9": "u"}, 5.0, 5.0)
+    twin = replace(mine, account_id="a2", secrets={"auth_token": "t"})
+    for row in (mine, twin):
+        await registry.save_integration(row)
+    assert await registry.integrations_by("twilio", "account_sid", "AC1") == [mine, twin]
+    assert await registry.integrations_by("twilio", "account_sid", "AC9") == [mine]
+    for key, value in (("account_sid", "AC2"), ("auth_token", "t"), ("subaccount:AC9", "u"), ("AC1", "account_sid")):
+        assert await registry.integrations_by("twilio", key, value) == []
+    assert await registry.integrations_by("telnyx", "account_sid", "AC1") == []
+
+
+async def test_an_integration_is_not_found_by_what_it_had_before(registry: Registry) -> None:
+    first = Integration("a1", "twilio", {"account_sid": "AC1"}, {"subaccount:AC9": "u"})
+    await registry.save_integration(first)
+    await registry.save_integration(replace(first, public={"account_sid": "AC2"}, secrets={}))
+    for sid, found in (("AC1", 0), ("AC9", 0), ("AC2", 1)):
+        assert len(await registry.integrations_by("twilio", "account_sid", sid)) == found
+    await registry.delete_integration("a1", "twilio")
+    assert await registry.integrations_by("twilio", "account_sid", "AC2") == []
+
+
+async def test_an_integration_stays_while_its_numbers_need_it(registry: Registry) -> None:
+    await registry.save_integration(TELNYX)
+    await registry.create_number(HUNG)
+    error = await refuses(IntegrationInUse, registry.delete_integration("a1", "telnyx"))
+    assert isinstance(error, IntegrationInUse)
+    assert (error.provider, error.numbers) == ("telnyx", 1)
+    assert await registry.integration("a1", "telnyx") == TELNYX
+    await registry.save_integration(replace(TELNYX, account_id="a2"))
+    await registry.delete_integration("a2", "telnyx")
+    await registry.delete_number("a1", "n1")
+    await registry.delete_integration("a1", "telnyx")
+
+
+# connections and imports
+
+
+async def test_a_connection_comes_back_as_it_was_saved_and_keeps_its_birth(registry: Registry) -> None:
+    await registry.save_connection(SHARED)
+    assert await registry.connection("a1", "telnyx", "42") == SHARED
+    changed = replace(SHARED, name="Other", secrets={}, host_used=True, proxy=None, created_at=9.0, updated_at=9.0)
+    await registry.save_connection(changed)
+    assert await registry.connection("a1", "telnyx", "42") == replace(changed, created_at=6.0)
+
+
+async def test_a_connection_is_an_account_s_own_though_two_share_it_at_the_carrier(registry: Registry) -> None:
+    theirs = replace(SHARED, account_id="a2", host="h2.sip.example.com", created_at=5.0)
+    for row in (SHARED, theirs):
+        await registry.save_connection(row)
+    assert await registry.connections("telnyx") == [theirs, SHARED]
+    assert await registry.connections("telnyx", "a1") == [SHARED]
+    assert await registry.connections("twilio") == []
+    for question in (("a2", "telnyx", "4"), ("a1", "twilio", "42"), ("a9", "telnyx", "42")):
+        await refuses(NotFound, registry.connection(*question))
+    await refuses(NotFound, registry.save_connection(replace(SHARED, account_id="a9", host=None)))
+
+
+async def test_a_host_name_leads_to_one_connection(registry: Registry) -> None:
+    await registry.save_connection(SHARED)
+    await refuses(Conflict, registry.save_connection(replace(SHARED, id="43")))
+    for id in ("44", "45"):
+        await registry.save_connection(replace(SHARED, id=id, host=None))
+
+
+async def test_numbers_move_to_the_trunk_of_their_connection(registry: Registry) -> None:
+    """An FQDN connection that begins to use its own host name leaves the bare domain."""
+    await registry.save_connection(replace(SHARED, trunk="telnyx"))
+    others = [
+        replace(HUNG, id="n2", phone_number="+2", account_id="a2", trunk="telnyx"),
+        replace(HUNG, id="n3", phone_number="+3", provider_connection_id="43", trunk="telnyx"),
+    ]
+    for row in (replace(HUNG, trunk="telnyx"), *others):
+        await registry.create_number(row)
+    await registry.save_connection(replace(SHARED, host_used=True))
+    assert await registry.number("a1", "n1") == HUNG
+    assert [await registry.number_by_phone(row.phone_number) for row in others] == others
+
+
+async def test_an_import_brings_its_connection_and_its_secrets_or_nothing(registry: Registry) -> None:
+    await registry.save_integration(TELNYX)
+    carrier = CarrierImport(SHARED, {"subaccount:AC9": "u"})
+    assert await registry.create_number(HUNG, carrier) is None
+    assert await registry.number("a1", "n1") == HUNG
+    assert await registry.connection("a1", "telnyx", "42") == SHARED
+    assert (await registry.integration("a1", "telnyx")).secrets == {"api_key": "KEY1", "subaccount:AC9": "u"}
+    assert len(await registry.integrations_by("telnyx", "account_sid", "AC9")) == 1
+    other = replace(SHARED, id="43", host="h3")
+    loser = replace(HUNG, id="n2", provider_connection_id="43")
+    await refuses(PhoneNumberTaken, registry.create_number(loser, CarrierImport(other, {"subaccount:AC8": "v"})))
+    clash = replace(loser, phone_number="+2")
+    await refuses(Conflict, registry.create_number(clash, CarrierImport(replace(SHARED, id="43"), {"x": "y"})))
+    assert await registry.connections("telnyx") == [SHARED]
+    assert "subaccount:AC8" not in (await registry.integration("a1", "telnyx")).secrets
+    assert (await registry.numbers(None, Page()))[1] == 1
+
+
+async def test_an_import_whose_integration_has_gone_meanwhile_leaves_nothing(registry: Registry) -> None:
+    for carrier in (CarrierImport(SHARED), CarrierImport(secrets={"a": "b"}), CarrierImport()):
+        error = await refuses(NotFound, registry.create_number(HUNG, carrier))
+        assert isinstance(error, NotFound)
+        assert error.kind == "integration"
+    assert await registry.connections("telnyx") == []
+    assert await registry.number_by_phone("+1") is None
+
+
+async def test_an_import_takes_the_place_of_the_binding_it_names_and_of_no_other(registry: Registry) -> None:
+    await registry.save_integration(TELNYX)
+    held = replace(HUNG, id="n9", account_id="a2", provider_connection_id="7", trunk="telnyx:7")
+    await registry.create_number(held)
+    await registry.create_number(replace(NUMBER, id="n8"))
+    for wrong in (None, "n8", "n1", ""):
+        await refuses(PhoneNumberTaken, registry.create_number(HUNG, CarrierImport(replaces=wrong)))
+    assert await registry.create_number(HUNG, CarrierImport(replaces="n9")) == Removal(held)
+    assert await registry.number_by_phone("+1") == HUNG
+    await refuses(NotFound, registry.number("a2", "n9"))
+    assert await registry.number("a1", "n8") == replace(NUMBER, id="n8")
+
+
+async def test_an_import_may_name_a_binding_that_has_gone(registry: Registry) -> None:
+    await registry.save_integration(TELNYX)
+    assert await registry.create_number(HUNG, CarrierImport(replaces="n9")) is None
+
+
+async def test_a_connection_goes_with_its_last_number(registry: Registry) -> None:
+    await registry.save_integration(TELNYX)
+    second = replace(HUNG, id="n2", phone_number="+2")
+    for row in (HUNG, second):
+        await registry.create_number(row, CarrierImport(SHARED))
+    assert await registry.numbers_on("a1", "telnyx", "42") == await registry.numbers_on("a1", "telnyx") == 2
+    assert await registry.delete_number("a1", "n1") == Removal(HUNG)
+    assert await registry.connections("telnyx") == [SHARED]
+    assert await registry.delete_number("a1", "n2") == Removal(second, "42")
+    assert await registry.connections("telnyx") == []
+    assert await registry.numbers_on("a1", "telnyx") == 0
+
+
+async def test_a_connection_that_another_account_hangs_on_too_is_still_needed(registry: Registry) -> None:
+    theirs = replace(HUNG, id="n2", account_id="a2", phone_number="+2")
+    for number in (HUNG, theirs):
+        await registry.save_integration(replace(TELNYX, account_id=number.account_id))
+        connection = replace(SHARED, account_id=number.account_id, host=None)
+        await registry.create_number(number, CarrierImport(connection))
+    assert await registry.delete_number("a1", "n1") == Removal(HUNG)
+    assert [row.account_id for row in await registry.connections("telnyx")] == ["a2"]
+    assert await registry.delete_number("a2", "n2") == Removal(theirs, "42")
+
+
+@pytest.mark.parametrize(("connection_id", "dropped"), [("7", "7"), ("42", None)])
+async def test_a_binding_that_makes_room_takes_its_connection_along(
+    registry: Registry, connection_id: str, dropped: str | None
+) -> None:
+    """Unless the import hangs on the very same one."""
+    held = replace(HUNG, id="n9", account_id="a2", provider_connection_id=connection_id)
+    await registry.save_integration(replace(TELNYX, account_id="a2"))
+    await registry.create_number(held, CarrierImport(replace(SHARED, id=connection_id, account_id="a2", host=None)))
+    await registry.save_integration(TELNYX)
+    removal = await registry.create_number(HUNG, CarrierImport(SHARED, replaces="n9"))
+    assert removal == Removal(held, dropped)
+    assert await registry.connections("telnyx") == [SHARED]
+
+
+async def test_numbers_are_counted_by_account_provider_and_connection(registry: Registry) -> None:
+    await registry.create_number(HUNG)
+    twilio = replace(HUNG, id="n2", phone_number="+2", provider="twilio")
+    await registry.create_number(twilio)
+    await registry.create_number(replace(twilio, id="n3", phone_number="+3", provider_connection_id=None))
+    assert await registry.numbers_on("a1", "telnyx") == 1
+    assert await registry.numbers_on("a1", "twilio") == 2
+    assert await registry.numbers_on("a1", "twilio", "42") == 1
+    assert await registry.numbers_on("a2", "twilio") == 0
 
 
 # calls
@@ -479,6 +693,7 @@ Question = Callable[[Registry], Awaitable[object]]
         lambda r: r.number("a1", "'"),
         lambda r: r.call("a1", "'"),
         lambda r: r.integration("a1", "'"),
+        lambda r: r.connection("a1", "telnyx", "'"),
     ],
 )
 async def test_an_id_that_is_none_is_not_found(registry: Registry, question: Question) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from control.registry import rows
 from control.registry.schema import migrate
-from control.registry.types import Account, Agent, ApiKey, Call, NotFound, Number
+from control.registry.types import Account, Agent, ApiKey, Call, Connection, NotFound, Number
 
 CALL = Call("c", "a1", "n1", "g1", "inbound", "lab", "+1", "+2", "completed", 1.0, statistics={"lost": 3})
 
@@ -37,6 +37,12 @@ def test_a_call_s_columns_end_with_its_statistics_and_leave_the_timeline_out() -
     assert set(names) == {field.name for field in fields(Call)} - {"timeline"}
     values = [getattr(CALL, name) for name in names[:-1]]
     assert rows.to_call((*values, rows.encode(CALL.statistics))) == CALL
+
+
+def test_a_connection_s_columns_end_with_what_is_sealed() -> None:
+    names = rows.CONNECTION.split(", ")
+    assert names[-1] == "sealed"
+    assert set(names[:-1]) == {field.name for field in fields(Connection)} - {"secrets"}
 
 
 def test_an_agent_s_pipeline_is_json() -> None:

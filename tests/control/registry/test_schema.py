@@ -9,7 +9,9 @@ from contextlib import closing
 import pytest
 from sqlite_utils import Database
 
-from control.registry.schema import migrate, migrations
+from control.registry.schema import migrate, migrations, what_integrations_are_found_by
+from control.registry.sealed import BY_REFERENCE
+from control.registry.sqlite import _NUMBERS_ON, _ROUTE
 from control.registry.types import RegistryUnusable
 
 
@@ -81,9 +83,28 @@ def test_a_file_of_a_newer_version_is_refused_unharmed(connection: sqlite3.Conne
         ("SELECT * FROM calls WHERE ended_at IS NULL", "calls_open"),
         ("SELECT * FROM call_events WHERE call_id = 'c'", "idx_call_events_call_id"),
         ("SELECT count(*) FROM numbers WHERE agent_id = 'g'", "idx_numbers_agent_id"),
+        (_ROUTE.replace("?", "'x'"), "idx_numbers_phone_number"),
+        (_NUMBERS_ON.replace("?", "'x'"), "idx_numbers_account_id_provider"),
+        (BY_REFERENCE.replace("?", "'x'"), "sqlite_autoindex_integration_references"),
+        ("SELECT 1 FROM connections WHERE provider = 'p' AND id = 'i'", "idx_connections_provider_id"),
     ],
 )
 def test_no_question_reads_a_whole_table(connection: sqlite3.Connection, question: str, index: str) -> None:
     migrate(connection)
     plan = " ".join(str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {question}"))
     assert index in plan
+
+
+def test_integrations_saved_before_are_found_by_what_is_public(connection: sqlite3.Connection) -> None:
+    """A file of the version before webhooks; what is sealed had no subaccounts then."""
+    older = [migration for migration in migrations.pending(Database(memory=True)) if "found_by" not in migration.name]
+    for migration in older:
+        migration.fn(Database(connection))
+    connection.execute("INSERT INTO accounts (id, name, created_at) VALUES ('a1', 'Acme', 1.0)")
+    connection.execute(
+        "INSERT INTO integrations (account_id, provider, public, sealed, created_at, updated_at)"
+        """ VALUES ('a1', 'twilio', '{"account_sid":"AC1"}', x'00', 1.0, 1.0)"""
+    )
+    what_integrations_are_found_by(Database(connection))
+    found = connection.execute("SELECT account_id, provider, key, value FROM integration_references").fetchall()
+    assert found == [("a1", "twilio", "account_sid", "AC1")]

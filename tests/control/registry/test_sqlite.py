@@ -20,6 +20,7 @@ from control.registry.types import (
     Account,
     Agent,
     CallEvent,
+    Connection,
     Integration,
     JournalPosition,
     NotFound,
@@ -39,6 +40,7 @@ ACCOUNT = Account("a1", "Acme", 1.0)
 NUMBER = Number("n1", "a1", "+4930123456", "030 123456", "sip", "lab", "active", 4.0, 4.0)
 TOKEN = "planted-secret-4711"
 TWILIO = Integration("a1", "twilio", {"account_sid": "AC1"}, {"auth_token": TOKEN}, 5.0, 5.0)
+TELNYX = Connection("42", "a1", "telnyx", "credential", "gw", "telnyx:42", "gw", secrets={"sip_password": TOKEN})
 OFFER = {"account_id": "a1", "direction": "inbound", "trunk": "lab", "from_number": "+1", "to_number": "+2"}
 
 
@@ -281,7 +283,10 @@ def all_bytes(path: Path) -> bytes:
 
 async def test_a_secret_is_not_in_the_file(registry: SqliteRegistry, path: Path) -> None:
     await registry.save_integration(TWILIO)
+    await registry.save_connection(TELNYX)
     assert await registry.integration("a1", "twilio") == TWILIO
+    assert await registry.connections("telnyx") == [TELNYX]
+    assert TOKEN not in repr((TWILIO, TELNYX))
     assert b"AC1" in all_bytes(path)
     assert TOKEN.encode() not in all_bytes(path)
 
@@ -300,11 +305,25 @@ async def test_a_sealed_value_moved_to_another_row_does_not_open(registry: Sqlit
     assert (await registry.integration("a1", "twilio")).secrets == TWILIO.secrets
 
 
+async def test_a_password_moved_to_another_connection_does_not_open(registry: SqliteRegistry, path: Path) -> None:
+    for id in ("42", "43"):
+        await registry.save_connection(replace(TELNYX, id=id))
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE connections SET sealed = (SELECT sealed FROM connections WHERE id = '42')")
+    assert (await registry.connection("a1", "telnyx", "42")).secrets == TELNYX.secrets
+    with pytest.raises(SecretsUnavailable):
+        await registry.connection("a1", "telnyx", "43")
+
+
 async def test_without_a_key_there_are_no_integrations_but_all_the_rest(path: Path) -> None:
     registry = SqliteRegistry.open(path)
     await registry.create_account(ACCOUNT)
     with pytest.raises(SecretsUnavailable, match=r"secrets\.key"):
         await registry.save_integration(TWILIO)
+    with pytest.raises(SecretsUnavailable, match=r"secrets\.key"):
+        await registry.save_connection(TELNYX)
+    await registry.save_connection(replace(TELNYX, secrets={}))
+    assert await registry.connections("telnyx") == [replace(TELNYX, secrets={})]
     await registry.close()
 
 
@@ -312,12 +331,15 @@ async def test_a_new_key_takes_over_what_the_old_one_sealed(path: Path) -> None:
     old = SqliteRegistry.open(path, vault(1))
     await old.create_account(ACCOUNT)
     await old.save_integration(TWILIO)
+    for connection in (TELNYX, replace(TELNYX, id="43", secrets={})):
+        await old.save_connection(connection)
     await old.close()
     both = SqliteRegistry.open(path, vault(2, 1))
-    assert [await both.reseal(), await both.reseal()] == [1, 0]
+    assert [await both.reseal(), await both.reseal()] == [2, 0]
     await both.close()
     new = SqliteRegistry.open(path, vault(2))
     assert await new.integration("a1", "twilio") == TWILIO
+    assert await new.connection("a1", "telnyx", "42") == TELNYX
     await new.close()
 
 
