@@ -18,7 +18,7 @@ from control import calls
 from control.api.app import openapi_document
 from control.errors import ERRORS
 from control.main import GAUGES
-from edge import registration, session, transaction
+from edge import offers, registration, session, transaction
 from edge.message import REASON_PHRASES
 
 __all__ = ["PAGES", "main", "stale"]
@@ -344,6 +344,7 @@ def _tables() -> Iterator[tuple[str, str, Table]]:
     yield "call (control)", "control/calls.py", calls.TRANSITIONS
     modules: tuple[tuple[ModuleType, str], ...] = (
         (session, "session: {}"),
+        (offers, "session: {}"),
         (transaction, "{} transaction"),
         (registration, "{}"),
     )
