@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import json
 import logging
 import resource
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from config.settings import Settings, Trunk, parse_listener
+from config.settings import Settings, parse_listener
 from control.api.app import create_app
 from control.api.health import Readiness
 from control.api.server import ApiServer
@@ -29,6 +28,7 @@ from control.journal import Journal, Replayer
 from control.metrics import Metrics, counted, measured
 from control.operations import Operations
 from control.passes import CallPasses
+from control.policies import Policies, trunk_rules
 from control.ports import PortPool
 from control.registry.sqlite import SqliteRegistry
 from control.registry.types import RegistryError
@@ -44,9 +44,9 @@ from edge.ladder import TraceEntry
 from edge.throttle import Throttle
 from edge.transport import ListenError as SipListenError
 from edge.transport import SipTransport, client_context, server_context
-from edge.trunks import TrunkRule, TrunkTable
+from edge.trunks import TrunkTable
 from media.client import InProcessMedia
-from media.messages import LegPolicy, NoticeBody, Statistics
+from media.messages import NoticeBody, Statistics
 from media.service import ServiceSettings
 
 __all__ = ["GAUGES", "Edge", "StartError", "open_registry", "serve"]
@@ -133,8 +133,8 @@ class Edge:
     async def run(self, announce: Callable[[dict[str, Any]], None]) -> int:
         """Serve until told to stop; ``announce`` gets the ready line. Returns the exit status."""
         async with Supervisor() as tasks, AsyncExitStack() as stack:
-            url = await self._start(stack, tasks)
             self._take_signals(stack, tasks)
+            url = await self._start(stack, tasks)
             gc.collect()
             gc.freeze()
             announce({"event": "ready", "sip": list(self._listening), "http": url})
@@ -180,8 +180,7 @@ class Edge:
             call_later=loop.call_later,
             entropy=entropy,
         )
-        policies = {trunk.name: _policy(trunk, settings) for trunk in settings.trunks}
-        self.calls = CallManager(surroundings, settings.limits, settings.agents, policies.__getitem__)
+        self.calls = CallManager(surroundings, settings.limits, settings.agents, Policies(settings).of)
         operations = Operations(registry, self.calls, settings, clock=wall_clock, entropy=entropy)
         url = await self._start_api(stack, tasks, operations, journal)
         bound = await self.sip.start()
@@ -212,7 +211,7 @@ class Edge:
     def _signalling(self) -> tuple[Endpoint, SipTransport]:
         settings = self.settings
         self.trunks = trunks = TrunkTable(
-            [_rule(trunk) for trunk in settings.trunks],
+            trunk_rules(settings),
             realm=settings.sip.domain,
             challenger=Challenger(entropy(32)),
             counters=self.counters,
@@ -312,28 +311,6 @@ class Edge:
 def _listener(text: str) -> tuple[TransportName, Address]:
     transport, host, port = parse_listener(text)
     return TransportName(transport), Address(host, port)
-
-
-def _rule(trunk: Trunk) -> TrunkRule:
-    return TrunkRule(
-        name=trunk.name,
-        networks=tuple(ipaddress.ip_network(text) for text in trunk.addresses),
-        auth=trunk.auth,
-        username=trunk.username,
-        password=trunk.password.get_secret_value() if trunk.password else None,
-        algorithms=trunk.digest_algorithms,
-    )
-
-
-def _policy(trunk: Trunk, settings: Settings) -> LegPolicy:
-    return LegPolicy(
-        codecs=trunk.codecs,
-        media_networks=trunk.media_networks,
-        symmetric=trunk.symmetric_rtp,
-        allow_private=trunk.allow_private_media,
-        first_packet_timeout_s=settings.media.first_packet_timeout_s,
-        silence_timeout_s=settings.media.silence_timeout_s,
-    )
 
 
 def _server_tls(settings: Settings) -> ssl.SSLContext | None:

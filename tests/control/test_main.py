@@ -48,6 +48,11 @@ class Running:
     task: asyncio.Task[int]
     operations: Operations
     account: Principal
+    told: bool = False
+
+    def terminate(self) -> None:
+        self.told = True
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def uri(self, transport: str = "udp") -> str:
         (listener,) = [text for text in self.ready["sip"] if text.startswith(transport)]
@@ -97,12 +102,15 @@ async def running(given: config.Settings, agent: str = "parrot") -> AsyncIterato
         pipeline = {"name": "Agent", "pipeline": {"protocol": "builtin", "name": agent}}
         answering = await operations.create_agent(account, CreateAgent.model_validate(pipeline))
         await operations.update_number(account, str(number.id), UpdateNumber(agent_id=answering.id))
-        yield Running(edge, await announced, task, operations, account)
+        up = Running(edge, await announced, task, operations, account)
+        yield up
+        if not up.told:
+            up.terminate()
+        assert await task == 0
     finally:
         await registry.close()
-        if not task.done():
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert await task == 0
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -144,7 +152,7 @@ async def test_draining_refuses_new_calls_and_lets_the_old_one_end(tmp_path: Pat
         async with asyncio.timeout(10):
             while not up.edge.calls.live(up.account.account):
                 await asyncio.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+        up.terminate()
         async with asyncio.timeout(10):
             while not up.edge.engine.draining:
                 await asyncio.sleep(0.01)
@@ -164,8 +172,11 @@ async def test_a_second_signal_hangs_up_what_is_left(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             while not [live for live in up.edge.calls.live(up.account.account) if live.state == "established"]:
                 await asyncio.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
+        up.terminate()
+        async with asyncio.timeout(10):
+            while not up.edge.engine.draining:
+                await asyncio.sleep(0.01)
+        up.terminate()
         result = await call
         assert result.ended_by == "remote"
         record = await up.record()
