@@ -13,9 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Carrier", "Dialect", "Proxy", "Signalling", "carriers", "overlapping"]
+__all__ = ["Carrier", "Dialect", "Proxy", "Signalling", "carriers", "overlap", "overlapping"]
 
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Transport = Literal["udp", "tcp", "tls"]
 
 
@@ -88,6 +87,11 @@ class Carrier(_Data):
     proxies: tuple[Proxy, ...] = ()
     dialect: Dialect
 
+    @property
+    def signalling_networks(self) -> tuple[str, ...]:
+        """All its regions'."""
+        return tuple(network for region in self.signalling for network in region.networks)
+
     @model_validator(mode="after")
     def _ports(self) -> Carrier:
         if self.media_port_min > self.media_port_max:
@@ -105,14 +109,15 @@ def carriers() -> Mapping[str, Carrier]:
 
 def overlapping(network: str) -> tuple[Carrier, Signalling, str] | None:
     """The first carrier, region and range that ``network`` (CIDR) has an address in common with."""
-    ours = ipaddress.ip_network(network)
     for carrier in carriers().values():
         for region in carrier.signalling:
             for text in region.networks:
-                if _overlap(ours, ipaddress.ip_network(text)):
+                if overlap(network, text):
                     return carrier, region, text
     return None
 
 
-def _overlap(one: IpNetwork, other: IpNetwork) -> bool:
-    return one.version == other.version and one.overlaps(other)
+def overlap(one: str, other: str) -> bool:
+    """Whether two networks (CIDR) have an address in common."""
+    first, second = ipaddress.ip_network(one), ipaddress.ip_network(other)
+    return first.version == second.version and first.overlaps(second)

@@ -6,13 +6,14 @@ import base64
 import ipaddress
 import ssl
 from collections.abc import Callable, Iterator
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from config.carriers import overlapping
+from config.carriers import carriers, overlap, overlapping
 from config.problems import Problem
 from config.settings import Settings, Trunk, parse_authority, parse_listener
 
@@ -100,14 +101,56 @@ def _trunks(settings: Settings) -> Iterator[Problem]:
 def _carriers(settings: Settings) -> Iterator[Problem]:
     """Address alone proves nothing there: any customer of the carrier calls from the same addresses."""
     for index, trunk in enumerate(settings.trunks):
+        if trunk.name in carriers():
+            yield Problem(("trunks", index, "name"), f"{trunk.name!r} is the carrier's own: its calls would be taken")
         for position, network in enumerate(trunk.addresses):
-            if not trunk.lab and (found := overlapping(network)):
-                carrier, region, text = found
+            if not trunk.lab and (reason := _shadowed(settings, network)):
                 yield Problem(
                     ("trunks", index, "addresses", position),
-                    f"{network} overlaps {text}, {carrier.title}'s signalling range in {region.region}, where all its"
-                    " customers call from; use the provider, or set lab = true in a lab",
+                    f"{network} overlaps {reason}, where all its customers call from; use the provider, or set"
+                    " lab = true in a lab",
                 )
+
+
+def _shadowed(settings: Settings, network: str) -> str | None:
+    """The carrier's range that ``network`` lies over, in words: one that ships with the edge, or one set here."""
+    if found := overlapping(network):
+        carrier, region, text = found
+        return f"{text}, {carrier.title}'s signalling range in {region.region}"
+    for name, carrier in carriers().items():
+        for text in _signalling(settings, name) or ():
+            if overlap(network, text):
+                return f"{text}, {carrier.title}'s signalling range in providers.{name}_signalling"
+    return None
+
+
+def _signalling(settings: Settings, carrier: str) -> tuple[str, ...] | None:
+    """The ranges set in place of the carrier's own."""
+    chosen: tuple[str, ...] | None = getattr(settings.providers, f"{carrier}_signalling")
+    return chosen
+
+
+def _providers(settings: Settings) -> Iterator[Problem]:
+    """A call from an address of both carriers could not be told; credentials in the clear are no credentials."""
+    for one, other in permutations(carriers(), 2):
+        for index, network in enumerate(_signalling(settings, one) or ()):
+            taken = _signalling(settings, other) or carriers()[other].signalling_networks
+            if clash := next((text for text in taken if overlap(network, text)), None):
+                yield Problem(("providers", f"{one}_signalling", index), f"{network} overlaps {other}'s {clash}")
+    for name in carriers():
+        url = urlsplit(getattr(settings.providers, f"{name}_base_url"))
+        if url.scheme == "http" and not _is_inward(url.hostname or ""):
+            yield Problem(
+                ("providers", f"{name}_base_url"), f"https is needed: credentials would reach {url.hostname} in clear"
+            )
+
+
+def _is_inward(host: str) -> bool:
+    """A name without a dot is this machine's or its network's; of any other nobody knows where it leads."""
+    try:
+        return not is_public(host)
+    except ValueError:
+        return "." not in host
 
 
 def _addresses(settings: Settings) -> Iterator[Problem]:
@@ -191,5 +234,6 @@ _RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
     _tls,
     _trunks,
     _carriers,
+    _providers,
     _secrets,
 )

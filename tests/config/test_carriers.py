@@ -48,6 +48,8 @@ def test_twilio_and_telnyx_speak_as_recorded() -> None:
     twilio, telnyx = carriers()["twilio"], carriers()["telnyx"]
     assert (twilio.media_port_min, twilio.media_port_max, twilio.media) == (10000, 60000, ("168.86.128.0/18",))
     assert (telnyx.media_port_min, telnyx.media_port_max, len(telnyx.media)) == (16384, 32768, 16)
+    assert len(twilio.signalling_networks) == 8
+    assert telnyx.signalling_networks[:2] == ("192.76.120.10/32", "64.16.250.10/32")
     assert telnyx.dialect.provisional_within_s == 5.0
     assert telnyx.dialect.digest_without_qop
     assert [proxy.host for proxy in telnyx.proxies][:2] == ["sip.telnyx.com", "sip.telnyx.eu"]

@@ -137,6 +137,62 @@ def test_a_trunk_over_a_carrier_s_range_is_for_labs_only(
     assert complaints({"trunks": [overlapping | {"lab": True}]}) == {}
 
 
+@pytest.mark.parametrize("carrier", ["twilio", "telnyx"])
+def test_a_trunk_over_a_range_that_stands_in_for_a_carrier_s_is_for_labs_only(carrier: str) -> None:
+    providers = {"providers": {f"{carrier}_signalling": ["198.51.100.0/24", "192.0.2.128/25"]}}
+    found = complaints(providers, {"trunks": [OFFICE]})
+    assert list(found) == ["trunks[0].addresses[0]"]
+    assert f"192.0.2.128/25, {carrier.title()}'s" in found["trunks[0].addresses[0]"]
+    assert complaints(providers, {"trunks": [OFFICE | {"lab": True}]}) == {}
+
+
+@pytest.mark.parametrize("name", ["twilio", "telnyx"])
+def test_a_carrier_s_name_is_no_trunk_s(name: str) -> None:
+    """Numbers are looked up by their trunk's name: the carrier's would be answered from there."""
+    assert list(complaints({"trunks": [OFFICE | {"name": name, "lab": True}]})) == ["trunks[0].name"]
+
+
+# providers
+
+
+@pytest.mark.parametrize(
+    ("providers", "keys"),
+    [
+        ({"twilio_signalling": ["127.0.0.2/32"], "telnyx_signalling": ["127.0.0.3/32"]}, []),
+        ({"twilio_signalling": ["127.0.0.0/8"]}, []),
+        ({"twilio_signalling": ["::1/128"], "telnyx_signalling": ["127.0.0.0/8"]}, []),
+        ({"twilio_signalling": ["192.0.2.0/24", "64.16.0.0/16"]}, ["providers.twilio_signalling[1]"]),
+        ({"telnyx_signalling": ["54.172.60.0/30"]}, ["providers.telnyx_signalling[0]"]),
+        (
+            {"twilio_signalling": ["127.0.0.0/8"], "telnyx_signalling": ["127.0.0.1/32"]},
+            ["providers.telnyx_signalling[0]", "providers.twilio_signalling[0]"],
+        ),
+    ],
+)
+def test_the_carriers_are_told_apart_by_their_addresses(providers: dict[str, Any], keys: list[str]) -> None:
+    assert list(complaints({"providers": providers})) == keys
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("http://127.0.0.1:9000", False),
+        ("http://[::1]:9000/v2", False),
+        ("http://localhost:9000", False),
+        ("http://10.1.2.3", False),
+        ("http://twilio-fake:9000", False),
+        ("https://api.dublin.ie1.twilio.com", False),
+        ("http://api.twilio.com", True),
+        ("http://203.0.113.5", True),
+        ("http://localhost.example.com", True),
+    ],
+)
+@pytest.mark.parametrize("carrier", ["twilio", "telnyx"])
+def test_credentials_go_in_clear_to_nobody_afar(carrier: str, url: str, refused: bool) -> None:
+    found = complaints({"providers": {f"{carrier}_base_url": url}})
+    assert list(found) == ([f"providers.{carrier}_base_url"] if refused else [])
+
+
 # addresses and ports
 
 

@@ -7,7 +7,19 @@ import base64
 import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from config.settings import Api, Limits, Media, Secrets, Settings, Sip, Trunk, parse_authority, parse_listener
+from config.settings import (
+    Api,
+    Limits,
+    Media,
+    Providers,
+    Secrets,
+    Settings,
+    Sip,
+    Trunk,
+    parse_authority,
+    parse_listener,
+    parse_proxy,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +58,42 @@ def test_anything_else_is_no_listener(text: str) -> None:
         Sip(listen=(text,))
 
 
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("udp:sip.telnyx.eu:5060", ("udp", "sip.telnyx.eu", 5060)),
+        ("tls:SIP.Telnyx.com:5061", ("tls", "sip.telnyx.com", 5061)),
+        ("tcp:127.0.0.1:15060", ("tcp", "127.0.0.1", 15060)),
+        ("udp:[::1]:5060", ("udp", "::1", 5060)),
+    ],
+)
+def test_a_proxy_is_a_transport_a_host_and_a_port(text: str, parsed: tuple[str, str, int]) -> None:
+    assert parse_proxy(text) == parsed
+    assert Providers(telnyx_sip_proxy=text).telnyx_sip_proxy == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sip.telnyx.com:5060",
+        "udp:sip.telnyx.com",
+        "ws:sip.telnyx.com:5060",
+        "udp:sip.telnyx.com:0",
+        "udp:sip.telnyx.com:65536",
+        "udp:-telnyx.com:5060",
+        "udp:1.2.3:5060",
+        "udp:300.1.1.1:5060",
+        "udp:[127.0.0.1]:5060",
+        "udp:::1:5060",
+        "udp::5060",
+        "udp:a b:5060",
+    ],
+)
+def test_anything_else_is_no_proxy(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_proxy(text)
+
+
 @pytest.mark.parametrize("text", ["127.0.0.1", "localhost:8080", "[::1]", "::1:8080", "127.0.0.1:99999", ":8080"])
 def test_an_authority_is_an_address_and_a_port(text: str) -> None:
     assert parse_authority("[::1]:8080") == ("::1", 8080)
@@ -78,6 +126,12 @@ def test_an_authority_is_an_address_and_a_port(text: str) -> None:
         (Trunk, {"name": "a", "addresses": ("10.0.0.1/8",)}),
         (Trunk, {"name": "a", "digest_algorithms": ()}),
         (Trunk, {"name": "a", "codecs": ("OPUS",)}),
+        (Providers, {"twilio_signalling": ()}),
+        (Providers, {"telnyx_signalling": ("192.0.2.1/24",)}),
+        (Providers, {"twilio_media": ("anywhere",)}),
+        (Providers, {"twilio_base_url": "api.twilio.com"}),
+        (Providers, {"telnyx_sip_proxy": "sip.telnyx.com"}),
+        (Providers, {"request_timeout_s": 0}),
         (Secrets, {"key": "not base64"}),
         (Secrets, {"key": base64.b64encode(bytes(31)).decode()}),
         (Secrets, {"key": "é" * 44}),
