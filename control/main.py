@@ -130,10 +130,14 @@ class Edge:
         self._hurry = asyncio.Event()
         self._tick_late_p99_ms = 0.0
 
-    async def run(self, announce: Callable[[dict[str, Any]], None]) -> int:
-        """Serve until told to stop; ``announce`` gets the ready line. Returns the exit status."""
+    async def run(self, announce: Callable[[dict[str, Any]], None], *, signals: bool = True) -> int:
+        """Serve until told to stop; ``announce`` gets the ready line. Returns the exit status.
+
+        With ``signals``, SIGTERM and SIGINT are this process's own while it runs.
+        """
         async with Supervisor() as tasks, AsyncExitStack() as stack:
-            self._take_signals(stack, tasks)
+            if signals:
+                self._take_signals(stack, tasks)
             url = await self._start(stack, tasks)
             gc.collect()
             gc.freeze()

@@ -142,7 +142,7 @@ async def test_a_second_instance_on_the_same_registry_is_refused(tmp_path: Path)
     given = settings(tmp_path)
     async with running(given):
         with pytest.raises(ExceptionGroup) as refused:
-            await Edge(given).run(lambda ready: None)
+            await Edge(given).run(lambda ready: None, signals=False)
         assert refused.group_contains(RegistryLocked)
 
 
