@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,14 @@ async def put_up(phone: Phone, count: int) -> list[Call]:
 
 def registry_rows(path: Path) -> dict[str, int]:
     """Rows by table of a registry that nobody has open; it has to be sound."""
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database:
         assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
         tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
         return {table: database.execute(f'select count(*) from "{table}"').fetchone()[0] for table in tables}
 
 
 async def test_each_cut_call_has_one_record_and_the_edge_serves_again(tmp_path: Path, keyring: Keyring) -> None:
-    """Three calls up, one over, one ringing; after the restart an old BYE is answered 481 (RFC 3261 §15.1.2)."""
+    """Three calls up, one over; after the restart an old BYE is answered 481 (RFC 3261 §15.1.2)."""
     folder = tmp_path / "edge"
     settings = Settings()
     async with Edge.open(folder, keyring, settings, checked=False) as first:

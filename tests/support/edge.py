@@ -206,6 +206,17 @@ class Edge:
             raise AssertionError(f"{len(records)} call records, expected {count}: {records}")
         return [await self.request("GET", f"/calls/{record['id']}") for record in records]
 
+    async def expect_live_call(self, timeout_s: float = 5.0) -> dict[str, Any]:
+        """The one call that is in progress, once its record says so (records follow the journal)."""
+        live: list[dict[str, Any]] = []
+
+        async def shown() -> bool:
+            live[:] = [record for record in await self.calls() if record["status"] == "in_progress"]
+            return len(live) == 1
+
+        await self.until(shown, lambda: f"one live call; there are {live}", timeout_s)
+        return live[0]
+
     # --- what it shows of itself ---
 
     async def metrics(self) -> dict[str, float]:

@@ -1,0 +1,60 @@
+"""The ways in which a carrier's REST API can fail its customers, as values to hand to a fake.
+
+That nothing listens at all is :meth:`tests.support.carriers.rest.RestServer.down`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Cut", "Endless", "Fails", "Garbage", "Misbehaviour", "NotJson", "Slow", "WrongShape"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """The request is read, its answer held back for ``seconds``; None: for as long as somebody waits for it."""
+
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fails:
+    """An error status with the carrier's own body for it."""
+
+    status: int = 500
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NotJson:
+    """A page of a proxy that stands in the way, or JSON that breaks off; ``content_type`` may lie."""
+
+    text: str = "<html><body>Bad gateway, but politely.</body></html>"
+    content_type: str = "text/html"
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class WrongShape:
+    """JSON with nothing in its place."""
+
+    body: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Half an answer, then the connection closes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """A body that goes on for as long as somebody reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Something that is not HTTP."""
+
+
+Misbehaviour = Slow | Fails | NotJson | WrongShape | Cut | Endless | Garbage
