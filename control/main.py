@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
+from fastapi import FastAPI
+
 from config.settings import Settings, parse_listener
 from control.api.app import create_app
 from control.api.health import Readiness
@@ -24,12 +26,14 @@ from control.api.server import ApiServer
 from control.api.server import ListenError as ApiListenError
 from control.calls import CallManager, Surroundings
 from control.entropy import entropy, monotonic_clock, wall_clock
+from control.inbound import TwilioInbound
 from control.journal import Journal, Replayer
 from control.metrics import Metrics, counted, measured
 from control.operations import Operations
 from control.passes import CallPasses
 from control.policies import Policies, trunk_rules
 from control.ports import PortPool
+from control.providers.twilio import signature_ok
 from control.registry.sqlite import SqliteRegistry
 from control.registry.types import RegistryError
 from control.routing import PASS_TRUNK, Router
@@ -186,7 +190,20 @@ class Edge:
         )
         self.calls = CallManager(surroundings, settings.limits, settings.agents, Policies(settings).of)
         operations = Operations(registry, self.calls, settings, clock=wall_clock, entropy=entropy)
-        url = await self._start_api(stack, tasks, operations, journal)
+        inbound = TwilioInbound(
+            registry,
+            self.passes,
+            settings,
+            counters=self.counters,
+            signed=signature_ok,
+            now=loop.time,
+            wall=wall_clock,
+            draining=lambda: self.engine.draining,
+            listening=lambda: self._listening,
+        )
+        metrics = Metrics([counted(self.counters), measured(lambda: self._gauges(tasks, journal), GAUGES)])
+        app = create_app(operations, self, counters=self.counters, metrics=metrics, twilio_inbound=inbound)
+        url = await self._start_api(stack, tasks, app)
         bound = await self.sip.start()
         stack.push_async_callback(self.sip.close)
         self.engine.settings.listeners = bound
@@ -245,11 +262,7 @@ class Edge:
         )
         return engine, shell
 
-    async def _start_api(
-        self, stack: AsyncExitStack, tasks: Supervisor, operations: Operations, journal: Journal
-    ) -> str:
-        metrics = Metrics([counted(self.counters), measured(lambda: self._gauges(tasks, journal), GAUGES)])
-        app = create_app(operations, self, counters=self.counters, metrics=metrics)
+    async def _start_api(self, stack: AsyncExitStack, tasks: Supervisor, app: FastAPI) -> str:
         host, _, port = self.settings.api.listen.rpartition(":")
         server = ApiServer(app, host.strip("[]"), int(port))
         await server.start()

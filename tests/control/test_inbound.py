@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from twilio.request_validator import RequestValidator
 from config import settings as config
 from control.inbound import DIAL_STATUS_PATH, WEBHOOK_PATH, Answer, Outcome, TwilioInbound, WebhookRequest
 from control.passes import LIFETIME_S, CallPasses
+from control.providers.twilio import signature_ok
 from control.registry.memory import MemoryRegistry
 from control.registry.types import Account, Agent, Integration, Number
 from edge.auth import Challenger
@@ -29,12 +30,6 @@ TOKEN = "12345"
 NUMBER = "+14155550100"
 ACCOUNT = "6f1c2f5e-8f0d-4d6e-9a53-0d6e7c7f4a01"
 OTHER = "6f1c2f5e-8f0d-4d6e-9a53-0d6e7c7f4a02"
-
-
-async def signed(tokens: Sequence[str], url: str, form: Sequence[tuple[str, str]], signature: str | None) -> bool:
-    if signature is None:
-        return False
-    return any(RequestValidator(token).validate(url, dict(form), signature) for token in tokens)
 
 
 @dataclass
@@ -101,7 +96,7 @@ async def world(
         passes,
         config.Settings(api=config.Api(public_url=BASE), sip=config.Sip(domain="sip.example.test")),
         counters=counters,
-        signed=signed,
+        signed=signature_ok,
         now=lambda: now[0],
         wall=lambda: 1_800_000_000.0,
         draining=lambda: draining[0],
