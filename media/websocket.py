@@ -111,6 +111,8 @@ class Link(picows.WSListener):
             self._closed_by_peer(transport, frame)
         elif self._handler is None or kind in (WSMsgType.PING, WSMsgType.PONG):
             return
+        elif frame.payload_size > MAX_MESSAGE_BYTES:
+            return  # picows hands it over all the same while it disconnects
         elif frame.fin and not self._parts:
             self._handler.on_message(frame.get_payload_as_bytes(), kind == WSMsgType.TEXT)
         else:
