@@ -115,6 +115,10 @@ class AgentCall:
         """Close the WebSocket."""
         await self._socket.close()
 
+    def abort(self) -> None:
+        """Cut the connection, as a process that dies."""
+        self._socket.transport.abort()
+
 
 async def greet(call: AgentCall) -> None:
     """A second of tone, and a mark that comes back when it has been played."""
