@@ -36,7 +36,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Seen:
-    """One request, as it came. ``path`` is unquoted of nothing; header names are in lower case."""
+    """One request, as it came; header names are in lower case."""
 
     method: str
     target: str
@@ -194,20 +194,15 @@ class RestServer:
         while (request := await _next_request(http, reader)) is not None:
             self.requests.append(request)
             how = self._mood(request)
+            if isinstance(how, Slow) and await _left(reader, how.seconds):
+                return
             match how:
-                case Slow(seconds=seconds):
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(seconds):
-                            await reader.read()  # whoever waited has gone
-                            return
-                    await _send(http, writer, self.answer(request))
                 case Cut():
-                    return await _send_half(writer, self.answer(request))
+                    await _send_half(writer, self.answer(request))
                 case Endless():
-                    return await _send_without_end(writer)
+                    await _send_without_end(writer)
                 case Garbage():
                     writer.write(b"220 smtp.example.com ready\r\n")
-                    return await writer.drain()
                 case Fails(status=status, headers=headers):
                     reply = self.error(status)
                     await _send(http, writer, Reply(status, reply.body, {**reply.headers, **headers}))
@@ -215,12 +210,11 @@ class RestServer:
                     await _send_bytes(http, writer, status, text.encode(), {"Content-Type": content_type})
                 case WrongShape(body=body):
                     await _send(http, writer, Reply(200, body))
-                case None:
+                case _:
                     await _send(http, writer, self.answer(request))
-            if http.our_state is h11.MUST_CLOSE or http.their_state is h11.MUST_CLOSE:
-                return None
+            if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+                return
             http.start_next_cycle()
-        return None
 
     def _mood(self, request: Seen) -> Misbehaviour | None:
         for mood in self._moods:
@@ -229,6 +223,15 @@ class RestServer:
                     mood.times -= 1
                 return mood.how
         return None
+
+
+async def _left(reader: asyncio.StreamReader, seconds: float | None) -> bool:
+    """Whether whoever asked goes away within ``seconds``."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await reader.read()
+            return True
+    return False
 
 
 async def _next_request(http: h11.Connection, reader: asyncio.StreamReader) -> Seen | None:

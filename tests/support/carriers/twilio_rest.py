@@ -10,7 +10,7 @@ import base64
 import binascii
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -131,13 +131,10 @@ class TwilioRest(RestServer):
         for method, pattern, handler in _ROUTES:
             found = pattern.fullmatch(request.path)
             if found is not None and method == request.method:
-                sid = found["account"]
-                if sid is None:
-                    return handler(self, request, caller, found)
-                account = self._reachable(caller, sid)
+                account = self._reachable(caller, found.groupdict().get("account", caller.sid))
                 if account is None:
                     return _error(self.foreign_status, 20003 if self.foreign_status == 401 else 20404, request.path)
-                return handler(self, request, account, found)
+                return handler(self, request, account, found["sid"] if "sid" in pattern.groupindex else "")
         return _error(404, 20404, request.path)
 
     def _caller(self, request: Seen) -> TwilioAccount | None:
@@ -158,37 +155,38 @@ class TwilioRest(RestServer):
         account = self.accounts.get(sid)
         return account if account is not None and caller.sid in (account.sid, account.owner_sid) else None
 
-    def _list_accounts(self, request: Seen, caller: TwilioAccount, found: re.Match[str]) -> Reply:
-        shown = [each for each in self.accounts.values() if caller.sid in (each.sid, each.owner_sid)]
+    def _list_accounts(self, request: Seen, account: TwilioAccount, sid: str) -> Reply:
+        shown = [each for each in self.accounts.values() if account.sid in (each.sid, each.owner_sid)]
         return self._page(request, "accounts", [_account_body(each) for each in shown])
 
-    def _fetch_account(self, request: Seen, account: TwilioAccount, found: re.Match[str]) -> Reply:
+    def _fetch_account(self, request: Seen, account: TwilioAccount, sid: str) -> Reply:
         return Reply(200, _account_body(account))
 
-    def _list_numbers(self, request: Seen, account: TwilioAccount, found: re.Match[str]) -> Reply:
+    def _list_numbers(self, request: Seen, account: TwilioAccount, sid: str) -> Reply:
         wanted = re.sub(r"[^\d*]", "", request.query.get("PhoneNumber", "")).replace("*", r"\d")
         shown = [each for each in self.numbers.values() if each.account_sid == account.sid]
         matching = [each for each in shown if re.search(wanted, each.phone_number)]
         return self._page(request, "incoming_phone_numbers", [_number_body(each) for each in matching])
 
-    def _fetch_number(self, request: Seen, account: TwilioAccount, found: re.Match[str]) -> Reply:
-        number = self.numbers.get(found["sid"])
+    def _fetch_number(self, request: Seen, account: TwilioAccount, sid: str) -> Reply:
+        number = self.numbers.get(sid)
         if number is None or number.account_sid != account.sid:
             return _error(404, 20404, request.path)
         return Reply(200, _number_body(number))
 
-    def _update_number(self, request: Seen, account: TwilioAccount, found: re.Match[str]) -> Reply:
-        number = self.numbers.get(found["sid"])
+    def _update_number(self, request: Seen, account: TwilioAccount, sid: str) -> Reply:
+        number = self.numbers.get(sid)
         if number is None or number.account_sid != account.sid:
             return _error(404, 20404, request.path)
         form = request.form
         number.voice_url = form.get("VoiceUrl", number.voice_url)
         number.voice_method = form.get("VoiceMethod", number.voice_method)
-        number.trunk_sid = form.get("TrunkSid", number.trunk_sid) or None
-        number.voice_application_sid = form.get("VoiceApplicationSid", number.voice_application_sid) or None
+        if form.keys() & {"TrunkSid", "VoiceApplicationSid"}:  # setting one clears the other
+            number.trunk_sid = form.get("TrunkSid") or None
+            number.voice_application_sid = form.get("VoiceApplicationSid") or None
         return Reply(200, _number_body(number))
 
-    def _create_call(self, request: Seen, account: TwilioAccount, found: re.Match[str]) -> Reply:
+    def _create_call(self, request: Seen, account: TwilioAccount, sid: str) -> Reply:
         form = request.form
         if "To" not in form:
             return _error(400, 21201)
@@ -204,14 +202,14 @@ class TwilioRest(RestServer):
         self.on_call(call)
         return Reply(201, _call_body(call))
 
-    def _fetch_call(self, request: Seen, account: TwilioAccount, found: re.Match[str]) -> Reply:
-        call = self.calls.get(found["sid"])
+    def _fetch_call(self, request: Seen, account: TwilioAccount, sid: str) -> Reply:
+        call = self.calls.get(sid)
         if call is None or call.account_sid != account.sid:
             return _error(404, 20404, request.path)
         return Reply(200, _call_body(call))
 
-    def _update_call(self, request: Seen, account: TwilioAccount, found: re.Match[str]) -> Reply:
-        call = self.calls.get(found["sid"])
+    def _update_call(self, request: Seen, account: TwilioAccount, sid: str) -> Reply:
+        call = self.calls.get(sid)
         if call is None or call.account_sid != account.sid:
             return _error(404, 20404, request.path)
         call.updates.append(dict(request.form))
@@ -239,29 +237,25 @@ class TwilioRest(RestServer):
         return Reply(200, body)
 
 
-_Handler = Callable[[TwilioRest, Seen, TwilioAccount, re.Match[str]], Reply]
+_Handler = Callable[[TwilioRest, Seen, TwilioAccount, str], Reply]
 
 
-def _routes(rows: Iterable[tuple[str, str, _Handler]]) -> list[tuple[str, re.Pattern[str], _Handler]]:
-    names = {"ACCOUNT": r"/Accounts/(?P<account>AC\w{32})", "SID": r"/(?P<sid>\w{34})"}
-    return [
-        (method, re.compile(re.sub(r"[A-Z]{3,}", lambda word: names[word[0]], VERSION + path)), handler)
-        for method, path, handler in rows
-    ]
+_ACCOUNT = rf"{VERSION}/Accounts/(?P<account>AC\w{{32}})"
+_SID = r"/(?P<sid>\w{34})"
 
-
-_ROUTES = _routes(
-    [
-        ("GET", r"/Accounts(?P<account>)?\.json", TwilioRest._list_accounts),
-        ("GET", r"ACCOUNT\.json", TwilioRest._fetch_account),
-        ("GET", r"ACCOUNT/IncomingPhoneNumbers\.json", TwilioRest._list_numbers),
-        ("GET", r"ACCOUNT/IncomingPhoneNumbersSID\.json", TwilioRest._fetch_number),
-        ("POST", r"ACCOUNT/IncomingPhoneNumbersSID\.json", TwilioRest._update_number),
-        ("POST", r"ACCOUNT/Calls\.json", TwilioRest._create_call),
-        ("GET", r"ACCOUNT/CallsSID\.json", TwilioRest._fetch_call),
-        ("POST", r"ACCOUNT/CallsSID\.json", TwilioRest._update_call),
-    ]
-)
+_ROUTES: list[tuple[str, re.Pattern[str], _Handler]] = [
+    (method, re.compile(path + r"\.json"), handler)
+    for method, path, handler in (
+        ("GET", f"{VERSION}/Accounts", TwilioRest._list_accounts),
+        ("GET", _ACCOUNT, TwilioRest._fetch_account),
+        ("GET", f"{_ACCOUNT}/IncomingPhoneNumbers", TwilioRest._list_numbers),
+        ("GET", f"{_ACCOUNT}/IncomingPhoneNumbers{_SID}", TwilioRest._fetch_number),
+        ("POST", f"{_ACCOUNT}/IncomingPhoneNumbers{_SID}", TwilioRest._update_number),
+        ("POST", f"{_ACCOUNT}/Calls", TwilioRest._create_call),
+        ("GET", f"{_ACCOUNT}/Calls{_SID}", TwilioRest._fetch_call),
+        ("POST", f"{_ACCOUNT}/Calls{_SID}", TwilioRest._update_call),
+    )
+]
 
 
 def _error(status: int, code: int, path: str = "") -> Reply:
