@@ -6,7 +6,7 @@ Every event is a frozen value; the engine never hands out its own objects. A cal
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
 
@@ -235,25 +235,38 @@ class OutgoingCall:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationSpec:
-    """A binding the edge keeps at a registrar (RFC 3261 §10). ``contact_parameters`` go into the Contact URI."""
+    """A binding the edge keeps at a registrar (RFC 3261 §10).
+
+    ``contact_parameters`` go into the Contact URI. ``with_token`` adds a secret to them that selects the trunk
+    ``name``: a new one for each new registration, the same at each refresh. ``next_hop`` is where to send, if not
+    to the registrar itself. ``realm`` given: a challenge for any other realm is not answered. ``delay_s`` holds
+    the first REGISTER back [s].
+    """
 
     name: str
     registrar: str
     address_of_record: str
     username: str
-    password: str
+    password: str = field(repr=False)
     contact_user: str
-    contact_parameters: tuple[tuple[str, str], ...] = ()
+    contact_parameters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     next_hop: str | None = None
     expires_s: int = 3600
+    realm: str | None = None
+    with_token: bool = False
+    delay_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The registrar granted ``expires_s`` [s]; ``expires_s`` 0 after an unregistration."""
+    """The registrar granted ``expires_s`` [s]; ``expires_s`` 0 after an unregistration.
+
+    ``others`` counts the bindings it lists for the same user that are not at our address: calls go there, too.
+    """
 
     name: str
     expires_s: int
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)

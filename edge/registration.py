@@ -3,21 +3,27 @@
 :data:`TRANSITIONS` is the life of one registration; an absent pair is ignored. A binding is refreshed at
 50–80 % of the time granted, so that many made at once drift apart. What fails is tried again after
 :func:`retry_delay_s`.
+
+The Contact may carry a token that selects the trunk of the calls it draws. A refresh keeps it; a registration
+that begins anew after the last one was lost draws another, and the old one is good as long as the registrar
+granted it, for so long its binding may stand. A registrar's addresses are tried in turn, the one that took
+the last REGISTER first, and are listed with the trunks, so that none of them is a stranger.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final, Protocol
 
-from edge.actions import Transmit
+from edge.actions import Target, Transmit
+from edge.auth import DigestChallenge
 from edge.events import Event, Flow, Registered, RegistrationFailed, RegistrationSpec
-from edge.layer import Hop, TransactionLayer, parse_next_hop
+from edge.layer import Hop, Hops, TransactionLayer, parse_next_hop
 from edge.message import NameAddress, Response
 from edge.timers import Timer
 from edge.transaction import Failure
-from edge.trunks import TrunkTable
+from edge.trunks import TOKEN_PARAMETER, TrunkTable
 from edge.uac import Credential, Draft, Outgoing
 from edge.uri import ParseError, SipUri
 
@@ -51,6 +57,7 @@ class Input(StrEnum):
 class Action(StrEnum):
     """What a transition does; each is carried out by the method of its name."""
 
+    BEGIN = "begin anew"
     SEND = "send REGISTER"
     SEND_REMOVAL = "send REGISTER, expires 0"
     LENGTHEN = "take Min-Expires"
@@ -66,7 +73,8 @@ class Action(StrEnum):
 _S, _I, _A = State, Input, Action
 
 TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]]] = {
-    (_S.IDLE, _I.START): (_S.REGISTERING, (_A.SEND,)),
+    (_S.IDLE, _I.START): (_S.REGISTERING, (_A.BEGIN, _A.SEND)),
+    (_S.IDLE, _I.STOP): (_S.CLOSED, (_A.REPORT_REMOVED, _A.CLOSE)),
     (_S.REGISTERING, _I.GRANTED): (_S.REGISTERED, (_A.SCHEDULE_REFRESH, _A.REPORT)),
     (_S.REGISTERING, _I.TOO_BRIEF): (_S.REGISTERING, (_A.LENGTHEN, _A.SEND)),
     (_S.REGISTERING, _I.FAILED): (_S.WAITING, (_A.SCHEDULE_RETRY, _A.REPORT_FAILURE)),
@@ -77,7 +85,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]
     (_S.REGISTERED, _I.TIMER): (_S.REGISTERING, (_A.SEND,)),
     (_S.REGISTERED, _I.LOST): (_S.WAITING, (_A.HASTEN,)),
     (_S.REGISTERED, _I.STOP): (_S.REMOVING, (_A.SEND_REMOVAL,)),
-    (_S.WAITING, _I.TIMER): (_S.REGISTERING, (_A.SEND,)),
+    (_S.WAITING, _I.TIMER): (_S.REGISTERING, (_A.BEGIN, _A.SEND)),
     (_S.WAITING, _I.STOP): (_S.REMOVING, (_A.SEND_REMOVAL,)),  # an older binding may still stand
     (_S.REMOVING, _I.GRANTED): (_S.CLOSED, (_A.REPORT_REMOVED, _A.CLOSE)),
     (_S.REMOVING, _I.FAILED): (_S.CLOSED, (_A.REPORT_FAILURE, _A.CLOSE)),
@@ -96,6 +104,7 @@ _RETRY_BASE_S: Final = 2.0
 _RETRY_AFTER_CAP_S: Final = 300.0
 _MAX_EXPIRES_S: Final = 86_400
 _MIN_REFRESH_S: Final = 5.0
+_TOKEN_OCTETS: Final = 16
 
 
 def retry_delay_s(status: int, failures: int, retry_after_s: int | None, draw: float) -> float:
@@ -135,20 +144,27 @@ class Registration:
         self._layer = host.layer
         self._call_id = self._layer.entropy(16).hex()
         self._tag = self._layer.new_tag()
-        self._credential = Credential(spec.username, spec.password)
+        self._credential = Credential(spec.username, spec.password, spec.realm)
         self._cseq = 0
         self._asked_s = self._least_s = spec.expires_s
         self._granted_s = 0
+        self._others = 0
         self._failures = 0
         self._failure = (0, "", 0.0)
+        self._token: str | None = None
+        self._token_granted = False
+        self._target: Target | None = None
         self._flow: Flow | None = None
         self._timer: Timer | None = None
         self._keep_alive: Timer | None = None
         self._outgoing: Outgoing | None = None
 
     def start(self, now: float) -> None:
-        """Register for the first time."""
-        self._step(Input.START, now)
+        """Register for the first time, after the delay the spec asks for."""
+        if self.spec.delay_s > 0:
+            self._timer = self._layer.timers.call_at(now + self.spec.delay_s, self._on_start)
+        else:
+            self._on_start(now)
 
     def stop(self, now: float) -> None:
         """Remove the binding, then close."""
@@ -181,11 +197,16 @@ class Registration:
         if outgoing is not self._outgoing or response.status < 200:
             return
         if response.status < 300:
-            self._granted_s = self._grant(response)
-            self._settle(outgoing, now)
+            if self.state is not State.REMOVING:
+                self._read_bindings(outgoing, response)
+                self._settle(outgoing, now)
             self._step(Input.GRANTED, now)
             return
-        self._failure = (response.status, response.phrase, self._delay_s(response.status, _retry_after_s(response)))
+        self._failure = (
+            response.status,
+            _explained(response, self.spec.realm),
+            self._delay_s(response.status, _retry_after_s(response)),
+        )
         self._least_s = _number(response, "Min-Expires")
         too_brief = response.status == 423 and self._asked_s < self._least_s <= _MAX_EXPIRES_S
         self._step(Input.TOO_BRIEF if too_brief else Input.FAILED, now)
@@ -197,19 +218,36 @@ class Registration:
             self._failure = (status, phrase, self._delay_s(status, None))
             self._step(Input.FAILED, now)
 
-    def _grant(self, response: Response) -> int:
+    def _read_bindings(self, outgoing: Outgoing, response: Response) -> None:
         """§10.2.4: ``expires`` of our own Contact among those listed, else Expires, else what we asked."""
+        self._granted_s, self._others = self._asked_s, 0
         try:
-            for contact in response.contacts:
-                expires = contact.parameter("expires")
-                if contact.uri.user == self.spec.contact_user and expires and expires.isascii() and expires.isdigit():
-                    return min(int(expires), _MAX_EXPIRES_S)
-            return self._asked_s if response.expires is None else min(response.expires, _MAX_EXPIRES_S)
+            if response.expires is not None:
+                self._granted_s = min(response.expires, _MAX_EXPIRES_S)
+            contacts = response.contacts
+            sent = None if outgoing.request is None else outgoing.request.contact
         except (ParseError, ValueError):
-            return self._asked_s
+            return
+        place = None if sent is None else _place(sent.uri)
+        ours = next((contact for contact in contacts if self._is_ours(contact.uri)), None)
+        ours = ours or next((contact for contact in contacts if _place(contact.uri) == place), None)
+        expires = None if ours is None else ours.parameter("expires")
+        if expires and expires.isascii() and expires.isdigit():
+            self._granted_s = min(int(expires), _MAX_EXPIRES_S)
+        self._others = sum(_place(contact.uri) != place for contact in contacts)
+
+    def _is_ours(self, uri: SipUri) -> bool:
+        """By the token, which a user's other devices and our own earlier registrations have not."""
+        if self._token is None:
+            return uri.user == self.spec.contact_user
+        return (uri.parameter(TOKEN_PARAMETER) or "").lower() == self._token
 
     def _settle(self, outgoing: Outgoing, now: float) -> None:
-        """Note the flow: calls that arrive over a registered stream are this trunk's."""
+        """Note target, token and flow: calls that arrive over a registered stream are this trunk's."""
+        self._target = None if outgoing.hop is None else outgoing.hop.target
+        self._accept_token(self._granted_s, now)
+        self._token_granted = True
+        self._host.trunks.expire(now)
         if outgoing.flow != self._flow:
             self._forget_flow()
             self._flow = outgoing.flow
@@ -217,9 +255,21 @@ class Registration:
                 self._host.trunks.add_registration(self._flow, self.spec.name)
         self._ping_later(now)
 
+    def _accept_token(self, seconds: float, now: float) -> None:
+        if self._token is not None:
+            self._host.trunks.add_token(self._token, self.spec.name, now + seconds)
+
     # actions
 
+    def _begin(self, now: float) -> None:
+        """A new registration begins; one that was never granted is still the same."""
+        self._target = None
+        if self.spec.with_token and (self._token is None or self._token_granted):
+            self._token, self._token_granted = self._layer.entropy(_TOKEN_OCTETS).hex(), False
+
     def _send(self, now: float) -> None:
+        if not self._token_granted:
+            self._accept_token(self._asked_s, now)  # a call may overtake the 200
         self._register(self._asked_s, now)
 
     def _send_removal(self, now: float) -> None:
@@ -234,8 +284,20 @@ class Registration:
             self._failure = (error.status, error.reason, FORBIDDEN_RETRY_S)
             self._step(Input.FAILED, now)
             return
-        self._outgoing = Outgoing(self._layer, draft, self._next_cseq, self, self._credential)
-        self._outgoing.start(next_hop, now)
+        self._outgoing = outgoing = Outgoing(self._layer, draft, self._next_cseq, self, self._credential)
+        self._layer.find(next_hop, lambda hops, at: self._found(outgoing, hops, at), now)
+
+    def _found(self, outgoing: Outgoing, hops: Hops, now: float) -> None:
+        """The registrar's addresses: listed, and tried in their order but for the one that took us last."""
+        if outgoing is not self._outgoing:
+            return
+        if hops:
+            self._list(hop.target.address.host for hop in hops)
+        outgoing.start_at(tuple(sorted(hops, key=lambda hop: hop.target != self._target)), now)
+
+    def _list(self, hosts: Iterable[str]) -> None:
+        used = () if self._flow is None else (self._flow.remote.host,)
+        self._host.trunks.set_registrars(self.spec.name, (*hosts, *used))
 
     def _draft(self, expires_s: int) -> tuple[Draft, SipUri]:
         spec = self.spec
@@ -251,7 +313,8 @@ class Registration:
 
         def compose(hop: Hop) -> list[tuple[str, str]]:
             contact = self._layer.contact_uri(hop, spec.contact_user)
-            contact = contact.with_parameters([*contact.parameters, *spec.contact_parameters])
+            token = () if self._token is None else ((TOKEN_PARAMETER, self._token),)
+            contact = contact.with_parameters([*contact.parameters, *spec.contact_parameters, *token])
             return [*fixed, ("Contact", f"<{contact}>;expires={expires_s}")]
 
         next_hop = registrar if spec.next_hop is None else parse_next_hop(spec.next_hop)
@@ -273,7 +336,7 @@ class Registration:
         self._timer = self._layer.timers.call_at(now + 1 + self._draw(), self._on_timer)
 
     def _report(self, now: float) -> None:
-        self._host.emit(Registered(self.spec.name, self._granted_s))
+        self._host.emit(Registered(self.spec.name, self._granted_s, self._others))
 
     def _report_failure(self, now: float) -> None:
         status, phrase, delay_s = self._failure
@@ -288,6 +351,9 @@ class Registration:
         self._host.unregistered(self)
 
     # timers
+
+    def _on_start(self, now: float) -> None:
+        self._step(Input.START, now)
 
     def _on_timer(self, now: float) -> None:
         self._step(Input.TIMER, now)
@@ -310,6 +376,7 @@ class Registration:
             self._keep_alive.cancel()
         if not keep_flow:
             self._forget_flow()
+            self._host.trunks.set_registrars(self.spec.name, ())
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -331,6 +398,10 @@ class Registration:
         return int.from_bytes(self._layer.entropy(4)) / 2**32
 
 
+def _place(uri: SipUri) -> tuple[str, int | None]:
+    return uri.host, uri.port
+
+
 def _number(response: Response, name: str) -> int:
     value = (response.headers.get(name) or "").partition(";")[0].partition("(")[0].strip()
     return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0
@@ -338,3 +409,21 @@ def _number(response: Response, name: str) -> int:
 
 def _retry_after_s(response: Response) -> int | None:
     return _number(response, "Retry-After") or None
+
+
+def _explained(response: Response, realm: str | None) -> str:
+    """The phrase; of a challenge that was not answered for its realm, what was wrong with it."""
+    if realm is None or response.status not in (401, 407):
+        return response.phrase
+    name = "WWW-Authenticate" if response.status == 401 else "Proxy-Authenticate"
+    return response.phrase if realm in _realms(response.headers.lines(name)) else f"challenged for a realm not {realm}"
+
+
+def _realms(challenges: Iterable[str]) -> set[str]:
+    found = set()
+    for challenge in challenges:
+        try:
+            found.add(DigestChallenge.parse(challenge).realm)
+        except ParseError:
+            continue
+    return found

@@ -20,7 +20,7 @@ import hashlib
 import hmac
 import ipaddress
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -267,6 +267,8 @@ class TrunkTable:
         self._connections: dict[int, dict[str, None]] = {}
         self._passes: dict[str, _Pass] = {}
         self._hosts: dict[str, str] = {}
+        self._registrars: dict[str, frozenset[str]] = {}
+        self._peers: Counter[str] = Counter()
         # Apart, so that made-up user names and forged addresses cannot push a real user's lock out.
         self._user_failures = _Failures(policy)
         self._stranger_failures = _Failures(policy)
@@ -322,6 +324,17 @@ class TrunkTable:
         """Forget it; unknown ones are ignored."""
         self._hosts.pop(host.lower(), None)
 
+    def set_registrars(self, trunk: str, hosts: Iterable[str]) -> None:
+        """List the addresses of the registrar that ``trunk`` registers at, in place of those before.
+
+        They are no strangers' then, and select nothing: a call from there shows its token.
+        """
+        before, after = self._registrars.pop(trunk, frozenset()), frozenset(map(canonical_host, hosts))
+        if after:
+            self._registrars[trunk] = after
+        self._peers.update(after)
+        self._peers -= Counter(before)
+
     def expire(self, now: float) -> None:
         """Drop tokens and passes whose validity has ended (they are refused without this, too)."""
         for key in [key for key, token in self._tokens.items() if _ended(token, now)]:
@@ -332,8 +345,8 @@ class TrunkTable:
     # questions
 
     def listed(self, host: str) -> bool:
-        """True when some trunk's networks hold this address: it may be answered, and open more connections."""
-        return bool(self._networks.match(host))
+        """True for an address of some trunk or registrar: it may be answered, and open more connections."""
+        return canonical_host(host) in self._peers or bool(self._networks.match(host))
 
     def identify(self, flow: Flow, request: Request, now: float) -> Identified:
         """Whose request this is. For requests outside a dialog only; never for ACK or CANCEL. Never raises."""
@@ -492,7 +505,7 @@ class TrunkTable:
         for rule in listed:
             if rule.auth == "address":
                 return Accepted(rule.name, Identification.ADDRESS, source)
-        if listed:
+        if listed or source in self._peers:
             return Refused(Refusal(403, "the address alone selects no trunk here"))
         return Silent("unlisted source")
 

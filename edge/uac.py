@@ -118,6 +118,11 @@ class Outgoing:
         self._number = self._cseq()
         self._layer.find(uri, self._found, now, near)
 
+    def start_at(self, hops: Hops, now: float) -> None:
+        """Send to these hops in turn."""
+        self._number = self._cseq()
+        self._found(hops, now)
+
     def cancel(self, now: float, reason: str | None = None) -> None:
         """Want the INVITE no more: CANCEL now, or with the first provisional response (§9.1).
 

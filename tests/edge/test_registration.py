@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 
@@ -19,8 +20,8 @@ from edge.events import (
 )
 from edge.message import Request, Response
 from edge.registration import TRANSITIONS, Action, Input, Registration, State, retry_delay_s
-from edge.trunks import TrunkRule
-from tests.edge.pair import EDGE, PEER, Solo, invite, reply
+from edge.trunks import TOKEN_PARAMETER, TrunkRule
+from tests.edge.pair import EDGE, PEER, STRANGER, Solo, invite, reply
 
 CARRIER = TrunkRule("carrier", auth="registration")
 CHALLENGE = ("WWW-Authenticate", 'Digest realm="sip.telnyx.com", nonce="abc", opaque="2/10"')
@@ -120,7 +121,7 @@ def test_a_401_is_answered_with_and_without_qop(challenge: str) -> None:
     assert f'uri="{again.uri}"' in value
     assert ("qop=auth" in value) == ("qop" in challenge)
     solo.receive(grant(again))
-    assert solo.take(Registered) == Registered("carrier", 3600)
+    assert solo.take(Registered) == Registered("carrier", 3600, others=1)
 
 
 # --- refreshing -------------------------------------------------------------------------------
@@ -287,6 +288,277 @@ def test_a_registrar_that_is_no_uri_is_reported_and_tried_no_faster_than_a_403()
     assert (failed.status, failed.retry_in_s) == (400, 300.0)
 
 
+def test_a_challenge_for_another_realm_draws_no_digest() -> None:
+    """The credentials are the configured registrar's alone."""
+    solo = Solo()
+    sent = registering(solo, realm="sip.telnyx.com")
+    other = ("WWW-Authenticate", 'Digest realm="elsewhere.example", nonce="abc"')
+    assert solo.receive(reply(sent, 401, headers=[other])) == []
+    failed = solo.take(RegistrationFailed)
+    assert (failed.status, failed.phrase) == (401, "challenged for a realm not sip.telnyx.com")
+    solo.advance(2.0)
+    solo.receive(reply(latest(solo), 401, headers=[("WWW-Authenticate", "Basic realm=x"), CHALLENGE]))
+    assert 'realm="sip.telnyx.com"' in (latest(solo).headers.get("Authorization") or "")
+    solo.receive(reply(latest(solo), 401, headers=[CHALLENGE]))
+    assert solo.take(RegistrationFailed).phrase == "Unauthorized"
+
+
+def test_a_challenge_from_another_address_draws_no_digest() -> None:
+    """RFC 3261 §18.1.2 lets a response come from anywhere; the password is for the one asked."""
+    solo = Solo()
+    sent = registering(solo)
+    elsewhere = Flow(TransportName.UDP, EDGE, STRANGER)
+    assert solo.receive(reply(sent, 401, headers=[CHALLENGE]), elsewhere) == []
+    assert solo.take(RegistrationFailed).status == 401
+
+
+# --- the registrar's addresses ----------------------------------------------------------------
+
+
+ADDRESSES = tuple(Target(TransportName.UDP, Address(f"198.51.100.{number}", 5060)) for number in (7, 8))
+
+
+def questions(solo: Solo) -> list[Resolve]:
+    return [action for action in solo.actions if isinstance(action, Resolve)]
+
+
+def resolve(solo: Solo, targets: tuple[Target, ...] = ADDRESSES) -> None:
+    """DNS answers the latest question."""
+    solo.endpoint.resolved(questions(solo)[-1].query, targets, solo.now)
+    solo.drain()
+
+
+def until_asked(solo: Solo) -> None:
+    """Until DNS is asked again."""
+    asked = len(questions(solo))
+    while len(questions(solo)) == asked:
+        solo.advance((solo.endpoint.next_timer() or 0.0) - solo.now)
+
+
+def registered_at_the_second(solo: Solo) -> None:
+    """The first address is dead, the second takes us for 100 s."""
+    solo.endpoint.register(spec(registrar="registrar.example"), now=0.0)
+    solo.drain()
+    resolve(solo)
+    solo.advance(32.0)
+    assert solo.target == ADDRESSES[1]
+    solo.receive(grant(latest(solo), 100), Flow(TransportName.UDP, EDGE, ADDRESSES[1].address))
+    solo.take(Registered)
+
+
+def test_a_refresh_goes_first_to_the_address_that_took_us() -> None:
+    """A dead first address costs its 32 s once."""
+    solo = Solo()
+    registered_at_the_second(solo)
+    until_asked(solo)
+    resolve(solo)
+    assert solo.target == ADDRESSES[1]
+    solo.advance(32.0)
+    assert solo.target == ADDRESSES[0]
+
+
+def test_a_new_registration_tries_the_addresses_in_their_own_order() -> None:
+    """RFC 3263 §4.2: the registrar's owner says which comes first."""
+    solo = Solo()
+    registered_at_the_second(solo)
+    until_asked(solo)
+    resolve(solo)
+    solo.receive(reply(latest(solo), 500), Flow(TransportName.UDP, EDGE, ADDRESSES[1].address))
+    until_asked(solo)
+    resolve(solo)
+    assert solo.target == ADDRESSES[0]
+
+
+def test_a_registrars_addresses_are_strangers_no_more() -> None:
+    """All of them from the first answer of DNS on: refused aloud without the token, and no longer once removed."""
+    solo = Solo(rules=())
+    second = Flow(TransportName.UDP, EDGE, ADDRESSES[1].address)
+    assert solo.receive(invite(call_id="before"), second) == []
+    registered_at_the_second(solo)
+    for number, target in enumerate(ADDRESSES):
+        solo.receive(invite(call_id=f"during-{number}"), Flow(TransportName.UDP, EDGE, target.address))
+        assert solo.statuses()[-1] == 403
+    assert solo.endpoint.trunks.listed("::ffff:198.51.100.8")
+    solo.endpoint.unregister("carrier", now=solo.now)
+    solo.drain()
+    resolve(solo)
+    solo.receive(reply(latest(solo), 200), second)
+    assert solo.take(Registered).expires_s == 0
+    assert solo.receive(invite(call_id="after"), second) == []
+
+
+def test_an_address_that_took_us_stays_known_when_dns_forgets_it() -> None:
+    """Its binding stands."""
+    solo = Solo(rules=())
+    registered_at_the_second(solo)
+    until_asked(solo)
+    resolve(solo, ADDRESSES[:1])
+    assert solo.endpoint.trunks.listed("198.51.100.8")
+    assert solo.target == ADDRESSES[0]
+
+
+def test_a_name_that_is_gone_for_a_while_changes_no_list() -> None:
+    """The binding stands, whatever DNS does."""
+    solo = Solo(rules=())
+    registered_at_the_second(solo)
+    until_asked(solo)
+    resolve(solo, ())
+    assert solo.take(RegistrationFailed).status == 503
+    assert solo.endpoint.trunks.listed("198.51.100.7")
+
+
+# --- the token --------------------------------------------------------------------------------
+
+
+def token(sent: Request) -> str:
+    """What our Contact carries."""
+    assert sent.contact is not None
+    return sent.contact.uri.parameter(TOKEN_PARAMETER) or ""
+
+
+def called(solo: Solo, token: str) -> CallOffered | None:
+    """A call from an address nobody lists, to our Contact with this token; None when it is not answered."""
+    uri = f"sip:+14155550100@192.0.2.1:5060;{TOKEN_PARAMETER}={token.upper()}"
+    solo.receive(invite(uri=uri, call_id=f"{solo.now}-{token[:8]}"), Flow(TransportName.UDP, EDGE, STRANGER))
+    offers = [event for event in solo.events if isinstance(event, CallOffered)]
+    for offer in offers:
+        solo.events.remove(offer)
+        solo.endpoint.hang_up(offer.key, now=solo.now)
+    solo.drain()
+    return offers[0] if offers else None
+
+
+def with_token(solo: Solo, **options: object) -> Request:
+    return registering(solo, contact_parameters=(), with_token=True, **options)
+
+
+def test_the_token_in_the_contact_selects_the_trunk() -> None:
+    """Whatever address the call comes from; compared without case, as URI parameters are (RFC 3261 §19.1.4)."""
+    solo = Solo(rules=())
+    sent = with_token(solo)
+    assert re.fullmatch("[0-9a-f]{32}", token(sent))
+    solo.receive(grant(sent))
+    offered = called(solo, token(sent))
+    assert offered is not None
+    assert (offered.trunk, offered.identified_by) == ("carrier", Identification.TOKEN)
+    assert token(sent) not in repr(offered)
+    assert called(solo, "0" * 32) is None
+
+
+def test_a_call_may_overtake_the_answer_to_the_register() -> None:
+    """The registrar has the binding before we know."""
+    solo = Solo(rules=())
+    assert called(solo, token(with_token(solo)))
+
+
+def test_a_refresh_keeps_the_token_and_each_grant_prolongs_it() -> None:
+    """The same binding, so the same Contact (RFC 3261 §10.2.4)."""
+    solo = Solo(rules=())
+    first = with_token(solo)
+    solo.receive(grant(first, 100))
+    solo.advance(80.0)
+    second = latest(solo)
+    assert second.cseq.number == 2
+    assert token(second) == token(first)
+    solo.receive(grant(second, 100))
+    solo.now += 99.0
+    assert called(solo, token(first))
+
+
+def test_a_registration_that_was_lost_begins_anew_with_another_token() -> None:
+    """The old one is good for as long as it was granted: its binding may stand until then."""
+    solo = Solo(rules=())
+    first = with_token(solo)
+    solo.receive(grant(first, 100))
+    solo.advance(80.0)
+    solo.receive(reply(latest(solo), 500))
+    solo.advance(2.0)
+    second = latest(solo)
+    assert token(second) != token(first)
+    solo.receive(grant(second, 3600))
+    assert called(solo, token(first)) and called(solo, token(second))
+    solo.now = 100.0
+    assert called(solo, token(first)) is None
+    assert called(solo, token(second))
+
+
+def test_a_registration_that_was_never_granted_keeps_its_token() -> None:
+    """The registrar may have taken it all the same: then the next attempt renews that binding."""
+    solo = Solo(rules=())
+    first = with_token(solo)
+    solo.receive(reply(first, 500))
+    solo.advance(2.0)
+    assert token(latest(solo)) == token(first)
+    solo.receive(grant(latest(solo), 100))
+    assert called(solo, token(first))
+
+
+def test_a_lost_connection_is_a_lost_registration() -> None:
+    """What is made over the next one is new."""
+    solo = Solo(rules=())
+    first = with_token(solo, next_hop="192.0.2.7;tcp")
+    flow = Flow(TransportName.TCP, EDGE, PEER, 4)
+    solo.receive(grant(first), flow)
+    solo.endpoint.connection_closed(flow, solo.now)
+    solo.advance(2.0)
+    assert token(latest(solo)) != token(first)
+
+
+def test_each_registration_that_takes_a_name_over_has_a_token_of_its_own() -> None:
+    """And the one before keeps its time."""
+    solo = Solo(rules=())
+    first = with_token(solo)
+    solo.receive(grant(first, 100))
+    second = with_token(solo)
+    solo.receive(grant(second, 100))
+    assert token(first) != token(second)
+    assert called(solo, token(first)) and called(solo, token(second))
+
+
+def test_removing_the_binding_prolongs_nothing() -> None:
+    """A call under way to us when it went is still ours; an hour later nothing is."""
+    solo = Solo(rules=())
+    first = with_token(solo)
+    solo.receive(grant(first, 100))
+    solo.endpoint.unregister("carrier", now=solo.now)
+    solo.drain()
+    assert token(latest(solo)) == token(first)
+    solo.receive(reply(latest(solo), 200))
+    assert called(solo, token(first))
+    solo.now = 100.0
+    assert called(solo, token(first)) is None
+
+
+@pytest.mark.parametrize("parameters", ["", ";tk=0123"])
+def test_the_time_granted_is_found_by_the_token_else_by_our_address(parameters: str) -> None:
+    """An older binding of ours may be listed first; a registrar may keep no parameters."""
+    solo = Solo(rules=())
+    sent = with_token(solo)
+    old = "<sip:gw@192.0.2.1:5060;tk=00000000000000000000000000000000>;expires=7"
+    ours = f"<sip:gw@192.0.2.1:5060;tk={token(sent).upper()}>;expires=120"
+    contacts = f"{old}, {ours}" if not parameters else f"<sip:gw@192.0.2.1:5060{parameters}>;expires=120"
+    solo.receive(reply(sent, 200, headers=[("Contact", contacts)]))
+    assert solo.take(Registered) == Registered("carrier", 120)
+
+
+def test_bindings_of_other_devices_are_counted() -> None:
+    """Our calls ring there, too; an older binding of our own is none of them."""
+    solo = Solo(rules=())
+    sent = with_token(solo)
+    contacts = [
+        "<sip:gw@192.0.2.1:5060;tk=00000000000000000000000000000000>;expires=7",
+        f"<sip:gw@192.0.2.1:5060;tk={token(sent)}>;expires=120",
+        "<sip:gw@198.51.100.1:5060>;expires=50",
+    ]
+    solo.receive(reply(sent, 200, headers=[("Contact", ", ".join(contacts))]))
+    assert solo.take(Registered) == Registered("carrier", 120, others=1)
+
+
+def test_no_secret_is_in_the_repr_of_a_registration() -> None:
+    """Logs show reprs."""
+    assert "pw" not in repr(spec()) and "0123456789abcdef" not in repr(spec())
+
+
 # --- the connection ---------------------------------------------------------------------------
 
 
@@ -306,7 +578,8 @@ def test_calls_over_the_registered_connection_belong_to_the_trunk() -> None:
     offered = solo.take(CallOffered)
     assert (offered.trunk, offered.identified_by) == ("carrier", Identification.REGISTRATION)
     solo.endpoint.connection_closed(flow, 0.0)
-    assert solo.receive(invite(call_id="later"), flow) == []
+    solo.receive(invite(call_id="later"), flow)
+    assert solo.statuses()[-1] == 403
 
 
 def test_a_lost_connection_is_registered_anew_in_a_second_or_two() -> None:
@@ -333,6 +606,32 @@ def test_the_flow_is_kept_alive(transport: TransportName) -> None:
     pings = solo.actions[before:]
     assert pings == [Transmit(b"\r\n\r\n", flow)] * len(pings)
     assert 4 <= len(pings) <= 5
+
+
+# --- a delayed start --------------------------------------------------------------------------
+
+
+def test_the_first_register_can_be_held_back() -> None:
+    """Many registrations made at once are no burst."""
+    solo = Solo()
+    solo.endpoint.register(spec(delay_s=3.0), now=0.0)
+    solo.advance(2.9)
+    assert solo.sent == []
+    solo.advance(0.2)
+    solo.receive(grant(latest(solo)))
+    assert solo.take(Registered).expires_s == 3600
+
+
+def test_one_that_is_stopped_before_it_began_sends_nothing() -> None:
+    """There is no binding to remove."""
+    solo = Solo()
+    solo.endpoint.register(spec(delay_s=3.0), now=0.0)
+    solo.endpoint.unregister("carrier", now=1.0)
+    solo.drain()
+    assert solo.take(Registered) == Registered("carrier", 0)
+    solo.advance(10.0)
+    assert solo.sent == []
+    assert solo.endpoint.next_timer() is None
 
 
 # --- removal ----------------------------------------------------------------------------------

@@ -529,3 +529,24 @@ def test_a_rules_password_is_not_in_its_repr() -> None:
 )
 def test_an_address_has_one_spelling(given: str, canonical: str) -> None:
     assert canonical_host(given) == canonical
+
+
+def test_a_registrars_addresses_are_listed_while_some_trunk_registers_there() -> None:
+    """They are answered, and select nothing; a list replaces the one before it."""
+    table = Table(PBX)
+    for trunk in ("carrier:1", "carrier:2"):
+        table.trunks.set_registrars(trunk, ["192.0.2.7", "192.0.2.8"])
+    assert isinstance(table.identify("192.0.2.7"), Refused)
+    table.trunks.set_registrars("carrier:1", ["192.0.2.9"])
+    assert [table.trunks.listed(f"192.0.2.{last}") for last in (7, 8, 9)] == [True, True, True]
+    table.trunks.set_registrars("carrier:2", [])
+    assert [table.trunks.listed(f"192.0.2.{last}") for last in (7, 8, 9)] == [False, False, True]
+    table.trunks.set_registrars("carrier:1", [])
+    assert isinstance(table.identify("192.0.2.9"), Silent)
+
+
+def test_a_trunk_with_a_registrars_address_is_still_recognised_by_it() -> None:
+    """Being somebody's registrar takes nothing away."""
+    table = Table(PBX)
+    table.trunks.set_registrars("carrier:1", ["198.51.100.7"])
+    assert isinstance(table.identify("198.51.100.7"), Accepted)
