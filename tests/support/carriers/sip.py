@@ -218,7 +218,7 @@ class Border:
         return not self._asking and not any(leg.up for leg in self.legs.values())
 
     async def path(self, transport: str, peer: SocketAddress, name: str = "") -> Path:
-        """A way to a peer, the connection there is or a new one; ``name`` is what its certificate says. Raises OSError."""
+        """A way to a peer: the connection there is, or a new one. ``name`` is its certificate's. Raises OSError."""
         if transport == "udp":
             return self._udp.path(peer)
         known = self._connections.get((transport, peer, name))
@@ -381,9 +381,9 @@ def _text(first_line: str, lines: Sequence[str], body: bytes = b"") -> bytes:
 class Spelling:
     """How a carrier writes one call: its hosts, its addresses, and the way it writes header names.
 
-    ``vias`` and ``record_routes`` are values, the border's own first (its Via gets a branch for each request); the
-    rest are those of hosts behind it. ``names`` maps a header's name to how it begins, colon and space included.
-    ``invite`` are further whole lines of the INVITE; ``bye`` are those of a BYE.
+    ``via`` is the border's own, which gets a branch for each request; ``vias`` are whole lines, those of the hosts
+    behind it. ``record_routes`` are values, the border's first. ``names`` maps a header's name to how it begins, colon
+    and space included. ``invite`` and ``bye`` are further whole lines of those requests.
     """
 
     via: str
@@ -432,6 +432,11 @@ class Leg:
     def status(self) -> int:
         """Of the final response; 0 when there was none."""
         return self.response.status if self.response else 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether a 2xx came in time."""
+        return 200 <= self.status < 300 and not self.gave_up
 
     @property
     def answered_by(self) -> Message:
