@@ -580,22 +580,38 @@ class CallManager:
         self._spawn(call, self._open(call), "open media")
 
     async def _open(self, call: _Call) -> None:
-        if call.spec is None or call.port is None:
-            return
-        command = OpenCall(
-            call=call.id,
-            rtp_port=call.port,
-            offer=call.offered.offer,
-            policy=self._policy(call.offered.trunk),
-            agent=call.spec,
-            context=_context(call),
-        )
-        result = await self._request(command)
+        for _ in range(_PORT_ATTEMPTS):
+            if call.spec is None or call.port is None:
+                return
+            command = OpenCall(
+                call=call.id,
+                rtp_port=call.port,
+                offer=call.offered.offer,
+                policy=self._policy(call.offered.trunk),
+                agent=call.spec,
+                context=_context(call),
+            )
+            result = await self._request(command)
+            if not self._moved_on(call, result):
+                break
         if isinstance(result, CallOpened):
             call.sdp = result.sdp
             self._feed(call, Input.OPENED)
         elif isinstance(result, Failed):
             self._refuse(call, _OPEN_FAILURE.get(result.code, "media_unavailable"), result.message)
+
+    def _moved_on(self, call: _Call, result: Result | None) -> bool:
+        """Whether the call has another pair of ports to try: another program may hold one of our range."""
+        taken = isinstance(result, Failed) and result.code == "port_unavailable"
+        if not taken or call.end is not None or call.port is None:
+            return False
+        other = self._do.ports.lease(self._do.now())
+        if other is None:
+            return False
+        log.warning("RTP port in use elsewhere", extra={"call": call.id, "port": call.port})
+        self._do.ports.release(call.port, self._do.now())
+        call.port = other
+        return True
 
     def _answer(self, call: _Call) -> None:
         self._journal(call, "answered", {})
@@ -715,6 +731,8 @@ class CallManager:
             },
         )
 
+
+_PORT_ATTEMPTS: Final = 5
 
 _OPEN_FAILURE: Final = {
     "no_common_codec": "no_common_codec",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.edge import DID, Edge, Keyring, Settings
 from tests.support.media_streams_agent import AGENT_HZ, AgentCall, MediaStreamsAgent, greet
 from tests.support.phone import Phone, sdp_offer
 from tests.support.pjsip import Pjsip, has_pjsip
+from tests.support.ports import free_ports
 from tests.support.rtp import MediaPort
 
 pytestmark = pytest.mark.realtime
@@ -229,3 +231,21 @@ async def test_the_parrot_greets_repeats_says_digits_and_hangs_up_on_the_hash(ed
         await call.expect_request("BYE")
     [record] = await edge.expect_records(1)
     assert (record["ended_by"], record["end_reason"]) == ("agent", "agent_hung_up")
+
+
+async def test_a_port_that_another_program_holds_costs_no_call(tmp_path: Path, keyring: Keyring) -> None:
+    """A range of four pairs of which three are taken by others: the call gets the fourth."""
+    first = free_ports(8)
+    with ExitStack() as taken:
+        for port in (first, first + 2, first + 5):
+            held = taken.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            held.bind(("127.0.0.1", port))
+        media = {"port_min": first, "port_max": first + 7}
+        async with Edge.open(tmp_path / "edge", keyring, Settings(media=media)) as edge:
+            await edge.add_echo()
+            async with Phone.open(edge.listeners["udp"]) as phone:
+                call = await phone.call(DID)
+                response = await call.establish()
+                assert response.media()[1] == first + 6
+                await call.bye()
+            await edge.expect_records(1)

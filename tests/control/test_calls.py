@@ -389,6 +389,33 @@ async def test_no_free_port_is_503_with_retry_after() -> None:
         assert len(w.calls) == 1
 
 
+async def test_a_port_that_another_program_holds_is_passed_over() -> None:
+    """The pair rests as any other; the caller notices nothing."""
+    async with world(pairs=3) as w:
+        w.media.answers[OpenCall] = Failed(code="port_unavailable", message="address in use")
+
+        def free_from_the_second_on(command: Command) -> None:
+            if len(w.media.of(OpenCall)) == 2:
+                w.media.answers.pop(OpenCall, None)
+
+        w.media.before_reply = free_from_the_second_on
+        await w.establish("k1")
+        first, second = w.media.of(OpenCall)
+        assert first.rtp_port != second.rtp_port
+        assert (w.ports.leased, w.ports.resting) == (1, 1)
+
+
+async def test_when_every_port_is_held_by_others_the_answer_is_503() -> None:
+    """All are tried, none stays leased."""
+    async with world(pairs=3) as w:
+        w.media.answers[OpenCall] = Failed(code="port_unavailable", message="address in use")
+        await w.offer()
+        await w.settle()
+        await refused_with(w, 503, "no_media_port")
+        assert len({command.rtp_port for command in w.media.of(OpenCall)}) == 3
+        assert w.ports.leased == 0
+
+
 @pytest.mark.parametrize(
     ("cap", "status"),
     [
