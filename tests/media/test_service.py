@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ from media.messages import (
 from media.service import MediaService, ServiceSettings
 from media.ticker import Tick
 from tests.media.rooms import ECHO, offer, open_call, room
-from tests.support.audio import heard_s, tone
+from tests.support.audio import heard_s, read_wav, tone, write_wav
 from tests.support.clock import FakeClock
 from tests.support.leaks import open_descriptors
 from tests.support.ports import free_ports
@@ -437,3 +438,36 @@ async def test_a_notice_is_sent_with_the_workers_epoch() -> None:
     notice = decode(pipe.sent[0])
     assert isinstance(notice, Notice)
     assert notice.epoch == 9
+
+
+@pytest.mark.realtime
+async def test_the_softphone_calls_the_parrot_hears_it_presses_hash_and_is_hung_up_on(tmp_path: Path) -> None:
+    ours, theirs = free_ports(2), free_ports(2)
+    heard = tmp_path / "heard.wav"
+    caller = AgentSpec(
+        protocol="softphone",
+        parameters={
+            "play": str(write_wav(tmp_path / "said.wav", tone(700, 1.0))),
+            "record": str(heard),
+            "digits": "w#",
+            "digits_after_ms": "2500",
+        },
+    )
+    async with room() as it:
+        offered = await it.opened(open_call("caller", ours, None, caller))
+        answered = await it.opened(
+            open_call("parrot", theirs, offered.sdp, AgentSpec(protocol="builtin", name="parrot"))
+        )
+        assert await it.request(ApplyAnswer(call="caller", answer=answered.sdp)) == Done()
+        for call in ("parrot", "caller"):
+            await it.told(AgentReady, lambda notice, call=call: notice.call == call)  # type: ignore[misc]
+            await it.request(StartMedia(call=call))
+        ended = await it.told(AgentEnded, within_s=10.0)
+        assert (ended.call, ended.cause) == ("parrot", "hang_up")
+        assert (await it.told(DigitReceived)).call == "parrot"
+        for call in ("parrot", "caller"):
+            closed = await it.request(CloseCall(call=call, reason="hung up"))
+            assert isinstance(closed, CallClosed)
+        samples = read_wav(heard)
+        assert heard_s(samples, 700) > 0.8, "the parrot has said the caller's tone after it"
+        assert len(samples) / 8000 == pytest.approx(3.0 + 0.16 + 0.67, abs=1.0)

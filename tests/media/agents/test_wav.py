@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from media.agents import recordings
 from media.agents.wav import WavError, read_wav, wav_bytes
 
 SAMPLES = bytes(range(200)) * 4
@@ -41,9 +40,3 @@ def test_what_is_no_wav_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WavError, match=r"gone\.wav"):
         read_wav(tmp_path / "gone.wav")
-
-
-def test_every_recording_the_parrot_needs_is_shipped() -> None:
-    found = recordings.load()
-    assert {"greeting", "goodbye", *recordings.DIGIT_RECORDINGS.values()} <= found.keys()
-    assert all(len(samples) > 16 * 300 for samples in found.values()), "at least 0.3 s each"
