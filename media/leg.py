@@ -22,6 +22,7 @@ from media.jitter import Gap, JitterBuffer
 from media.latch import Latch, Verdict
 from media.messages import LegPolicy, LegStatistics
 from media.sdp import Capabilities, Negotiated, TelephoneEvent, answer, apply_answer, make_offer
+from media.statistics import Reception, leg_statistics
 from media.telephone_event import DigitEvent, EventPacket, Receiver, Sender
 from media.udp import Address
 from media.watchdog import Watchdog
@@ -142,11 +143,11 @@ class PhoneLeg:
         self._watchdog = Watchdog(settings.policy.first_packet_timeout_s, settings.policy.silence_timeout_s)
         self._refused = 0
         self._source: Address | None = None
+        self._reception = Reception()
         self._tracker: rtp.SequenceTracker | None = None
         self._events = Receiver()
         self._jitter = JitterBuffer(self.law)
         self._concealer = Concealer(self.law)
-        self._received = 0
         self._attend_at = 0.0
 
     # --- offer and answer -------------------------------------------------------------------------
@@ -311,7 +312,6 @@ class PhoneLeg:
         if verdict is Verdict.MOVED:
             self._begin_source(source, packet.ssrc)
         self._watchdog.heard(now)
-        self._received += 1
         if self._tracker is not None and self._tracker.update(packet.sequence, packet.timestamp, now):
             self._take(packet, now)
 
@@ -334,7 +334,7 @@ class PhoneLeg:
         if self._tracker is not None:
             self._jitter.restart()
             self._events.reset()
-        self._tracker = rtp.SequenceTracker(probation=0)
+        self._tracker = self._reception.new_source()
         if self._reporter is not None:
             self._reporter.source = (ssrc, self._tracker)
         self._aim()
@@ -396,30 +396,19 @@ class PhoneLeg:
 
     def statistics(self, now: float) -> LegStatistics:
         """The leg's part of the call's."""
-        jitter, delay_ms, target = self._jitter, self._jitter.delay_ms(now), self._target
-        tracker, reporter = self._tracker, self._reporter
-        return LegStatistics(
+        target = self._target
+        return leg_statistics(
             codec=self.codec,
             remote=address_text(target) if target else None,
             packets_sent=self._out.packets,
-            packets_received=self._received,
-            packets_lost=jitter.lost,
-            packets_late=jitter.late,
             packets_refused=self._refused + (self._latch.refused if self._latch else 0),
-            frames_concealed=jitter.frames_concealed,
-            frames_played=jitter.frames_played,
-            jitter_ms=round(tracker.jitter_ms, 3) if tracker else None,
-            jitter_buffer_ms=round(delay_ms, 3) if delay_ms is not None else None,
-            round_trip_ms=_ms(reporter.round_trip_s) if reporter else None,
-            remote_fraction_lost=reporter.remote_fraction_lost if reporter else None,
-            remote_jitter_ms=reporter.remote_jitter_ms if reporter else None,
             digits_received=self._events.received,
             digits_sent=self._digits.sent,
+            reception=self._reception,
+            jitter=self._jitter,
+            reporter=self._reporter,
+            now=now,
         )
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def address_text(address: Address) -> str:

@@ -53,10 +53,14 @@ def leg_statistics(
     digits_sent: int,
     reception: Reception,
     jitter: JitterBuffer,
-    reporter: Reporter,
+    reporter: Reporter | None,
     now: float,
 ) -> LegStatistics:
-    """The phone leg's part; the agent's counts and the pacing are the bridge's to add."""
+    """The phone leg's part; the agent's counts and the pacing are the bridge's to add.
+
+    ``reporter`` is None before the call is established. ``jitter_buffer_ms`` is the whole delay from
+    the fastest packet's arrival to the agent, with the concealment's own.
+    """
     delay_ms = jitter.delay_ms(now)
     return LegStatistics(
         codec=codec,
@@ -68,11 +72,19 @@ def leg_statistics(
         packets_refused=packets_refused,
         frames_concealed=jitter.frames_concealed,
         frames_played=jitter.frames_played,
-        jitter_ms=reception.tracker.jitter_ms if reception.received else None,
-        jitter_buffer_ms=None if delay_ms is None else delay_ms + LATENCY_MS,
-        round_trip_ms=None if reporter.round_trip_s is None else reporter.round_trip_s * 1000,
-        remote_fraction_lost=reporter.remote_fraction_lost,
-        remote_jitter_ms=reporter.remote_jitter_ms,
+        jitter_ms=_rounded(reception.tracker.jitter_ms) if reception.received else None,
+        jitter_buffer_ms=None if delay_ms is None else _rounded(delay_ms + LATENCY_MS),
+        round_trip_ms=_ms(reporter.round_trip_s) if reporter else None,
+        remote_fraction_lost=reporter.remote_fraction_lost if reporter else None,
+        remote_jitter_ms=reporter.remote_jitter_ms if reporter else None,
         digits_received=digits_received,
         digits_sent=digits_sent,
     )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else _rounded(seconds * 1000)
+
+
+def _rounded(milliseconds: float) -> float:
+    return round(milliseconds, 3)
