@@ -45,6 +45,30 @@ def test_csrcs_extension_and_padding_are_cut_off() -> None:
     assert packet.payload == b"payload"
 
 
+def test_each_option_of_the_header_alone_is_cut_off() -> None:
+    """A payload whose last byte is no padding stays whole."""
+    extension = struct.pack("!HH", 0xBEDE, 1) + b"ext!"
+    for data in (
+        header(0x81) + b"CSRC" + b"load\x02",
+        header(0x90) + extension + b"load\x02",
+        header(0xA0) + b"load\x02" + b"\0\0\x03",
+    ):
+        packet = parse(data)
+        assert packet is not None
+        assert packet.payload == b"load\x02"
+
+
+def test_options_may_leave_an_empty_payload() -> None:
+    for data in (
+        header(0x81) + b"CSRC",
+        header(0x90) + struct.pack("!HH", 0, 0),
+        header(0xA0) + b"\0\0\0\x04",
+    ):
+        packet = parse(data)
+        assert packet is not None
+        assert packet.payload == b""
+
+
 def test_an_empty_payload_is_a_packet() -> None:
     """RFC 6263 §4.1: a keep-alive."""
     packet = parse(header(0x80))
@@ -63,6 +87,7 @@ def test_an_empty_payload_is_a_packet() -> None:
         header(0x81),
         header(0x8F) + b"x" * 59,
         header(0x90),
+        header(0x90) + b"\0\0\0",
         header(0x90) + struct.pack("!HH", 0, 1) + b"abc",
         header(0x90) + struct.pack("!HH", 0, 0xFFFF) + b"abcd",
         header(0xA0),
@@ -152,6 +177,19 @@ def test_duplicates_make_the_loss_negative_but_never_the_total() -> None:
     tracker = SequenceTracker(probation=0)
     feed(tracker, 1, 2, 2, 2, 3)
     assert (tracker.lost, tracker.total_lost, tracker.take_fraction_lost()) == (-2, 0, 0)
+
+
+def test_everything_lost_since_the_last_report_is_255_of_256() -> None:
+    tracker = SequenceTracker(probation=0)
+    feed(tracker, 0)
+    tracker.take_fraction_lost()
+    feed(tracker, 2000)
+    assert tracker.take_fraction_lost() == 255
+
+
+def test_a_source_that_never_sent_is_not_valid() -> None:
+    assert not SequenceTracker(probation=0).valid
+    assert SequenceTracker(probation=0).expected == 0
 
 
 def test_one_packet_far_off_is_dropped_and_two_are_a_restart() -> None:
