@@ -525,9 +525,9 @@ def test_a_request_is_matched_by_branch_sent_by_and_method_an_ack_as_its_invite(
     assert server_key(request("INVITE", via="SIP/2.0/UDP 192.0.2.7:5062;branch=z9hG4bK-one")) != key
 
 
-@pytest.mark.parametrize("branch", ["", ";branch=1", ";branch=Z9HG4BK"])
+@pytest.mark.parametrize("branch", ["", ";branch=1", ";branch=Z9HG4BK", ";branch=z9hG4bK"])
 def test_without_the_magic_cookie_the_fields_of_rfc_2543_are_compared(branch: str) -> None:
-    """RFC 3261 §17.2.3: Request-URI, tags, Call-ID, CSeq number and the top Via."""
+    """RFC 3261 §17.2.3, RFC 4475 §3.2.1: Request-URI, tags, Call-ID, CSeq number and the top Via."""
     via = f"SIP/2.0/UDP 192.0.2.7:5060{branch}"
     key = server_key(request("INVITE", via=via))
     assert server_key(request("INVITE", via=via)) == key
