@@ -208,7 +208,8 @@ class Endpoint:
     def register(self, spec: RegistrationSpec, *, now: float) -> None:
         """Keep a binding at a registrar until :meth:`unregister`. Next, repeatedly: Registered, RegistrationFailed.
 
-        ``spec.name`` is the trunk that calls over the registered connection belong to.
+        ``spec.name`` is the trunk of the calls it draws: those that show the token, or, registered without one,
+        those over the registered connection.
         """
         old = self._registrations.pop(spec.name, None)
         if old is not None:

@@ -238,7 +238,8 @@ class RegistrationSpec:
     """A binding the edge keeps at a registrar (RFC 3261 §10).
 
     ``contact_parameters`` go into the Contact URI. ``with_token`` adds a secret to them that selects the trunk
-    ``name``: a new one for each new registration, the same at each refresh. ``next_hop`` is where to send, if not
+    ``name``: a new one for each new registration, the same at each refresh; without it a call is not that trunk's,
+    whatever connection it comes over. ``next_hop`` is where to send, if not
     to the registrar itself. ``realm`` given: a challenge for any other realm is not answered. ``delay_s`` holds
     the first REGISTER back [s].
     """

@@ -243,7 +243,10 @@ class Registration:
         return (uri.parameter(TOKEN_PARAMETER) or "").lower() == self._token
 
     def _settle(self, outgoing: Outgoing, now: float) -> None:
-        """Note target, token and flow: calls that arrive over a registered stream are this trunk's."""
+        """Note target, token and flow: calls over a registered stream are this trunk's, where it has no token.
+
+        A carrier's proxy may bring calls of any of its customers over one connection: those show the token.
+        """
         self._target = None if outgoing.hop is None else outgoing.hop.target
         self._accept_token(self._granted_s, now)
         self._token_granted = True
@@ -251,7 +254,7 @@ class Registration:
         if outgoing.flow != self._flow:
             self._forget_flow()
             self._flow = outgoing.flow
-            if self._flow is not None:
+            if self._flow is not None and self._token is None:
                 self._host.trunks.add_registration(self._flow, self.spec.name)
         self._ping_later(now)
 

@@ -493,6 +493,18 @@ def test_a_registration_that_was_never_granted_keeps_its_token() -> None:
     assert called(solo, token(first))
 
 
+def test_the_registered_connection_alone_does_not_stand_in_for_the_token() -> None:
+    """A carrier's proxy brings the calls of all its customers over one connection."""
+    solo = Solo(rules=())
+    flow = Flow(TransportName.TCP, EDGE, PEER, 4)
+    sent = with_token(solo, next_hop="192.0.2.7;tcp")
+    solo.receive(grant(sent), flow)
+    solo.receive(invite(call_id="without"), flow)
+    assert solo.statuses()[-1] == 403
+    solo.receive(invite(call_id="with", uri=f"sip:+14155550100@192.0.2.1;tk={token(sent)}"), flow)
+    assert solo.take(CallOffered).identified_by is Identification.TOKEN
+
+
 def test_a_lost_connection_is_a_lost_registration() -> None:
     """What is made over the next one is new."""
     solo = Solo(rules=())
