@@ -1,6 +1,6 @@
 """Drives each call from its offer to its record.
 
-One call is a small state machine, :data:`TRANSITIONS`; the rest of this module carries out its
+One call is a small state machine, :data:`control.call_table.TRANSITIONS`; this module carries out its
 actions. What the engine, media, the registry or an operator say becomes an :class:`Input`; a pair
 absent from the table is ignored (a BYE that crosses ours, an agent that ends twice).
 """
@@ -12,7 +12,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -20,6 +19,7 @@ from uuid import UUID
 import msgspec
 
 from config.settings import Agents, Limits
+from control.call_table import END_REASONS, REFUSALS, TRANSITIONS, Action, Input, State
 from control.entropy import new_id
 from control.passes import TOKEN_HEADER
 from control.ports import PortPool
@@ -78,54 +78,6 @@ __all__ = [
 
 log = logging.getLogger("truedy.calls")
 
-# --- words ------------------------------------------------------------------------------------
-
-REFUSALS: Final[Mapping[str, Refusal]] = MappingProxyType(
-    {
-        "unknown_number": Refusal(404, "the dialed number is not on this trunk"),
-        "unassigned_number": Refusal(404, "the dialed number has no agent"),
-        "edge_full": Refusal(503, "the edge is full", retry_after_s=5),
-        "no_media_port": Refusal(503, "no RTP port is free", retry_after_s=5),
-        "registry_unavailable": Refusal(503, "the registry does not answer", retry_after_s=5),
-        "trunk_full": Refusal(486, "the trunk's cap on calls is reached"),
-        "account_full": Refusal(486, "the account's cap on calls is reached"),
-        "number_full": Refusal(486, "the number's cap on calls is reached"),
-        "caller_full": Refusal(486, "the caller's cap on calls is reached"),
-        "no_common_codec": Refusal(488, "no codec in common"),
-        "bad_sdp": Refusal(488, "the session description cannot be used"),
-        "media_address_refused": Refusal(488, "the media address is not allowed on this trunk"),
-        "agent_unavailable": Refusal(480, "the agent did not connect in time"),
-        "agent_refused": Refusal(480, "the agent refused the connection"),
-        "agent_left": Refusal(480, "the agent ended the call before the answer"),
-        "bad_agent": Refusal(480, "the agent's settings cannot be used"),
-        "operator_hung_up": Refusal(480, "ended by the operator"),
-        "media_unavailable": Refusal(503, "media does not answer", retry_after_s=5),
-        "internal_error": Refusal(500, "an error of the edge"),
-    }
-)
-"""Every way control refuses a call: the reason's name → the final response. 503 steers a carrier's
-fail-over, so it is sent only where another edge would do better."""
-
-END_REASONS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "caller_hung_up": "the caller sent BYE",
-        "caller_cancelled": "the caller gave up before the answer",
-        "agent_hung_up": "the agent asked for the end",
-        "agent_closed": "the agent closed its connection; what it had said was played out",
-        "agent_lost": "the agent's connection broke",
-        "operator_hung_up": "ended through the API or by a drain's deadline",
-        "no_media": "no RTP came at all",
-        "media_lost": "RTP stopped and the call was not on hold",
-        "call_length": "the longest allowed call length was reached",
-        "no_ack": "our 200 was never acknowledged (RFC 3261 §13.3.1.4)",
-        "bad_answer": "the caller's SDP answer could not be used",
-        "signalling_lost": "the signalling connection or transaction failed",
-        "crash": "the process died in mid-call",
-    }
-    | {name: refusal.reason for name, refusal in REFUSALS.items() if name != "operator_hung_up"}
-)
-"""Every ``end_reason`` of a call's record, and what it means."""
-
 _AGENT_END: Final = {"hang_up": "agent_hung_up", "closed": "agent_closed", "lost": "agent_lost"}
 _AGENT_FAILURE: Final = {"timeout": "agent_unavailable", "refused": "agent_refused", "error": "agent_unavailable"}
 _SIP_END: Final = {
@@ -134,87 +86,6 @@ _SIP_END: Final = {
     Cause.NO_ACK: "no_ack",
 }
 _MEDIA_DEADLINE_S: Final = 5.0
-
-# --- the machine ------------------------------------------------------------------------------
-
-
-class State(Enum):
-    """Where a call is."""
-
-    LOOKING_UP = "looking up"
-    OPENING = "opening"
-    OPENING_READY = "opening, agent ready"
-    RINGING = "ringing"
-    ANSWERED = "answered"
-    ESTABLISHED = "established"
-    CLOSING = "closing"
-    ENDED = "ended"
-
-
-class Input(Enum):
-    """What can happen to it."""
-
-    ROUTED = "routed"
-    REFUSED = "refused"
-    OPENED = "media opened"
-    AGENT_READY = "agent ready"
-    CONFIRMED = "ACK"
-    SIP_ENDED = "SIP ended"
-    HANG_UP = "hang up"
-    CLOSED = "media closed"
-
-
-class Action(Enum):
-    """What is done about it."""
-
-    RING = "180"
-    OPEN_MEDIA = "open media"
-    ANSWER = "200"
-    REFUSE = "refuse"
-    START_MEDIA = "start media"
-    HANG_UP = "BYE"
-    CLOSE_MEDIA = "close media"
-    RECORD_END = "record the end"
-
-
-S, I, A = State, Input, Action  # noqa: E741 - the table reads as one
-
-_REFUSE: Final = (S.CLOSING, (A.REFUSE, A.CLOSE_MEDIA))
-_HANG_UP: Final = (S.CLOSING, (A.HANG_UP, A.CLOSE_MEDIA))
-_CLOSE: Final = (S.CLOSING, (A.CLOSE_MEDIA,))
-
-TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]]] = MappingProxyType(
-    {
-        (S.LOOKING_UP, I.ROUTED): (S.OPENING, (A.RING, A.OPEN_MEDIA)),
-        (S.LOOKING_UP, I.REFUSED): (S.ENDED, (A.REFUSE, A.RECORD_END)),
-        (S.LOOKING_UP, I.HANG_UP): (S.ENDED, (A.REFUSE, A.RECORD_END)),
-        (S.LOOKING_UP, I.SIP_ENDED): (S.ENDED, (A.RECORD_END,)),
-        (S.OPENING, I.OPENED): (S.RINGING, ()),
-        (S.OPENING, I.AGENT_READY): (S.OPENING_READY, ()),
-        (S.OPENING, I.REFUSED): _REFUSE,
-        (S.OPENING, I.HANG_UP): _REFUSE,
-        (S.OPENING, I.SIP_ENDED): _CLOSE,
-        (S.OPENING_READY, I.OPENED): (S.ANSWERED, (A.ANSWER,)),
-        (S.OPENING_READY, I.REFUSED): _REFUSE,
-        (S.OPENING_READY, I.HANG_UP): _REFUSE,
-        (S.OPENING_READY, I.SIP_ENDED): _CLOSE,
-        (S.RINGING, I.AGENT_READY): (S.ANSWERED, (A.ANSWER,)),
-        (S.RINGING, I.REFUSED): _REFUSE,
-        (S.RINGING, I.HANG_UP): _REFUSE,
-        (S.RINGING, I.SIP_ENDED): _CLOSE,
-        (S.ANSWERED, I.CONFIRMED): (S.ESTABLISHED, (A.START_MEDIA,)),
-        (S.ANSWERED, I.REFUSED): _HANG_UP,
-        (S.ANSWERED, I.HANG_UP): _HANG_UP,
-        (S.ANSWERED, I.SIP_ENDED): _CLOSE,
-        (S.ESTABLISHED, I.REFUSED): _HANG_UP,
-        (S.ESTABLISHED, I.HANG_UP): _HANG_UP,
-        (S.ESTABLISHED, I.SIP_ENDED): _CLOSE,
-        (S.CLOSING, I.CLOSED): (S.ENDED, (A.RECORD_END,)),
-    }
-)
-"""``(state, input) → (state, actions)``; an absent pair is ignored. The first input that ends a call
-gives its record the reason."""
-
 
 # --- what a call is joined to -----------------------------------------------------------------
 

@@ -341,7 +341,7 @@ def states_page() -> str:
 
 
 def _tables() -> Iterator[tuple[str, str, Table]]:
-    yield "call (control)", "control/calls.py", calls.TRANSITIONS
+    yield "call (control)", "control/call_table.py", calls.TRANSITIONS
     modules: tuple[tuple[ModuleType, str], ...] = (
         (session, "session: {}"),
         (offers, "session: {}"),
