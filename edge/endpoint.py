@@ -380,9 +380,7 @@ class Endpoint:
         Strangers are throttled by address before anything costs a hash; those we know, by identity and
         after it, for a carrier's address is all its customers' (a flood by one must not shut out another).
         """
-        source = canonical_host(flow.remote.host)
-        if not self._trunks.listed(source) and not self._throttle.admit(source, now):
-            self._drop(flow, "throttled")
+        if self._deaf_to(flow, now):
             return None
         verdict = self._trunks.identify(flow, request, now)
         if isinstance(verdict, Silent):
@@ -396,6 +394,14 @@ class Endpoint:
         else:
             return verdict
         return None
+
+    def _deaf_to(self, flow: Flow, now: float) -> bool:
+        """True for a stranger who has said too much lately; the drop is counted."""
+        source = canonical_host(flow.remote.host)
+        if self._trunks.listed(source) or self._throttle.admit(source, now):
+            return False
+        self._drop(flow, "throttled")
+        return True
 
     def _challenge(self, request: Request, challenge: Challenge, flow: Flow, now: float) -> None:
         self._counters.add("challenged", source=flow.remote.host)
@@ -446,12 +452,16 @@ class Endpoint:
 
     def _refuse_stray(self, request: Request, flow: Flow, now: float) -> None:
         """481 for what names a dialog or transaction that is not ours; silence for strangers."""
+        if self._deaf_to(flow, now):
+            return
         if isinstance(self._trunks.identify(flow, request, now), Silent):
             self._drop(flow, f"{request.method} of nothing")
         else:
             self._refuse(request, Refusal(481, "no such call"), flow, now)
 
     def _refuse_malformed(self, request: Request | None, error: ParseError, flow: Flow, now: float) -> None:
+        if request is not None and self._deaf_to(flow, now):
+            return
         if request is None or isinstance(self._trunks.identify(flow, request, now), Silent):
             self._drop(flow, error.reason)
             return

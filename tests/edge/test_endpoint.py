@@ -145,6 +145,18 @@ def test_a_flood_from_a_stranger_is_throttled_before_it_is_challenged() -> None:
     assert len(solo.receive(invite())) == 1
 
 
+def test_a_strangers_stray_and_broken_requests_count_against_its_bucket_too() -> None:
+    """No reflector: with an open digest trunk a forged source could draw 481s and 400s at will."""
+    solo = Solo(rules=(DIGEST,), throttle=Throttle(1.0, 3))
+    solo.peer = STRANGER
+    broken = bytes(invite()).replace(b"CSeq: 1 INVITE", b"CSeq: 1 BYE")
+    for message in (request("BYE", to_tag="x"), request("CANCEL"), broken):
+        assert len(solo.receive(message)) == 1
+    for message in (request("BYE", to_tag="x"), request("CANCEL"), broken):
+        assert solo.receive(message) == []
+    assert solo.counters.get("dropped", reason="throttled") == 3
+
+
 def test_a_listed_source_over_its_rate_gets_503_and_when_to_come_back() -> None:
     """Recognised first, throttled by identity: a carrier's address is all its customers'."""
     solo = Solo(throttle=Throttle(1.0, 2))
