@@ -1,0 +1,107 @@
+"""The command ``truedy-edge``, in this process; as a program it is called in ``tests/calls/test_commands.py``."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from control.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+KEY = re.compile(r"truedy_[0-9A-Za-z]{43}")
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Run a subcommand on a registry of the test's own: (exit status, standard output, standard error)."""
+    settings = tmp_path / "edge.toml"
+    settings.write_text(f'[registry]\npath = "{tmp_path / "registry.db"}"\n')
+    monkeypatch.delenv("TRUEDY_REGISTRY__PATH", raising=False)
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main([*arguments, "--config", str(settings)])
+        heard = capsys.readouterr()
+        return status, heard.out, heard.err
+
+    yield run
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+
+
+@pytest.mark.realtime
+def test_a_key_is_printed_once_and_never_listed(run: Run) -> None:
+    assert run("accounts", "create", "acme")[0] == 0
+    status, key, _ = run("keys", "create", "--account", "acme")
+    assert status == 0
+    assert KEY.fullmatch(key.strip())
+    status, listing, _ = run("keys", "list", "--account", "acme")
+    assert status == 0
+    assert key.strip() not in listing
+    assert key.strip()[-4:] in listing
+    assert "live" in listing
+
+
+@pytest.mark.realtime
+def test_a_rotated_key_is_replaced_and_a_revoked_one_refused(run: Run) -> None:
+    run("accounts", "create", "acme")
+    _, first, _ = run("keys", "create", "--account", "acme", "--operator")
+    _, listing, _ = run("keys", "list")
+    key_id = listing.splitlines()[1].split()[0]
+    status, second, _ = run("keys", "rotate", key_id)
+    assert status == 0
+    assert KEY.fullmatch(second.strip())
+    assert second != first
+    _, listing, _ = run("keys", "list")
+    assert sorted(line.split()[-1] for line in listing.splitlines()[1:]) == ["live", "revoked"]
+    live = next(line.split()[0] for line in listing.splitlines()[1:] if line.endswith("live"))
+    assert run("keys", "revoke", live)[0] == 0
+    assert "live" not in run("keys", "list")[1]
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("keys", "create", "--account", "nobody"), "account"),
+        (("keys", "revoke", "no-such-key"), "key"),
+        (("accounts", "create", ""), "name"),
+        (("accounts", "create", "a\nb"), "name"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(run: Run, arguments: tuple[str, ...], complaint: str) -> None:
+    status, out, err = run(*arguments)
+    assert (status, out) == (1, "")
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.realtime
+def test_numbers_are_listed_as_a_table(run: Run) -> None:
+    status, out, _ = run("numbers", "list")
+    assert status == 0
+    assert out.split() == ["NUMBER", "PROVIDER", "STATUS", "AGENT", "ID"]
+
+
+def test_good_settings_are_said_to_be_good(run: Run) -> None:
+    status, out, _ = run("check-config")
+    assert status == 0
+    assert "udp:127.0.0.1:5060" in out
+
+
+def test_bad_settings_are_exit_2_and_name_the_key(tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
+    settings = tmp_path / "bad.toml"
+    settings.write_text('[sip]\nlisten = ["udp:nowhere"]\n')
+    assert main(["check-config", "--config", str(settings)]) == 2
+    assert "sip.listen" in capsys.readouterr().err
+
+
+def test_a_command_line_that_is_none_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["keys"])
+    assert refused.value.code == 2
