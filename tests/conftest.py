@@ -13,6 +13,9 @@ from tests.support.leaks import Snapshot, leaked_tasks
 
 pytest_plugins = ["pytester", "tests.support.table_rows"]
 
+# libuv opens one pipe a process for signals, with its first loop: it is there before any test counts descriptors.
+uvloop.run(asyncio.sleep(0))
+
 # A closed transport gives its socket back some turns of the loop later; a thread or a child may need a moment more.
 SETTLE_TURNS = 20
 SETTLE_S = 0.5
