@@ -34,6 +34,7 @@ __all__ = [
     "RegistryBusy",
     "RequestTimeout",
     "ResourceNotFound",
+    "SecretsUnavailable",
     "StorageFull",
     "TrunkNotAllowed",
     "Unauthorized",
@@ -64,6 +65,7 @@ class Code(StrEnum):
     RATE_LIMITED = "rate_limited"
     INTERNAL = "internal"
     REGISTRY_BUSY = "registry_busy"
+    SECRETS_UNAVAILABLE = "secrets_unavailable"
     STORAGE_FULL = "storage_full"
 
 
@@ -137,6 +139,12 @@ _TABLE: Final = (
     ErrorKind(Code.RATE_LIMITED, 429, "Too many requests", "Wait for the seconds of the Retry-After header"),
     ErrorKind(Code.INTERNAL, 500, "Something went wrong on our side", "Try again; quote meta.request_id to support"),
     ErrorKind(Code.REGISTRY_BUSY, 503, "The registry is busy", "Wait for the seconds of the Retry-After header"),
+    ErrorKind(
+        Code.SECRETS_UNAVAILABLE,
+        503,
+        "The edge cannot keep or open carrier credentials",
+        "Ask the operator to set secrets.key (and, after a change of it, secrets.previous_keys)",
+    ),
     ErrorKind(
         Code.STORAGE_FULL,
         507,
@@ -300,7 +308,7 @@ class UnsupportedMediaType(OperationError):
 
 
 class ProviderVerificationFailed(OperationError):
-    """``check`` names the verification that failed; ``provider_status`` and ``provider_code`` are the carrier's."""
+    """``check`` is a :class:`control.providers.Check`; ``provider_status`` and ``provider_code`` are the carrier's."""
 
     code = Code.PROVIDER_VERIFICATION_FAILED
 
@@ -347,6 +355,15 @@ class RegistryBusy(OperationError):
     retry_after_s = 1
 
 
+class SecretsUnavailable(OperationError):
+    """There is no key to seal credentials with, or theirs is not among the keys any more."""
+
+    code = Code.SECRETS_UNAVAILABLE
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason, setting="secrets.key")
+
+
 class StorageFull(OperationError):
     """No room on the registry's disk."""
 
@@ -368,6 +385,11 @@ def from_registry(error: registry.RegistryError) -> OperationError:
             return InUse(
                 f"The agent answers {numbers} number{'' if numbers == 1 else 's'}: unassign first", numbers=numbers
             )
+        case registry.IntegrationInUse(numbers=numbers):
+            return InUse(
+                f"{numbers} number{' needs' if numbers == 1 else 's need'} these credentials: remove first",
+                numbers=numbers,
+            )
         case registry.PhoneNumberTaken():
             return NumberAlreadyImported()
         case registry.Conflict():
@@ -376,6 +398,8 @@ def from_registry(error: registry.RegistryError) -> OperationError:
             return RegistryBusy()
         case registry.RegistryFull():
             return StorageFull()
+        case registry.SecretsUnavailable():
+            return SecretsUnavailable(f"Carrier credentials cannot be kept or opened: {error}")
         case _:
             return Internal()
 

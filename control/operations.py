@@ -7,20 +7,20 @@ They touch the registry, and live calls through :class:`LiveCalls`; nothing else
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import update_wrapper
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
 from config.settings import Settings, Trunk
+from control.carriers import Carriers
 from control.entropy import new_id
 from control.errors import (
     CallNotFound,
     CallNotLive,
     Forbidden,
     NumberAlreadyImported,
-    ProviderVerificationFailed,
     ResourceNotFound,
     TrunkNotAllowed,
     Unauthorized,
@@ -29,7 +29,7 @@ from control.errors import (
 )
 from control.keys import KeyAuthority
 from control.numbers import canonical
-from control.providers import Claim, Provider
+from control.providers import Connections, NoConnections, Provider
 from control.registry.types import (
     Account,
     Agent,
@@ -54,14 +54,24 @@ from control.resources import (
     CreateKey,
     Deleted,
     HungUp,
+    ImportedSipNumber,
+    ImportedTelnyxNumber,
+    ImportedTwilioNumber,
     ImportSipNumber,
     ImportTelnyxNumber,
     ImportTwilioNumber,
+    IntegrationDeleted,
     KeyResource,
     Listing,
     Released,
+    SavedTelnyxIntegration,
+    SavedTwilioIntegration,
+    SaveTelnyxIntegration,
+    SaveTwilioIntegration,
     SipNumber,
+    TelnyxIntegration,
     TelnyxNumber,
+    TwilioIntegration,
     TwilioNumber,
     UpdateAgent,
     UpdateNumber,
@@ -71,8 +81,11 @@ from control.resources import (
     call_resource,
     created_key,
     id_of,
+    imported_number,
     key_resource,
     number_resource,
+    telnyx_integration,
+    twilio_integration,
 )
 from media.messages import LegStatistics
 
@@ -187,14 +200,25 @@ class Operations:
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
         providers: Mapping[str, Provider] | None = None,
+        connections: Connections | None = None,
     ) -> None:
-        """``clock`` gives UTC [s since the epoch]; ``providers`` are the carriers in service, by name."""
+        """``clock`` gives UTC [s since the epoch]; ``providers`` are the carriers in service, by name.
+
+        ``connections`` hears of carriers' connections that come, change and go; by default nobody does.
+        """
         self._registry = registry
         self._calls = calls
         self._trunks: Mapping[str, Trunk] = {trunk.name: trunk for trunk in settings.trunks}
         self._clock = clock
         self._entropy = entropy
-        self._providers = dict(providers or {})
+        self._carriers = Carriers(
+            registry,
+            settings,
+            clock=clock,
+            entropy=entropy,
+            providers=dict(providers or {}),
+            connections=connections if connections is not None else NoConnections(),
+        )
         self._keys = KeyAuthority(registry, entropy=entropy, clock=clock)
         self.settings = settings
 
@@ -329,9 +353,10 @@ class Operations:
 
     # numbers
 
+    @_told
     async def import_number(
         self, by: Principal, request: ImportTwilioNumber | ImportTelnyxNumber | ImportSipNumber
-    ) -> TwilioNumber | TelnyxNumber | SipNumber:
+    ) -> ImportedTwilioNumber | ImportedTelnyxNumber | ImportedSipNumber:
         """Register a number, unassigned. Of two imports at once one is told ``number_already_imported``."""
         now = self._clock()
         number = Number(
@@ -346,26 +371,23 @@ class Operations:
             updated_at=now,
         )
         match request:
-            case ImportSipNumber():
-                trunk = await self._static_trunk(by, request.provider_trunk)
+            case ImportSipNumber(provider_trunk=name):
+                trunk = await self._static_trunk(by, name)
                 number = replace(number, trunk=trunk, provider_trunk=trunk)
+                return imported_number(await self._store_number(number))
             case ImportTwilioNumber(provider_account_sid=sid):
-                trunk = await self._verify(number, sid)
-                number = replace(number, trunk=trunk, provider_account_sid=sid)
+                number = replace(number, provider_account_sid=sid)
             case ImportTelnyxNumber(provider_connection_id=connection_id):
-                trunk = await self._verify(number, connection_id)
-                number = replace(number, trunk=trunk, provider_connection_id=connection_id)
-        return await self._store_number(number)
+                number = replace(number, provider_connection_id=connection_id)
+        return imported_number(*await self._carriers.import_number(number, request))
 
-    @_told
-    async def _store_number(self, number: Number) -> TwilioNumber | TelnyxNumber | SipNumber:
+    async def _store_number(self, number: Number) -> Number:
         try:
             await self._registry.create_number(number)
         except PhoneNumberTaken as error:
             raise NumberAlreadyImported(number.phone_number) from error
-        return number_resource(number)
+        return number
 
-    @_told
     async def _static_trunk(self, by: Principal, name: str) -> str:
         """The trunk's name, if the caller may put numbers on it."""
         trunk = self._trunks.get(name)
@@ -378,19 +400,6 @@ class Operations:
             if not {account.id, account.name}.isdisjoint(trunk.accounts):
                 return trunk.name
         raise TrunkNotAllowed(name)
-
-    @_told
-    async def _verify(self, number: Number, reference: str) -> str:
-        """Ask the carrier; returns the trunk its calls come in on."""
-        provider = self._providers.get(number.provider)
-        try:
-            if provider is None:
-                raise NotFound("integration", number.provider)
-            integration = await self._registry.integration(number.account_id, number.provider)
-        except NotFound as error:
-            raise ProviderVerificationFailed(number.provider, "integration_missing") from error
-        verified = await provider.verify(Claim(number.account_id, number.phone_number, reference), integration)
-        return verified.trunk
 
     @_told
     async def numbers(self, by: Principal, page: Page) -> Listing[TwilioNumber | TelnyxNumber | SipNumber]:
@@ -416,9 +425,41 @@ class Operations:
 
     @_told
     async def delete_number(self, by: Principal, number_id: str) -> Released:
-        """Deregister it. A call that is up finishes; new ones are refused."""
-        gone = await self._registry.delete_number(by.account, _known("number", number_id))
-        return Released(id=gone.number.id, phone_number=gone.number.phone_number)
+        """Deregister it. A call that is up finishes; new ones are refused. The carrier is not told."""
+        gone = await self._carriers.release(by.account, _known("number", number_id))
+        return Released(id=gone.id, phone_number=gone.phone_number)
+
+    # integrations
+
+    @_told
+    async def save_twilio_integration(self, by: Principal, request: SaveTwilioIntegration) -> SavedTwilioIntegration:
+        """Checked at Twilio first; a new token leaves the one before to webhooks that it still signs."""
+        saved, warnings = await self._carriers.save(by.account, request)
+        shown = twilio_integration(saved, self._clock()).model_dump()
+        return SavedTwilioIntegration.model_validate(shown | {"warnings": [asdict(each) for each in warnings]})
+
+    @_told
+    async def save_telnyx_integration(self, by: Principal, request: SaveTelnyxIntegration) -> SavedTelnyxIntegration:
+        """Checked at Telnyx first; a new SIP password goes on to the connections that used the one before."""
+        saved, warnings = await self._carriers.save(by.account, request)
+        shown = telnyx_integration(saved).model_dump()
+        return SavedTelnyxIntegration.model_validate(shown | {"warnings": [asdict(each) for each in warnings]})
+
+    @_told
+    async def twilio_integration(self, by: Principal) -> TwilioIntegration:
+        """The account's, masked."""
+        return twilio_integration(await self._registry.integration(by.account, "twilio"), self._clock())
+
+    @_told
+    async def telnyx_integration(self, by: Principal) -> TelnyxIntegration:
+        """The account's, masked."""
+        return telnyx_integration(await self._registry.integration(by.account, "telnyx"))
+
+    @_told
+    async def delete_integration(self, by: Principal, provider: Literal["twilio", "telnyx"]) -> IntegrationDeleted:
+        """``conflict`` while numbers need it."""
+        await self._registry.delete_integration(by.account, provider)
+        return IntegrationDeleted(provider=provider)
 
     # calls
 

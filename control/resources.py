@@ -5,8 +5,9 @@ Requests refuse unknown fields; resources never hold a secret (an API key's text
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
@@ -21,16 +22,20 @@ from pydantic import (
     Discriminator,
     Field,
     PlainSerializer,
+    SecretStr,
+    StrictBool,
     StringConstraints,
     TypeAdapter,
     ValidationError,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 
 from control.errors import from_validation
 from control.numbers import canonical
+from control.providers import ProviderWarning
 from control.registry import types as rows
 from media.messages import LegStatistics
 
@@ -50,14 +55,26 @@ __all__ = [
     "ImportSipNumber",
     "ImportTelnyxNumber",
     "ImportTwilioNumber",
+    "ImportedNumber",
+    "ImportedSipNumber",
+    "ImportedTelnyxNumber",
+    "ImportedTwilioNumber",
+    "IntegrationDeleted",
     "KeyResource",
     "Listing",
     "NumberResource",
     "Pipeline",
+    "ProviderNotice",
     "Released",
+    "SaveTelnyxIntegration",
+    "SaveTwilioIntegration",
+    "SavedTelnyxIntegration",
+    "SavedTwilioIntegration",
     "SipNumber",
+    "TelnyxIntegration",
     "TelnyxNumber",
     "TimelineEntry",
+    "TwilioIntegration",
     "TwilioMediaStreamsPipeline",
     "TwilioNumber",
     "UpdateAgent",
@@ -71,15 +88,19 @@ __all__ = [
     "created_key",
     "id_of",
     "import_request",
+    "imported_number",
     "key_resource",
     "number_resource",
     "parse_pipeline",
+    "telnyx_integration",
     "timestamp",
+    "twilio_integration",
 ]
 
 # --- building blocks --------------------------------------------------------------------------
 
 _BIDI_CONTROLS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
+_ACCOUNT_SID: Final = re.compile(r"AC[0-9A-Za-z]{32}")
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
@@ -122,6 +143,24 @@ def _websocket_url(text: str) -> str:
     return text
 
 
+def _account_sid(text: str) -> str:
+    if text.startswith("SK"):
+        raise ValueError(
+            "is the SID of an API key, and its secret cannot verify the signatures of Twilio's webhooks:"
+            " give the Account SID (AC…) and its Auth Token"
+        )
+    if _ACCOUNT_SID.fullmatch(text) is None:
+        raise ValueError("is not AC and 32 letters and digits")
+    return text
+
+
+def _credential(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("has characters that no credential has")
+    return value
+
+
 Name = Annotated[
     str,
     StringConstraints(min_length=1, max_length=100, strip_whitespace=True),
@@ -138,6 +177,25 @@ PhoneNumber = Annotated[
         examples=["+14155550100"],
         json_schema_extra={"pattern": r"^\+[0-9 .()\-]+$"},
     ),
+]
+AccountSid = Annotated[
+    str,
+    AfterValidator(_account_sid),
+    Field(
+        description="Your Twilio Account SID.",
+        examples=["AC" + "0" * 32],
+        json_schema_extra={"pattern": "^AC[0-9A-Za-z]{32}$"},
+    ),
+]
+Credential = Annotated[
+    SecretStr,
+    AfterValidator(_credential),
+    Field(min_length=1, max_length=256, json_schema_extra={"pattern": "^[!-~]+$"}),
+]
+SipPassword = Annotated[
+    SecretStr,
+    AfterValidator(_credential),
+    Field(min_length=1, max_length=128, json_schema_extra={"pattern": "^[!-~]+$"}),
 ]
 ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_one_line)]
 ParameterValue = Annotated[str, StringConstraints(max_length=2000)]
@@ -338,9 +396,7 @@ class ImportTwilioNumber(_Request):
 
     provider: Literal["twilio"]
     phone_number: PhoneNumber
-    provider_account_sid: Annotated[str, StringConstraints(pattern=r"^AC[0-9A-Za-z]{32}$")] = Field(
-        description="Your Twilio Account SID."
-    )
+    provider_account_sid: AccountSid
 
 
 class ImportTelnyxNumber(_Request):
@@ -351,6 +407,19 @@ class ImportTelnyxNumber(_Request):
     provider_connection_id: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")] = Field(
         description="The ID of the SIP connection you created in Telnyx."
     )
+    sip_password: SipPassword | None = Field(
+        default=None, description="A credential connection's password, where Telnyx does not tell it."
+    )
+    rotate_sip_password: StrictBool = Field(
+        default=False,
+        description="Set a new password on the connection: other devices that register with the old one drop out.",
+    )
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if self.sip_password is not None and self.rotate_sip_password:
+            raise ValueError("sip_password is the one to use: rotate_sip_password would set another")
+        return self
 
 
 class ImportSipNumber(_Request):
@@ -417,6 +486,36 @@ NumberResource = Annotated[TwilioNumber | TelnyxNumber | SipNumber, Discriminato
 _NUMBER: Final[TypeAdapter[TwilioNumber | TelnyxNumber | SipNumber]] = TypeAdapter(NumberResource)
 
 
+class ProviderNotice(_Resource):
+    """Something at the carrier that does not stop this, and will stop calls: ``code`` for programs."""
+
+    code: str
+    message: str
+
+
+class _Imported(_Resource):
+    warnings: list[ProviderNotice] = Field(description="What to look after at the carrier; empty when all is well.")
+
+
+class ImportedTwilioNumber(TwilioNumber, _Imported):
+    """A number just imported from Twilio."""
+
+
+class ImportedTelnyxNumber(TelnyxNumber, _Imported):
+    """A number just imported from Telnyx."""
+
+
+class ImportedSipNumber(SipNumber, _Imported):
+    """A number just put on a static trunk of the edge."""
+
+
+ImportedNumber = Annotated[ImportedTwilioNumber | ImportedTelnyxNumber | ImportedSipNumber, Discriminator("provider")]
+
+_IMPORTED: Final[TypeAdapter[ImportedTwilioNumber | ImportedTelnyxNumber | ImportedSipNumber]] = TypeAdapter(
+    ImportedNumber
+)
+
+
 class Released(_Resource):
     """The number is deregistered here; at the carrier it is still yours."""
 
@@ -429,6 +528,75 @@ class Deleted(_Resource):
     """It is gone."""
 
     id: str
+    deleted: Literal[True] = True
+
+
+# --- integrations ------------------------------------------------------------------------------
+
+
+class SaveTwilioIntegration(_Request):
+    """Your credentials at Twilio: the Auth Token verifies its webhooks."""
+
+    account_sid: AccountSid
+    auth_token: Credential = Field(description="Your Twilio Auth Token.")
+
+    @property
+    def provider(self) -> Literal["twilio"]:
+        """Whose they are."""
+        return "twilio"
+
+
+class SaveTelnyxIntegration(_Request):
+    """Your credentials at Telnyx."""
+
+    api_key: Credential = Field(description="Your Telnyx V2 API key.")
+    sip_password: SipPassword | None = Field(
+        default=None, description="The password of your credential connections, where Telnyx does not tell it."
+    )
+
+    @property
+    def provider(self) -> Literal["telnyx"]:
+        """Whose they are."""
+        return "telnyx"
+
+
+class _Integration(_Resource):
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class TwilioIntegration(_Integration):
+    """Credentials that are kept sealed: of a secret there is only that it is there."""
+
+    provider: Literal["twilio"]
+    account_sid: str
+    auth_token_set: bool
+    previous_auth_token_until: Timestamp | None = Field(
+        description="After a new Auth Token was saved: how long webhooks signed with the one before are taken."
+    )
+    subaccounts: list[str] = Field(description="Subaccounts whose numbers were imported, and whose tokens are kept.")
+
+
+class TelnyxIntegration(_Integration):
+    """Credentials that are kept sealed: of a secret there is only that it is there."""
+
+    provider: Literal["telnyx"]
+    api_key_set: bool
+    sip_password_set: bool
+
+
+class SavedTwilioIntegration(TwilioIntegration, _Imported):
+    """Credentials just checked at Twilio, and kept."""
+
+
+class SavedTelnyxIntegration(TelnyxIntegration, _Imported):
+    """Credentials just checked at Telnyx, and kept."""
+
+
+class IntegrationDeleted(_Resource):
+    """The credentials are gone."""
+
+    provider: Literal["twilio", "telnyx"]
     deleted: Literal[True] = True
 
 
@@ -533,10 +701,45 @@ def agent_resource(row: rows.Agent) -> AgentResource:
     )
 
 
+def _number_fields(row: rows.Number) -> dict[str, Any]:
+    return asdict(row) | {"created_at": _moment(row.created_at), "updated_at": _moment(row.updated_at)}
+
+
 def number_resource(row: rows.Number) -> TwilioNumber | TelnyxNumber | SipNumber:
     """As the API shows it: the one ``provider_…`` field that its provider has."""
-    return _NUMBER.validate_python(
-        asdict(row) | {"created_at": _moment(row.created_at), "updated_at": _moment(row.updated_at)}
+    return _NUMBER.validate_python(_number_fields(row))
+
+
+def imported_number(
+    row: rows.Number, warnings: Iterable[ProviderWarning] = ()
+) -> ImportedTwilioNumber | ImportedTelnyxNumber | ImportedSipNumber:
+    """As the import answers."""
+    return _IMPORTED.validate_python(_number_fields(row) | {"warnings": [asdict(each) for each in warnings]})
+
+
+def twilio_integration(row: rows.Integration, now: float) -> TwilioIntegration:
+    """Masked; ``now`` is UTC [s since the epoch]."""
+    until = float(row.secrets.get("previous_auth_token_until", 0.0))
+    subaccounts = (name.removeprefix(rows.SUBACCOUNT) for name in row.secrets if name.startswith(rows.SUBACCOUNT))
+    return TwilioIntegration(
+        provider="twilio",
+        account_sid=row.public["account_sid"],
+        auth_token_set="auth_token" in row.secrets,
+        previous_auth_token_until=_moment(until) if now < until else None,
+        subaccounts=sorted(subaccounts),
+        created_at=_moment(row.created_at),
+        updated_at=_moment(row.updated_at),
+    )
+
+
+def telnyx_integration(row: rows.Integration) -> TelnyxIntegration:
+    """Masked."""
+    return TelnyxIntegration(
+        provider="telnyx",
+        api_key_set="api_key" in row.secrets,
+        sip_password_set="sip_password" in row.secrets,
+        created_at=_moment(row.created_at),
+        updated_at=_moment(row.updated_at),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from control.api import accounts, agents, calls, health, inbound, numbers, twilio
+from control.api import accounts, agents, calls, health, inbound, integrations, numbers, twilio
 from control.api.door import Doorkeeper
 from control.api.failures import handle_failures
 from control.api.gate import Gate
@@ -90,6 +90,7 @@ def _described(public_url: str | None) -> FastAPI:
     )
     for router in (
         numbers.router,
+        integrations.router,
         agents.router,
         calls.router,
         calls.hang_up_router,

@@ -8,7 +8,7 @@ from control.api.door import Caller, Ops
 from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, documented
 from control.api.routing import PREFIX, GuardedRoute, Paging
 from control.errors import Code
-from control.resources import ImportNumber, NumberResource, Released, UpdateNumber
+from control.resources import ImportedNumber, ImportNumber, NumberResource, Released, UpdateNumber
 
 __all__ = ["router"]
 
@@ -19,6 +19,10 @@ router = APIRouter(route_class=GuardedRoute, tags=["numbers"])
 
 class NumberAnswer(Answer[NumberResource]):
     """One number."""
+
+
+class ImportedNumberAnswer(Answer[ImportedNumber]):
+    """A number just imported, and what to look after at its carrier."""
 
 
 class NumbersAnswer(ListAnswer[NumberResource]):
@@ -37,16 +41,19 @@ class NumberReleasedAnswer(Answer[Released]):
         Code.PROVIDER_VERIFICATION_FAILED,
         Code.PROVIDER_NOT_SUPPORTED,
         Code.TRUNK_NOT_ALLOWED,
+        Code.SECRETS_UNAVAILABLE,
         body=True,
     ),
 )
-async def import_number(body: ImportNumber, by: Caller, operations: Ops, meta: RequestMeta) -> NumberAnswer:
+async def import_number(body: ImportNumber, by: Caller, operations: Ops, meta: RequestMeta) -> ImportedNumberAnswer:
     """Register a number you own; it is unassigned.
 
-    Twilio and Telnyx are the supported providers. `sip` puts a number on one of the edge's own trunks: outside
-    the supported providers, for an operator key or an account that the trunk lists.
+    Twilio and Telnyx are the supported providers: with the credentials saved under integrations, the carrier is asked
+    whether the number is yours. What it does not stop, but calls would suffer from, is in `warnings`. `sip` puts a
+    number on one of the edge's own trunks: outside the supported providers, for an operator key or an account that
+    the trunk lists.
     """
-    return NumberAnswer(data=await operations.import_number(by, body), meta=meta)
+    return ImportedNumberAnswer(data=await operations.import_number(by, body), meta=meta)
 
 
 @router.get(NUMBERS, responses=documented(Code.VALIDATION_ERROR))

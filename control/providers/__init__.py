@@ -29,6 +29,8 @@ __all__ = [
 class Check(StrEnum):
     """Which verification failed: ``details.check`` of ``provider_verification_failed``."""
 
+    OUT_OF_SERVICE = "out_of_service"
+    """This edge does not serve the carrier."""
     INTEGRATION_MISSING = "integration_missing"
     """The account has saved no credentials for the carrier."""
     CREDENTIALS = "credentials"
@@ -78,8 +80,9 @@ class Claim:
 
     ``reference`` is what the carrier calls the place it is kept in: Twilio's Account SID, Telnyx's connection id.
     ``connection`` is what is known of that place from an earlier import; ``host`` is the host name that is offered to
-    it, the same one each time. ``sip_password`` came with the import; without it, and where the carrier does not tell,
-    ``rotate_sip_password`` is the consent to set a new one.
+    it, the same one each time (None: none was). ``sip_password`` came with the import and comes first, before what the
+    carrier tells, the connection's from before and the integration's. ``rotate_sip_password`` is the consent to set a
+    new one, by :attr:`Verified.finish`.
     """
 
     account_id: str

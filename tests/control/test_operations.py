@@ -11,21 +11,17 @@ from control.errors import (
     Forbidden,
     NumberAlreadyImported,
     OperationError,
-    ProviderVerificationFailed,
     ResourceNotFound,
     Unauthorized,
 )
 from control.operations import NoLiveCalls, Operations, Principal
-from control.providers import Checked, Claim, Verified
 from control.registry.memory import MemoryRegistry
-from control.registry.types import CallFilter, Integration, Page, RegistryBusy
+from control.registry.types import CallFilter, Page, RegistryBusy
 from control.resources import (
     BuiltinPipeline,
     CreateAccount,
     CreateAgent,
     CreateKey,
-    TelnyxNumber,
-    TwilioNumber,
     UpdateNumber,
     import_request,
 )
@@ -33,7 +29,6 @@ from tests.support.desk import Desk, LiveOne, offered
 
 CALL = "0198c0de-0000-4000-8000-000000000011"
 CONSOLE = Principal.console()
-SID = "AC" + "0" * 32
 
 
 @pytest.fixture
@@ -124,89 +119,6 @@ async def test_a_trunk_lists_accounts_by_name_or_by_id(spelled: str) -> None:
     operations = Operations(desk.registry, desk.calls, settings, clock=desk.wall, entropy=desk.operations.entropy)
     request = import_request(provider="sip", phone_number="+14155550100", provider_trunk="shut")
     assert (await operations.import_number(desk.principal("acme"), request)).provider == "sip"
-
-
-class Carrier:
-    """A provider that believes everything, or nothing."""
-
-    def __init__(self, refusal: ProviderVerificationFailed | None = None) -> None:
-        self.refusal = refusal
-        self.claims: list[tuple[Claim, Integration]] = []
-
-    async def check_credentials(self, integration: Integration) -> Checked:
-        """They are good."""
-        return Checked()
-
-    async def verify(self, claim: Claim, integration: Integration) -> Verified:
-        """As the test has it."""
-        self.claims.append((claim, integration))
-        if self.refusal is not None:
-            raise self.refusal
-        return Verified(f"carrier:{claim.reference}")
-
-
-def with_carrier(desk: Desk, carrier: Carrier) -> Operations:
-    """Operations with both carriers in service."""
-    return Operations(
-        desk.registry,
-        desk.calls,
-        desk.settings,
-        clock=desk.wall,
-        entropy=desk.operations.entropy,
-        providers={"twilio": carrier, "telnyx": carrier},
-    )
-
-
-async def test_a_carrier_s_number_is_verified_with_the_account_s_own_credentials(desk: Desk) -> None:
-    """The carrier says which trunk its calls come in on; secrets stay inside."""
-    carrier = Carrier()
-    operations, by = with_carrier(desk, carrier), desk.principal("acme")
-    for provider in ("twilio", "telnyx"):
-        secrets = Integration(by.account, provider, {}, {"token": "hunter2"})
-        await desk.registry.save_integration(secrets)
-    twilio = await operations.import_number(
-        by, import_request(provider="twilio", phone_number="+1 415 555 0100", provider_account_sid=SID)
-    )
-    telnyx = await operations.import_number(
-        by, import_request(provider="telnyx", phone_number="+14155550101", provider_connection_id="123")
-    )
-    assert isinstance(twilio, TwilioNumber)
-    assert isinstance(telnyx, TelnyxNumber)
-    assert (twilio.provider_account_sid, telnyx.provider_connection_id) == (SID, "123")
-    assert [claim for claim, _ in carrier.claims] == [
-        Claim(by.account, "+14155550100", SID),
-        Claim(by.account, "+14155550101", "123"),
-    ]
-    assert {integration.secrets["token"] for _, integration in carrier.claims} == {"hunter2"}
-    assert await desk.registry.route(f"carrier:{SID}", "+14155550100") is not None
-    assert "hunter2" not in repr((twilio, telnyx))
-
-
-async def test_another_account_s_credentials_do_not_count(desk: Desk) -> None:
-    """``integration_missing``, and the carrier is not asked."""
-    carrier = Carrier()
-    await desk.registry.save_integration(Integration(desk.accounts["globex"].id, "twilio", {}, {}))
-    request = import_request(provider="twilio", phone_number="+14155550100", provider_account_sid=SID)
-    with pytest.raises(ProviderVerificationFailed) as refusal:
-        await with_carrier(desk, carrier).import_number(desk.principal("acme"), request)
-    assert refusal.value.check == "integration_missing"
-    assert carrier.claims == []
-
-
-async def test_what_a_carrier_refuses_is_not_imported(desk: Desk) -> None:
-    """Its status and code are passed on; the number stays free."""
-    refusal = ProviderVerificationFailed("twilio", "credentials", provider_status=401, provider_code="20003")
-    await desk.registry.save_integration(Integration(desk.accounts["acme"].id, "twilio", {}, {}))
-    request = import_request(provider="twilio", phone_number="+14155550100", provider_account_sid=SID)
-    with pytest.raises(ProviderVerificationFailed) as refused:
-        await with_carrier(desk, Carrier(refusal)).import_number(desk.principal("acme"), request)
-    assert refused.value.details == {
-        "provider": "twilio",
-        "check": "credentials",
-        "provider_status": 401,
-        "provider_code": "20003",
-    }
-    assert (await desk.operations.numbers(CONSOLE, Page())).total == 0
 
 
 async def test_a_number_that_is_taken_is_named_canonically(desk: Desk) -> None:

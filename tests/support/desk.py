@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,19 +11,40 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from config.settings import Limits, Settings, Trunk
+from config.settings import Limits, Providers, Settings, Trunk
 from control.api.app import create_app
 from control.api.health import Readiness
 from control.operations import Operations, Principal
+from control.providers import Checked, Claim, Verified
 from control.registry.memory import MemoryRegistry
-from control.registry.types import CallEvent
-from control.resources import AccountResource, CreateAccount, CreateKey
+from control.registry.types import CallEvent, Connection, Integration
+from control.resources import (
+    AccountResource,
+    CreateAccount,
+    CreateKey,
+    SaveTelnyxIntegration,
+    SaveTwilioIntegration,
+)
 from media.messages import LegStatistics
 from tests.support.clock import FakeClock
 
-__all__ = ["BASE", "Desk", "FakeHealth", "FakeLiveCalls", "LiveOne", "counting_entropy", "offered"]
+__all__ = [
+    "BASE",
+    "SID",
+    "Desk",
+    "FakeCarrier",
+    "FakeConnections",
+    "FakeHealth",
+    "FakeLiveCalls",
+    "LiveOne",
+    "believe",
+    "counting_entropy",
+    "offered",
+]
 
 BASE = "/api/public/v1"
+SID = "AC" + "0" * 32
+"""A Twilio account."""
 
 
 def counting_entropy() -> Any:
@@ -74,6 +96,69 @@ class FakeLiveCalls:
         return [call for call in self.up.values() if call.account_id == account_id]
 
 
+def believe(claim: Claim, integration: Integration) -> Verified:
+    """What a carrier says of its customer's number: at Telnyx, it is on a credential connection."""
+    if integration.provider == "twilio":
+        return Verified("twilio")
+    trunk = f"telnyx:{claim.reference}"
+    secrets = {"sip_password": claim.sip_password} if claim.sip_password else {}
+    connection = Connection(
+        claim.reference, claim.account_id, "telnyx", "credential", "gw", trunk, "gw", claim.host, secrets=secrets
+    )
+    return Verified(trunk, connection=claim.connection or connection)
+
+
+@dataclass
+class FakeCarrier:
+    """Either carrier. It takes all credentials and believes every claim, unless a test lets it ``say`` otherwise.
+
+    ``refusals`` are raised for claims of an account, by its id; ``bad_credentials`` whenever they are checked.
+    """
+
+    say: Callable[[Claim, Integration], Verified] = believe
+    checked: Checked = field(default_factory=Checked)
+    refusals: dict[str, Exception] = field(default_factory=dict)
+    bad_credentials: Exception | None = None
+    silent: bool = False
+    claims: list[tuple[Claim, Integration]] = field(default_factory=list)
+    integrations: list[Integration] = field(default_factory=list)
+
+    async def check_credentials(self, integration: Integration) -> Checked:
+        """As the test has it."""
+        self.integrations.append(integration)
+        await self._answer()
+        if self.bad_credentials is not None:
+            raise self.bad_credentials
+        return self.checked
+
+    async def verify(self, claim: Claim, integration: Integration) -> Verified:
+        """As the test has it."""
+        self.claims.append((claim, integration))
+        await self._answer()
+        if claim.account_id in self.refusals:
+            raise self.refusals[claim.account_id]
+        return self.say(claim, integration)
+
+    async def _answer(self) -> None:
+        if self.silent:
+            await asyncio.get_running_loop().create_future()
+
+
+@dataclass
+class FakeConnections:
+    """Remembers what it is told: a connection that changed, or the id of one that went."""
+
+    told: list[Connection | str] = field(default_factory=list)
+
+    def changed(self, connection: Connection) -> None:
+        """Remembered."""
+        self.told.append(connection)
+
+    def removed(self, connection_id: str) -> None:
+        """Remembered."""
+        self.told.append(connection_id)
+
+
 @dataclass
 class FakeHealth:
     """Ready until a test says otherwise."""
@@ -100,13 +185,23 @@ def offered(call_id: str, account_id: str, at: float = 0.0, **data: Any) -> Call
 class Desk:
     """Two accounts, ``acme`` and ``globex``, and the trunks ``lab`` (open to acme), ``shut`` (to nobody)."""
 
-    def __init__(self, *, limits: Mapping[str, Any] | None = None, registry: Any = None) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Mapping[str, Any] | None = None,
+        registry: Any = None,
+        providers: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``limits`` and ``providers`` are settings; both carriers are one fake."""
         self.registry = registry if registry is not None else MemoryRegistry()
         self.calls = FakeLiveCalls()
+        self.carrier = FakeCarrier()
+        self.connections = FakeConnections()
         self.health = FakeHealth()
         self.wall = FakeClock(1_790_000_000.0)
         self.now = FakeClock()
         self.settings = Settings(
+            providers=Providers(**(providers or {})),
             limits=Limits(**{"api_requests_per_minute": 10_000, **(limits or {})}),
             trunks=(
                 Trunk(name="lab", addresses=("127.0.0.0/8",), accounts=("acme",), lab=True),
@@ -114,7 +209,13 @@ class Desk:
             ),
         )
         self.operations = Operations(
-            self.registry, self.calls, self.settings, clock=self.wall, entropy=counting_entropy()
+            self.registry,
+            self.calls,
+            self.settings,
+            clock=self.wall,
+            entropy=counting_entropy(),
+            providers={"twilio": self.carrier, "telnyx": self.carrier},
+            connections=self.connections,
         )
         self.app: FastAPI = create_app(self.operations, self.health, now=self.now)
         self.accounts: dict[str, AccountResource] = {}
@@ -128,6 +229,17 @@ class Desk:
             self.keys[name] = await self.new_key(name)
         self.keys["operator"] = await self.new_key("acme", role="operator")
         return self
+
+    async def integrate(self, account: str, *providers: str) -> None:
+        """Save credentials for the account, whose text is ``ACCOUNT-secret``."""
+        by = self.principal(account)
+        for provider in providers or ("twilio", "telnyx"):
+            if provider == "twilio":
+                twilio = SaveTwilioIntegration.of(account_sid=SID, auth_token=f"{account}-secret")
+                await self.operations.save_twilio_integration(by, twilio)
+            else:
+                telnyx = SaveTelnyxIntegration.of(api_key=f"{account}-secret")
+                await self.operations.save_telnyx_integration(by, telnyx)
 
     async def new_key(self, account: str, role: Any = "account") -> str:
         """A further key's text."""

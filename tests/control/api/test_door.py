@@ -21,6 +21,11 @@ GUARDED = [
     ("GET", f"/telephony/numbers/{ID}"),
     ("PATCH", f"/telephony/numbers/{ID}"),
     ("DELETE", f"/telephony/numbers/{ID}"),
+    *(
+        (method, f"/telephony/integrations/{name}")
+        for name in ("twilio", "telnyx")
+        for method in ("PUT", "GET", "DELETE")
+    ),
     ("POST", "/agents"),
     ("GET", "/agents"),
     ("GET", f"/agents/{ID}"),

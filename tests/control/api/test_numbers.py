@@ -45,7 +45,10 @@ async def test_an_imported_number_is_answered_in_the_envelope(acme: httpx.AsyncC
         "status": "active",
         "created_at": "2026-09-21T14:13:20.000Z",
         "updated_at": "2026-09-21T14:13:20.000Z",
+        "warnings": [],
     }
+    read = (await acme.get(f"{BASE}/telephony/numbers/{body['data']['id']}")).json()["data"]
+    assert {**read, "warnings": []} == body["data"]
 
 
 @pytest.mark.parametrize(
