@@ -7,7 +7,7 @@ clock and does no I/O: ``now`` comes with ticks and commands.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum, auto
+from enum import Enum
 from typing import Final, Protocol
 
 import msgspec
@@ -63,45 +63,45 @@ class Leg(Protocol):
 class State(Enum):
     """Where the agent is in its call."""
 
-    CONNECTING = auto()
+    CONNECTING = "connecting"
     """It has not been told of the call yet."""
-    STARTED = auto()
+    STARTED = "started"
     """It knows of the call and has not spoken."""
-    READY = auto()
+    READY = "ready"
     """The phone may be, or has been, answered."""
-    LEAVING = auto()
+    LEAVING = "leaving"
     """It has ended the call; what it has said is played out."""
-    ENDED = auto()
+    ENDED = "ended"
     """Control has been told of its end."""
-    CLOSED = auto()
+    CLOSED = "closed"
     """The call is over."""
 
 
 class Input(Enum):
     """What moves it."""
 
-    STARTED = auto()
-    SPOKE = auto()
-    ANSWER_DUE = auto()
-    CONNECT_DUE = auto()
-    FAILED = auto()
-    CLOSED = auto()
-    LOST = auto()
-    HUNG_UP = auto()
-    PLAYED_OUT = auto()
-    PLAYOUT_DUE = auto()
-    CLOSE = auto()
+    STARTED = "told of the call"
+    SPOKE = "spoke"
+    ANSWER_DUE = "answer due"
+    CONNECT_DUE = "connect due"
+    FAILED = "failed"
+    CLOSED = "closed"
+    LOST = "lost"
+    HUNG_UP = "hung up"
+    PLAYED_OUT = "played out"
+    PLAYOUT_DUE = "playout due"
+    CLOSE = "close"
 
 
 class Action(Enum):
     """What the bridge does about it."""
 
-    AWAIT_ANSWER = auto()
-    AWAIT_PLAYOUT = auto()
-    TELL_READY = auto()
-    TELL_FAILED = auto()
-    TELL_ENDED = auto()
-    STOP_TIMER = auto()
+    AWAIT_ANSWER = "await the answer"
+    AWAIT_PLAYOUT = "await the playout"
+    TELL_READY = "tell ready"
+    TELL_FAILED = "tell failed"
+    TELL_ENDED = "tell ended"
+    STOP_TIMER = "stop the timer"
 
 
 S, I, A = State, Input, Action  # noqa: E741 - the table reads as one

@@ -122,7 +122,8 @@ class MediaService:
         return len(self._calls) + len(self._opening)
 
     async def start(self) -> None:
-        """Read the recordings, begin to tick."""
+        """Read the recordings and the system's trust, begin to tick."""
+        await self._websockets.prepare()
         self._recordings = await asyncio.to_thread(recordings.load)
         self._statistics_at = self._clock() + _STATISTICS_EVERY_S
         self._ticker.start()

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import picows
@@ -133,7 +134,7 @@ class Link(picows.WSListener):
     def _closed_by_peer(self, transport: WSTransport, frame: WSFrame) -> None:
         payload = frame.get_payload_as_bytes()
         self._close_code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else _NO_CODE
-        self._close_reason = payload[2:].decode("utf-8", "replace")
+        self._close_reason = _plain(payload[2:].decode("utf-8", "replace"))
         if not transport.is_close_frame_sent:
             transport.send_close(WSCloseCode.OK)
         transport.disconnect()
@@ -185,13 +186,13 @@ class Link(picows.WSListener):
             auto_ping_reply_timeout=_PONG_TIMEOUT_S,
             max_frame_size=MAX_MESSAGE_BYTES,
             max_redirects=0,
-            socket_factory=self._open_socket,
+            socket_factory=partial(self._open_socket, timeout_s),
             use_aiofastnet=False,
         )
         return transport
 
-    async def _open_socket(self, url: picows.WSParsedURL) -> socket.socket:
-        """A connected socket to the first of the host's addresses that answers."""
+    async def _open_socket(self, timeout_s: float, url: picows.WSParsedURL) -> socket.socket:
+        """A connected socket to the first of the host's addresses that answers within its share of the time."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
         failure = OSError(f"no address for {url.host}")
@@ -199,7 +200,8 @@ class Link(picows.WSListener):
             attempt = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
             try:
                 attempt.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-                await loop.sock_connect(attempt, address)
+                async with asyncio.timeout(timeout_s / len(found)):
+                    await loop.sock_connect(attempt, address)
             except BaseException as error:
                 attempt.close()
                 if not isinstance(error, OSError):
@@ -217,7 +219,7 @@ class Link(picows.WSListener):
             transport.disconnect(False)
             raise
         except Exception as error:  # picows re-raises what made it disconnect
-            self._fault = self._fault or f"{type(error).__name__}: {error}"
+            self._fault = self._fault or _plain(f"{type(error).__name__}: {error}")
 
     def _finish(self) -> None:
         if self._abort is not None:
@@ -266,21 +268,37 @@ def _classify(error: BaseException) -> tuple[FailureCause, str]:
         case ssl.SSLCertVerificationError():
             return "error", f"TLS certificate: {error.verify_message}"
         case _:
-            return "error", f"{type(error).__name__}: {error}"
+            return "error", _plain(f"{type(error).__name__}: {error}")
+
+
+def _plain(text: str) -> str:
+    """An agent's words, fit for a log line."""
+    return "".join(each if each.isprintable() else " " for each in text[:200])
+
+
+def _default_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 class WebSocketClient:
-    """Makes links. ``context`` verifies names and certificates for ``wss:`` (the system's trust by default)."""
+    """Makes links. ``context`` verifies names and certificates for ``wss:``; None: the system's trust.
+
+    Next: :meth:`prepare`.
+    """
 
     def __init__(self, tasks: Tasks, context: ssl.SSLContext | None = None) -> None:
         self._tasks = tasks
         self._context = context
 
+    async def prepare(self) -> None:
+        """Read the system's trust now, off the loop: it takes longer than a frame."""
+        if self._context is None:
+            self._context = await asyncio.to_thread(_default_context)
+
     def connect(self, url: str, handler: LinkHandler, timeout_s: float, name: str) -> Link:
         """Begin to connect; ``name`` names the task. The handler hears how it goes."""
-        if self._context is None and url.startswith("wss:"):
-            self._context = ssl.create_default_context()
-            self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         link = Link(handler)
         link.start(self._tasks, url, timeout_s, self._context, name)
         return link

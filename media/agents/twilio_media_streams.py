@@ -67,6 +67,9 @@ class Stream:
     ``MZ`` and 32 hexadecimal digits.
     """
 
+    LONGEST_NAME: Final = 1024
+    """Of a mark; marks are kept until playout reaches them."""
+
     __slots__ = ("_media_format", "_parameters", "_sequence", "_sid_json", "context", "ignored", "stream_sid")
 
     def __init__(self, stream_sid: str, context: CallContext, parameters: dict[str, str]) -> None:
@@ -141,7 +144,8 @@ class Stream:
             if heard.event == "media":
                 return Play(_decode_media(heard.media).payload)
             if heard.event == "mark":
-                return Mark(_name(heard.mark))
+                name = _name(heard.mark)
+                return Mark(name) if len(name) <= self.LONGEST_NAME else self._ignore()
         except (msgspec.DecodeError, UnicodeDecodeError):
             return self._ignore()
         return Clear() if heard.event == "clear" else self._ignore()

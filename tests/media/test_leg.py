@@ -9,6 +9,8 @@ from random import Random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from media import g711, rtcp, rtp
 from media.bridge import Bridge
@@ -350,6 +352,21 @@ def test_junk_on_the_rtp_port_is_counted_and_dropped(junk: bytes) -> None:
     line.leg.receive_rtcp(junk, PEER_RTCP, line.clock())
     line.run(0.1)
     assert line.statistics()["packets_received"] == 0
+
+
+@given(data=st.data())
+def test_no_datagram_raises(data: st.DataObject) -> None:
+    line = Line()
+    line.talk(tone(700, 0.06))
+    valid = rtp.build(data.draw(st.sampled_from([0, 8, 13, 101])), 65535, 0, 7, data.draw(st.binary(max_size=400)))
+    report = rtcp.build(rtcp.ReceiverReport(7, (rtcp.ReportBlock(1, 2, 3, 4, 5, 6, 7),)))
+    for kind, receive, source in ((valid, line.leg.receive_rtp, PEER), (report, line.leg.receive_rtcp, PEER_RTCP)):
+        mutated = bytearray(kind)
+        for at, value in data.draw(st.lists(st.tuples(st.integers(0, len(kind) - 1), st.integers(0, 255)), max_size=6)):
+            mutated[at] = value
+        for datagram in (bytes(mutated), bytes(mutated[: data.draw(st.integers(0, len(kind)))])):
+            receive(datagram, source, line.clock())
+    line.run(0.1)
 
 
 def test_a_payload_type_that_was_not_agreed_is_refused_and_is_no_loss() -> None:

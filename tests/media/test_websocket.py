@@ -53,7 +53,9 @@ async def client(context: ssl.SSLContext | None = None) -> AsyncIterator[WebSock
     """Closed at the end, with its links."""
     tasks = Tasks()
     try:
-        yield WebSocketClient(tasks, context)
+        websockets = WebSocketClient(tasks, context)
+        await websockets.prepare()
+        yield websockets
     finally:
         await tasks.close(grace_s=3.0)
         assert tasks.failures == 0
@@ -122,6 +124,28 @@ async def test_a_close_frame_says_whether_the_agent_ended_in_order(code: int, or
         _, handler = await opened(websockets, agent)
         agent.close(WSCloseCode(code))
         assert await handler.next() == ("closed", orderly, f"closed with {code}")
+
+
+async def test_the_agents_last_words_are_made_fit_for_a_log() -> None:
+    async with serve() as agent, client() as websockets:
+        _, handler = await opened(websockets, agent)
+        agent.transport.send_close(WSCloseCode.OK, b"bye\r\nGET /\x1b[2J")
+        assert await handler.next() == ("closed", True, "closed with 1000 bye  GET / [2J")
+
+
+async def test_a_private_close_code_is_the_agents_own_end() -> None:
+    async with serve() as agent, client() as websockets:
+        _, handler = await opened(websockets, agent)
+        agent.transport.send(WSMsgType.CLOSE, (4000).to_bytes(2, "big"))
+        assert await handler.next() == ("closed", True, "closed with 4000")
+
+
+async def test_a_close_frame_without_a_code_is_an_orderly_end() -> None:
+    """RFC 6455 §7.1.5."""
+    async with serve() as agent, client() as websockets:
+        _, handler = await opened(websockets, agent)
+        agent.transport.send(WSMsgType.CLOSE, b"")
+        assert await handler.next() == ("closed", True, "closed with 1005")
 
 
 async def test_a_connection_that_vanishes_is_lost() -> None:

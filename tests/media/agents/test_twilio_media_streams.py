@@ -157,6 +157,7 @@ JUNK = [
     b'{"event":"media","media":{"payload":"AAA"}}',
     b'{"event":"media","media":{"payload":5}}',
     b'{"event":"mark","mark":"x"}',
+    b'{"event":"mark","mark":{"name":"' + b"x" * 1025 + b'"}}',
     b'{"event":"clear","streamSid":{}}',
     b'{"event":"clear"',
     b"\xff\xfe\x00",
