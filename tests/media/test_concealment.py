@@ -81,6 +81,27 @@ def test_both_seams_are_free_of_steps() -> None:
         assert np.abs(np.diff(heard)).max() < 1.5 * 8000 * 2 * np.pi * 190 / 8000
 
 
+@pytest.mark.parametrize("hertz", [40, 50, 60])
+def test_the_repeated_wave_has_no_step_where_it_goes_round(hertz: float) -> None:
+    """§I.2.4: not even of a hum below any pitch, where what is joined is far apart; over one, two and three periods."""
+    data = tone(hertz, 20 * FRAME, level=20000)
+    heard = samples(g711.PCMU, conceal(data, {10, 11, 12}))
+    own = np.abs(np.diff(samples(g711.PCMU, data))).max()
+    assert np.abs(np.diff(heard[10 * FRAME : 13 * FRAME + LATENCY])).max() < 2.5 * own
+
+
+@pytest.mark.parametrize(("lost", "samples_faded"), [(1, 10 + 32), (2, 80), (5, 80)])
+def test_the_longer_the_loss_the_slower_speech_comes_back(lost: int, samples_faded: int) -> None:
+    """§I.2.8: a quarter of the pitch (40 here), and 4 ms more for every 10 ms lost, 10 ms at most."""
+    spoken, later = tone(200, 10 * FRAME), bytes(random.Random(2).randbytes(20 * FRAME))
+    data = spoken + later
+    heard = conceal(data, set(range(10, 10 + lost)))
+    resumed = (10 + lost) * FRAME
+    assert heard[resumed + LATENCY + samples_faded :] == data[resumed + samples_faded : -LATENCY]
+    faded = zip(heard[resumed + LATENCY :], data[resumed : resumed + samples_faded], strict=False)
+    assert sum(got != meant for got, meant in faded) > 0.8 * samples_faded
+
+
 def test_speech_comes_back_whole_after_the_first_10_ms() -> None:
     """§I.2.8: the fade-in is at most one 10 ms block, however long the loss."""
     data = tone(200, 40 * FRAME)
