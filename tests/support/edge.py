@@ -68,6 +68,8 @@ class Settings:
     sip: Mapping[str, object] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
     media: Mapping[str, float] = field(default_factory=dict)
+    api: Mapping[str, object] = field(default_factory=dict)
+    providers: Mapping[str, object] = field(default_factory=dict)
     pki: Pki | None = None
     more: str = ""
 
@@ -91,7 +93,8 @@ class Settings:
             "[sip]": sip,
             "[media]": media,
             "[limits]": limits,
-            "[api]": {"listen": "127.0.0.1:0"},
+            "[api]": {"listen": "127.0.0.1:0", **self.api},
+            "[providers]": self.providers,
             "[registry]": {"path": str(registry)},
             "[secrets]": {"key": SECRET},
             "[[trunks]]": trunk,

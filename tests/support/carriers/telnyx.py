@@ -138,13 +138,15 @@ class TelnyxOutbound:
 class FakeTelnyx:
     """Open with :meth:`open`. ``borders`` are its addresses, the first the one that calls come from.
 
-    ``hosts`` is the DNS of what FQDN connections name. ``outbound_refusal`` (status, phrase with its D-code) is given
-    to calls that come in with the right digest. ``bindings`` are the last of each user name, ``history`` all of them.
+    ``hosts`` is the DNS of what FQDN connections name. ``patience_s`` [s] is how long a call waits for a 180 or 183,
+    and for its answer. ``outbound_refusal`` (status, phrase with its D-code) is given to calls that come in with the
+    right digest. ``bindings`` are the last of each user name, ``history`` all of them.
     """
 
     def __init__(self, borders: Sequence[Border], rest: TelnyxRest, hosts: Mapping[str, tuple[str, int]]) -> None:
         self.borders = tuple(borders)
         self.registrar = Registrar()
+        self.patience_s = (PROVISIONAL_S, ANSWER_S)
         self.hosts = dict(hosts)
         self.bindings: dict[str, Binding] = {}
         self.history: list[Binding] = []
@@ -155,8 +157,8 @@ class FakeTelnyx:
         self._rest = rest
         self._nonces: dict[str, float] = {}
         self._changed = asyncio.Event()
+        self._answering: set[asyncio.Task[None]] = set()
         self._stack: AsyncExitStack
-        self._tasks: asyncio.TaskGroup
 
     @classmethod
     @asynccontextmanager
@@ -176,12 +178,12 @@ class FakeTelnyx:
                 borders.append(await stack.enter_async_context(Border.open(address, port, certificate=certificate)))
             telnyx = cls(borders, rest, hosts or {})
             telnyx._stack = await stack.enter_async_context(AsyncExitStack())
-            async with asyncio.TaskGroup() as telnyx._tasks:
-                for border in borders:
-                    border.handler = telnyx._handler(border)
-                yield telnyx
-                for call in telnyx.outbound:
-                    call.acknowledged.set()
+            for border in borders:
+                border.handler = telnyx._handler(border)
+            yield telnyx
+            for call in telnyx.outbound:
+                call.acknowledged.set()
+            await asyncio.gather(*telnyx._answering)
 
     @property
     def border(self) -> Border:
@@ -244,7 +246,8 @@ class FakeTelnyx:
             return call
         uri = tamper(uri)
         call.leg = Leg(border, path, uri, self._spelling(call, uri, number, border, path, lines), media)
-        await call.leg.invite(body=_offer(media), answer_within_s=ANSWER_S, provisional_within_s=PROVISIONAL_S)
+        provisional_s, answer_s = self.patience_s
+        await call.leg.invite(body=_offer(media), answer_within_s=answer_s, provisional_within_s=provisional_s)
         if call.leg.up and call.leg.gave_up:
             await call.leg.hang_up()
         return call
@@ -432,7 +435,8 @@ class FakeTelnyx:
             border.respond(request, path, call.status, phrase, reason, tag=fresh(4))
             call.ended.set()
             return
-        self._tasks.create_task(self._answer(border, call, path), name=f"outbound {request.get('call-id')}")
+        answering = self._answer(border, call, path)
+        self._answering.add(asyncio.create_task(answering, name=f"outbound {request.get('call-id')}"))
 
     def _refusal(self, user_name: str, request: Message) -> tuple[int, str] | None:
         """What the account or the connection is not allowed to do, with its D-code."""
