@@ -33,9 +33,12 @@ from control.operations import Operations
 from control.passes import CallPasses
 from control.policies import Policies, trunk_rules
 from control.ports import PortPool
-from control.providers.twilio import signature_ok
+from control.providers.telnyx import TelnyxProvider
+from control.providers.twilio import TwilioProvider, signature_ok
+from control.registrations import GAUGES as REGISTRATION_GAUGES
+from control.registrations import Registrations
 from control.registry.sqlite import SqliteRegistry
-from control.registry.types import RegistryError
+from control.registry.types import Registry, RegistryError
 from control.routing import PASS_TRUNK, Router
 from control.supervisor import OnFailure, Supervisor
 from control.vault import Vault
@@ -73,6 +76,7 @@ GAUGES: Final = {
     "task_failures": "supervised tasks that failed",
     "journal_queued": "journal lines waiting for room on the disk",
     "journal_lost": "journal lines lost because the queue was full too",
+    "passes": "calls announced by a webhook whose INVITE may still come",
     "tick_late_p99_ms": "99th percentile of the media tick's lateness over 10 s",
 }
 """What ``/metrics`` shows besides the counters."""
@@ -152,7 +156,7 @@ class Edge:
 
     def readiness(self) -> Readiness:
         """What ``/readyz`` tells."""
-        return Readiness(self._listening, self._registry_open, draining=self.engine.draining)
+        return Readiness(self._listening, self._registry_open, self.registrations.states, self.engine.draining)
 
     # --- from settings to objects ---
 
@@ -189,26 +193,43 @@ class Edge:
             entropy=entropy,
         )
         self.calls = CallManager(surroundings, settings.limits, settings.agents, Policies(settings).of)
-        operations = Operations(registry, self.calls, settings, clock=wall_clock, entropy=entropy)
+        self.registrations = Registrations(
+            self.engine, self.sip.run, self.counters, proxy=settings.providers.telnyx_sip_proxy
+        )
+        app = self._api(registry, tasks, journal)
+        bound = await self.sip.start()
+        stack.push_async_callback(self.sip.close)
+        self.engine.settings.listeners = bound
+        self._listening = tuple(f"{transport.value}:{address}" for transport, address in bound)
+        await self.registrations.start(registry)
+        return await self._start_api(stack, tasks, app)
+
+    def _api(self, registry: Registry, tasks: Supervisor, journal: Journal) -> FastAPI:
+        settings = self.settings
+        operations = Operations(
+            registry,
+            self.calls,
+            settings,
+            clock=wall_clock,
+            entropy=entropy,
+            providers={"twilio": TwilioProvider(settings), "telnyx": TelnyxProvider(settings, entropy=entropy)},
+            connections=self.registrations,
+        )
         inbound = TwilioInbound(
             registry,
             self.passes,
             settings,
             counters=self.counters,
             signed=signature_ok,
-            now=loop.time,
+            now=asyncio.get_running_loop().time,
             wall=wall_clock,
             draining=lambda: self.engine.draining,
             listening=lambda: self._listening,
         )
-        metrics = Metrics([counted(self.counters), measured(lambda: self._gauges(tasks, journal), GAUGES)])
-        app = create_app(operations, self, counters=self.counters, metrics=metrics, twilio_inbound=inbound)
-        url = await self._start_api(stack, tasks, app)
-        bound = await self.sip.start()
-        stack.push_async_callback(self.sip.close)
-        self.engine.settings.listeners = bound
-        self._listening = tuple(f"{transport.value}:{address}" for transport, address in bound)
-        return url
+        metrics = Metrics(
+            [counted(self.counters), measured(lambda: self._gauges(tasks, journal), {**GAUGES, **REGISTRATION_GAUGES})]
+        )
+        return create_app(operations, self, counters=self.counters, metrics=metrics, twilio_inbound=inbound)
 
     async def _start_journal(self, stack: AsyncExitStack, tasks: Supervisor, registry: SqliteRegistry) -> Journal:
         path = self.settings.registry.path
@@ -288,12 +309,15 @@ class Edge:
             "journal_queued": journal.statistics.queued,
             "journal_lost": journal.statistics.lost,
             "tick_late_p99_ms": self._tick_late_p99_ms,
+            "passes": len(self.passes),
+            **self.registrations.gauges(),
         }
 
     # --- while it runs ---
 
     def _on_event(self, event: Event) -> None:
         self.calls.on_event(event)
+        self.registrations.on_event(event)
 
     def _on_notice(self, notice: NoticeBody) -> None:
         if isinstance(notice, Statistics):
@@ -315,6 +339,7 @@ class Edge:
         """Refuse new calls, let the old ones end; a second signal or ``limits.drain_s`` ends them."""
         self.engine.draining = True
         log.info("draining", extra={"calls": len(self.calls)})
+        await self.registrations.close()
         idle = asyncio.ensure_future(self.calls.idle())
         hurry = asyncio.ensure_future(self._hurry.wait())
         await asyncio.wait((idle, hurry), timeout=self.settings.limits.drain_s, return_when=asyncio.FIRST_COMPLETED)
