@@ -145,9 +145,9 @@ class Carriers:
         claim = await self._claim(number, request)
         verified = await self._verify(claim, integration)
         replaces = await self._fallen(number)
-        connection = await self._finished(verified, number.provider)
+        connection = await self._finished(claim, verified)
         number = replace(number, trunk=verified.trunk)
-        await self._store(number, claim, verified, CarrierImport(connection, verified.secrets, replaces))
+        await self._store(number, CarrierImport(connection, verified.secrets, replaces))
         if connection is not None and not _same(connection, claim.connection):
             self._connections.changed(connection)
         return number, verified.warnings
@@ -221,35 +221,34 @@ class Carriers:
             return False
         return False
 
-    async def _finished(self, verified: Verified, provider: str) -> Connection | None:
+    async def _finished(self, claim: Claim, verified: Verified) -> Connection | None:
+        """The connection to keep. A rotated password is kept at once where other numbers hang on the connection."""
         connection = verified.connection
-        if verified.finish is not None:
-            connection = await self._in_time(provider, verified.finish())
         if connection is None:
             return None
+        if verified.finish is not None:
+            connection = await self._in_time(connection.provider, verified.finish())
         now = self._clock()
-        return replace(connection, created_at=now, updated_at=now)
+        connection = replace(connection, created_at=now, updated_at=now)
+        if verified.finish is not None and claim.connection is not None:
+            await self._registry.save_connection(connection)
+            self._connections.changed(connection)
+        return connection
 
-    async def _store(self, number: Number, claim: Claim, verified: Verified, carrier: CarrierImport) -> None:
+    async def _store(self, number: Number, carrier: CarrierImport) -> None:
         try:
             removal = await self._registry.create_number(number, carrier)
         except PhoneNumberTaken as error:
-            await self._keep_rotated(claim, verified, carrier.connection)
             raise NumberAlreadyImported(number.phone_number) from error
         except NotFound as error:
             if error.kind == "integration":
                 raise ProviderVerificationFailed(number.provider, Check.INTEGRATION_MISSING) from error
             raise
         if removal is not None:
-            _log.warning("%s passes to the account that its carrier confirms", number.phone_number)
+            gone = removal.number
+            _log.warning("%s leaves account %s, whose carrier denies it", gone.phone_number, gone.account_id)
             if removal.connection_id is not None:
                 self._connections.removed(removal.connection_id)
-
-    async def _keep_rotated(self, claim: Claim, verified: Verified, connection: Connection | None) -> None:
-        """The import lost, but the password is a new one: the numbers that hang on the connection need it."""
-        if verified.finish is not None and connection is not None and claim.connection is not None:
-            await self._registry.save_connection(connection)
-            self._connections.changed(connection)
 
 
 def _rotated(before: Mapping[str, str], token: str, now: float) -> dict[str, str]:

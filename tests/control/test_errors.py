@@ -57,6 +57,7 @@ def test_every_code_has_an_exception_and_no_exception_is_unlisted() -> None:
         ("rate_limited", 429),
         ("internal", 500),
         ("registry_busy", 503),
+        ("secrets_unavailable", 503),
         ("storage_full", 507),
     ],
 )
@@ -84,6 +85,8 @@ def test_the_page_s_words_are_used() -> None:
         (registry.Conflict("an account named 'a' exists"), Code.CONFLICT),
         (registry.RegistryBusy(), Code.REGISTRY_BUSY),
         (registry.RegistryFull(), Code.STORAGE_FULL),
+        (registry.IntegrationInUse("telnyx", 2), Code.CONFLICT),
+        (registry.SecretsUnavailable("secrets.key is not set"), Code.SECRETS_UNAVAILABLE),
         (registry.RegistryUnusable("damaged at page 3"), Code.INTERNAL),
         (registry.RegistryError("anything else"), Code.INTERNAL),
     ],

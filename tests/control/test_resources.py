@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,15 +12,19 @@ from hypothesis import strategies as st
 
 from control import resources
 from control.errors import OperationError, ProviderNotSupported, ValidationFailed
+from control.providers import ProviderWarning
 from control.registry import types as rows
 from control.resources import (
     CreateAccount,
     ImportSipNumber,
+    SaveTelnyxIntegration,
+    SaveTwilioIntegration,
     account_sid,
     call_detail,
     call_sid,
     id_of,
     import_request,
+    imported_number,
     number_resource,
     parse_pipeline,
     timestamp,
@@ -115,6 +121,32 @@ def test_a_number_shows_its_provider_s_field_and_no_inside(provider: str, field:
     assert set(shown) == {
         "id", "phone_number", "provider", field, "agent_id", "status", "created_at", "updated_at"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("provider", "field"),
+    [("twilio", "provider_account_sid"), ("telnyx", "provider_connection_id"), ("sip", "provider_trunk")],
+)
+def test_a_number_just_imported_has_its_warnings_besides(provider: str, field: str) -> None:
+    """The same object, and what to look after."""
+    row = number(provider=provider, **{field: "x"})
+    shown = imported_number(row, [ProviderWarning("voice_url", "Not ours")]).model_dump()
+    assert shown == {**number_resource(row).model_dump(), "warnings": [{"code": "voice_url", "message": "Not ours"}]}
+    assert imported_number(row).warnings == []
+
+
+@pytest.mark.parametrize(
+    "request_type", [partial(SaveTwilioIntegration.of, account_sid="AC" + "0" * 32), SaveTelnyxIntegration.of]
+)
+def test_a_request_shows_no_credential(request_type: Any) -> None:
+    """Whatever logs it."""
+    name = "auth_token" if isinstance(request_type, partial) else "api_key"
+    request = request_type(**{name: "planted"})
+    assert getattr(request, name).get_secret_value() == "planted"
+    assert "planted" not in repr(request) + str(request) + str(request.model_dump())
+    with pytest.raises(ValidationFailed) as refused:
+        request_type(**{name: "planted secret"})
+    assert "planted" not in str(refused.value)
 
 
 def test_a_call_without_an_answer_has_no_durations() -> None:

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from control.api.app import openapi_document
 from control.operations import Principal
 from control.resources import BuiltinPipeline, CreateAgent, CreateKey, account_sid, call_sid, import_request
-from tests.support.desk import Desk, LiveOne
+from tests.support.desk import SID, Desk, LiveOne
 
 SCHEMA = schemathesis.openapi.from_dict(openapi_document())
 OPERATIONS = {result.ok().definition.raw["operationId"]: result.ok() for result in SCHEMA.get_all_operations()}
@@ -42,6 +42,7 @@ class Target:
         self._runner = runner
         self.desk = runner.run(Desk(limits={"api_requests_per_minute": 1_000_000}).furnish())
         self._count = 0
+        runner.run(self.desk.integrate("acme"))
 
     def existing(self, operation_id: str) -> dict[str, Any]:
         """Path parameters that name something, made anew: the case may delete it."""
@@ -50,6 +51,9 @@ class Target:
                 return {"number_id": self._runner.run(self._number())}
             case "agent":
                 return {"agent_id": self._runner.run(self._agent())}
+            case "integration":
+                self._runner.run(self.desk.integrate("acme"))
+                return {}
             case "key":
                 return {"key_id": self._runner.run(self.desk.operations.create_key(self._by, CreateKey())).id}
             case "call":
@@ -63,9 +67,20 @@ class Target:
         if exists:
             known = self.existing(case.operation.definition.raw["operationId"])
             case.path_parameters = {name: known.get(name, value) for name, value in case.path_parameters.items()}
-            if isinstance(case.body, dict) and case.body.get("provider") == "sip":
-                case.body = {**case.body, "phone_number": self._fresh_number(), "provider_trunk": "lab"}
+            self._fit(case)
         return self._runner.run(self._exchange(case))
+
+    def _fit(self, case: Case) -> None:
+        """A number that is free, on a trunk that is there; credentials of the account that has numbers."""
+        if not isinstance(case.body, dict):
+            return
+        provider = case.body.get("provider")
+        if provider in {"sip", "twilio", "telnyx"}:
+            case.body = {**case.body, "phone_number": self._fresh_number()}
+        if provider == "sip":
+            case.body = {**case.body, "provider_trunk": "lab"}
+        if "account_sid" in case.body:
+            case.body = {**case.body, "account_sid": SID}
 
     @property
     def _by(self) -> Principal:
