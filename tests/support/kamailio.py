@@ -5,7 +5,7 @@ It never touches bodies: media flows past it, as with a carrier's proxy.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.support.ports import free_port
 from tests.support.process import Program, running
 
-__all__ = ["Kamailio"]
+__all__ = ["Kamailio", "serving"]
 
 _CONFIG = """\
 #!KAMAILIO
@@ -71,31 +71,9 @@ class Kamailio:
     @asynccontextmanager
     async def open(cls, folder: Path, target: tuple[str, int], *, transport: str = "udp") -> AsyncIterator[Kamailio]:
         """Sends every new call on to ``target`` over ``transport``."""
-        runtime = folder / "run"
-        runtime.mkdir(parents=True)
         port = free_port()
-        modules = next(Path("/usr/lib").glob("*/kamailio/modules"), Path("/usr/lib/kamailio/modules"))
-        config = folder / "kamailio.cfg"
-        config.write_text(
-            _CONFIG.format(port=port, modules=f"{modules}/", target=f"{target[0]}:{target[1]}", transport=transport)
-        )
-        command: list[str | Path] = [
-            "kamailio",
-            "-f",
-            config,
-            "-m",
-            "32",
-            "-M",
-            "4",
-            "-DD",
-            "-E",
-            "-Y",
-            runtime,
-            "-w",
-            runtime,
-        ]
-        async with running(*command, "-P", runtime / "pid", name="kamailio") as program:
-            await _until_it_answers(program, port)
+        values = {"port": port, "target": f"{target[0]}:{target[1]}", "transport": transport}
+        async with serving(folder, _CONFIG, ("127.0.0.1", port), values) as program:
             yield cls(program, port)
 
     def requests(self, method: str) -> int:
@@ -103,11 +81,27 @@ class Kamailio:
         return sum(f"REQUEST {method} " in line for line in self.program.lines)
 
 
-async def _until_it_answers(program: Program, port: int) -> None:
+@asynccontextmanager
+async def serving(
+    folder: Path, config: str, address: tuple[str, int], values: Mapping[str, object]
+) -> AsyncIterator[Program]:
+    """kamailio with this configuration, ``{modules}`` and ``values`` filled in, once it answers over UDP."""
+    runtime = folder / "run"
+    runtime.mkdir(parents=True, exist_ok=True)
+    modules = next(Path("/usr/lib").glob("*/kamailio/modules"), Path("/usr/lib/kamailio/modules"))
+    file = folder / "kamailio.cfg"
+    file.write_text(config.format(modules=f"{modules}/", **values))
+    options = ("-m", "32", "-M", "4", "-DD", "-E", "-Y", runtime, "-w", runtime, "-P", runtime / "pid")
+    async with running("kamailio", "-f", file, *options, name="kamailio") as program:
+        await _until_it_answers(program, address)
+        yield program
+
+
+async def _until_it_answers(program: Program, address: tuple[str, int]) -> None:
     """OPTIONS, repeated as UDP needs: it prints nothing when it is ready."""
     from tests.support.phone import Phone
 
-    async with Phone.open(("127.0.0.1", port)) as phone:
+    async with Phone.open(address, host=address[0]) as phone:
         try:
             await phone.options(timeout_s=10.0)
         except AssertionError as error:
