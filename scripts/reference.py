@@ -20,6 +20,7 @@ from control.errors import ERRORS
 from control.main import GAUGES
 from edge import offers, registration, session, transaction
 from edge.message import REASON_PHRASES
+from media import bridge
 
 __all__ = ["PAGES", "main", "stale"]
 
@@ -342,6 +343,7 @@ def states_page() -> str:
 
 def _tables() -> Iterator[tuple[str, str, Table]]:
     yield "call (control)", "control/call_table.py", calls.TRANSITIONS
+    yield "agent in its call (media)", "media/bridge.py", bridge.TRANSITIONS
     modules: tuple[tuple[ModuleType, str], ...] = (
         (session, "session: {}"),
         (offers, "session: {}"),

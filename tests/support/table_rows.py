@@ -1,7 +1,7 @@
 """Watches the product's state tables while tests run: with ``--every-row`` a row that no test has taken fails the run.
 
 A table is a mapping of ``(state, input)``, both enumerations, to ``(next state, actions)``, wherever it lies in
-``edge`` or ``control``. Rows are what is tested; absent pairs are ignored by rule, as each table's module says.
+``edge``, ``media`` or ``control``. Rows are what is tested; absent pairs are ignored by rule, as each table's module says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 __all__ = ["find_tables", "is_table"]
 
-_ROOMS = ("edge", "control")
+_ROOMS = ("edge", "media", "control")
 
 
 def is_table(value: object) -> bool:
