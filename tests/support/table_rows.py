@@ -1,7 +1,8 @@
 """Watches the product's state tables while tests run: with ``--every-row`` a row that no test has taken fails the run.
 
 A table is a mapping of ``(state, input)``, both enumerations, to ``(next state, actions)``, wherever it lies in
-``edge``, ``media`` or ``control``. Rows are what is tested; absent pairs are ignored by rule, as each table's module says.
+``edge``, ``media`` or ``control``. Rows are what is tested; absent pairs are ignored by rule, as each table's module
+says.
 """
 
 from __future__ import annotations
