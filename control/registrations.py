@@ -179,13 +179,13 @@ class Registrations:
 
     def _keep(self, connection: Connection, *, early: bool = False, delay_s: float = 0.0) -> None:
         self._know_host(connection)
-        if connection.kind != "credential":
-            return
-        transports = frozenset(transport for transport, _ in self._engine.settings.listeners)
-        wanted = specification(connection, self._carrier, proxy=self._proxy, transports=transports)
-        if wanted is None:
-            self._tell_failure(_name(connection.id), 0, "no user name or no password is known", None)
-        self._want(_name(connection.id), wanted, early=early, delay_s=delay_s)
+        name, wanted = _name(connection.id), None
+        if connection.kind == "credential":
+            transports = frozenset(transport for transport, _ in self._engine.settings.listeners)
+            wanted = specification(connection, self._carrier, proxy=self._proxy, transports=transports)
+            if wanted is None:
+                self._tell_failure(name, 0, "no user name or no password is known", None)
+        self._want(name, wanted, early=early, delay_s=delay_s)
 
     def _know_host(self, connection: Connection) -> None:
         """Calls to a connection's own host name are its trunk's; which one that is, its numbers say."""

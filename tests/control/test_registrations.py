@@ -300,6 +300,13 @@ def test_one_that_comes_back_while_it_is_being_removed_is_registered_anew() -> N
     assert bench.registrations.states == {TRUNK: "registered"}
 
 
+def test_a_connection_that_registers_no_more_is_unregistered() -> None:
+    """Its numbers now come by its host name."""
+    bench = registered()
+    bench.registrations.changed(replace(OWN_HOST, id=CONNECTION.id))
+    assert bench.latest.headers.get("Expires") == "0"
+
+
 def test_an_unknown_connection_is_removed_without_a_word() -> None:
     """One that was never kept, one that is gone."""
     bench = Bench()
