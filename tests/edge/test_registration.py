@@ -407,6 +407,17 @@ def test_a_name_that_is_gone_for_a_while_changes_no_list() -> None:
     assert solo.endpoint.trunks.listed("198.51.100.7")
 
 
+def test_an_answer_of_dns_for_a_registration_that_was_taken_over_sends_nothing() -> None:
+    """The name has new credentials meanwhile."""
+    solo = Solo()
+    solo.endpoint.register(spec(registrar="registrar.example"), now=0.0)
+    solo.drain()
+    registering(solo, username="other")
+    sent = len(solo.sent)
+    resolve(solo)
+    assert len(solo.sent) == sent
+
+
 # --- the token --------------------------------------------------------------------------------
 
 
