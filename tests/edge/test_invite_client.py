@@ -99,10 +99,14 @@ def test_provisional_responses_are_reported_but_for_100() -> None:
     assert solo.take(CallProgressed) == CallProgressed(key, 183, "Session Progress", ANSWER)
 
 
-def test_a_2xx_is_acknowledged_and_reported() -> None:
+@pytest.mark.parametrize("ringing", [False, True])
+def test_a_2xx_is_acknowledged_and_reported(ringing: bool) -> None:
     """RFC 3261 §13.2.2.4: the ACK has a branch of its own and the INVITE's sequence number."""
     solo = Solo()
     key, sent = dial(solo)
+    if ringing:
+        solo.receive(reply(sent, 180))
+        solo.take(CallProgressed)
     (ack,) = solo.receive(reply(sent, 200, body=ANSWER))
     assert isinstance(ack, Request)
     assert (ack.method, ack.uri, str(ack.cseq)) == ("ACK", "sip:bob@192.0.2.7:5060", "1 ACK")
@@ -136,11 +140,15 @@ def test_a_2xx_of_another_fork_is_acknowledged_and_ended() -> None:
     assert solo.endpoint.calls == 1
 
 
+@pytest.mark.parametrize("ringing", [False, True])
 @pytest.mark.parametrize("status", [300, 302, 404, 408, 480, 486, 500, 603])
-def test_a_failure_ends_the_call_and_is_acknowledged_hop_by_hop(status: int) -> None:
+def test_a_failure_ends_the_call_and_is_acknowledged_hop_by_hop(status: int, ringing: bool) -> None:
     """RFC 3261 §13.2.2.2, §13.2.2.3: a redirection is a refusal like any other, and makes us call nobody."""
     solo = Solo()
     key, sent = dial(solo)
+    if ringing:
+        solo.receive(reply(sent, 180))
+        solo.take(CallProgressed)
     headers = [
         ("Contact", "<sip:premium@203.0.113.9>"),
         ("Reason", "Q.850;cause=1"),
@@ -171,11 +179,15 @@ def test_a_call_that_only_rings_is_given_up() -> None:
     assert solo.endpoint.pending == 0
 
 
+@pytest.mark.parametrize("ringing", [False, True])
 @pytest.mark.parametrize("broken", [b"Contact: <sip:bob", b"Contact: <tel:+1>", b"Record-Route: <sip:"])
-def test_a_2xx_that_makes_no_dialog_ends_the_call(broken: bytes) -> None:
+def test_a_2xx_that_makes_no_dialog_ends_the_call(broken: bytes, ringing: bool) -> None:
     """RFC 3261 §12.1.2: there is nobody to send the ACK to."""
     solo = Solo()
     key, sent = dial(solo)
+    if ringing:
+        solo.receive(reply(sent, 180))
+        solo.take(CallProgressed)
     raw = bytes(reply(sent, 200, contact=None)).replace(b"Call-ID:", broken + b"\r\nCall-ID:", 1)
     solo.receive(raw)
     ended = solo.take(CallEnded)
@@ -300,6 +312,43 @@ def test_a_200_that_crosses_the_cancel_is_acknowledged_and_ended_with_bye(provis
     solo.quiet()
     assert solo.events == []
     assert solo.endpoint.pending == 0
+
+
+@pytest.mark.parametrize("outcome", ["487", "broken"])
+def test_a_cancelled_call_keeps_nothing_of_itself(outcome: str) -> None:
+    """RFC 3261 §9.1: whatever the INVITE's final is; a 2xx that comes after it is ended, not taken."""
+    solo = Solo()
+    key, sent = dial(solo)
+    solo.receive(reply(sent, 180))
+    solo.endpoint.hang_up(key, now=0.0)
+    if outcome == "487":
+        solo.receive(reply(sent, 487))
+        assert solo.endpoint.layer.timers.next() is not None
+        assert solo.receive(reply(sent, 200)) == []
+    else:
+        solo.receive(bytes(reply(sent, 200, contact=None)).replace(b"Call-ID:", b"Contact: <sip:\r\nCall-ID:", 1))
+        ack, bye = solo.receive(reply(sent, 200))
+        assert isinstance(ack, Request) and isinstance(bye, Request)
+        assert (ack.method, bye.method) == ("ACK", "BYE")
+    solo.take(CallEnded)
+    solo.quiet()
+    assert solo.endpoint.pending == 0
+
+
+def test_a_ringing_call_whose_connection_fails_at_the_next_target_ends() -> None:
+    """RFC 3263 §4.3: rung by one, refused with 503, and the other is dead."""
+    solo = Solo()
+    key = solo.endpoint.invite(outgoing(target="sip:+1@carrier.example"), now=0.0)
+    targets = tuple(Target(TransportName.UDP, Address(f"192.0.2.{number}", 5060)) for number in (11, 12))
+    solo.endpoint.resolved(1, targets, 0.0)
+    solo.drain()
+    first = solo.requests("INVITE")[-1]
+    solo.receive(reply(first, 180))
+    solo.take(CallProgressed)
+    solo.receive(reply(first, 503))
+    solo.endpoint.transport_failed(solo_token(solo.requests("INVITE")[-1]), 0.0)
+    solo.drain()
+    assert solo.take(CallEnded) == CallEnded(key, Party.LOCAL, Cause.TRANSPORT, 503, "Service Unavailable")
 
 
 def test_a_cancel_without_effect_is_given_up_after_64_t1() -> None:

@@ -311,11 +311,13 @@ def test_headers_that_would_break_the_message_are_left_out() -> None:
     assert all(name not in refused.headers for name in ("X-A", "X-B", "X-Evil"))
 
 
-def test_hanging_up_before_the_answer_refuses_with_480() -> None:
+@pytest.mark.parametrize("ringing", [False, True])
+def test_hanging_up_before_the_answer_refuses_with_480(ringing: bool) -> None:
     """The command fits the state: no dialog to say BYE in."""
     solo = Solo()
     key = solo.offered()
-    solo.endpoint.ring(key, now=0.0)
+    if ringing:
+        solo.endpoint.ring(key, now=0.0)
     solo.endpoint.hang_up(key, now=0.0, reason="agent gone")
     solo.drain()
     assert last(solo).status == 480
@@ -544,6 +546,36 @@ def test_a_bye_in_the_early_dialog_ends_the_invite_with_487() -> None:
     sent = solo.receive(in_dialog("BYE", last(solo), cseq=2))
     assert [message.status for message in sent if isinstance(message, Response)] == [200, 487]
     assert solo.take(CallEnded).cause is Cause.BYE
+
+
+def test_a_bye_before_any_tag_of_ours_went_out_can_only_be_a_guess() -> None:
+    """RFC 3261 §12.2.2; were it right, the INVITE would end with 487."""
+    solo = Solo()
+    key = solo.offered()
+    assert [
+        message.status
+        for message in solo.receive(request("BYE", to_tag="guess", cseq=2))
+        if isinstance(message, Response)
+    ] == [481]
+    tag = solo.endpoint._sessions[key].local_tag
+    sent = solo.receive(request("BYE", to_tag=tag, cseq=2))
+    assert [message.status for message in sent if isinstance(message, Response)] == [200, 487]
+    assert solo.take(CallEnded).by is Party.REMOTE
+
+
+def test_a_ringing_call_is_answered_or_refused() -> None:
+    """RFC 3261 §13.3.1: after any number of provisionals."""
+    for refused in (False, True):
+        solo = Solo()
+        key = solo.offered()
+        solo.endpoint.ring(key, now=0.0)
+        solo.endpoint.progress(key, 183, ANSWER, now=0.0)
+        if refused:
+            solo.endpoint.refuse(key, Refusal(486, "busy"), now=0.0)
+        else:
+            solo.endpoint.answer(key, ANSWER, now=0.0)
+        solo.drain()
+        assert solo.statuses() == [100, 180, 183, 486 if refused else 200]
 
 
 def test_a_bye_with_the_wrong_tags_ends_nothing() -> None:

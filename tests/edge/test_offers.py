@@ -529,6 +529,43 @@ def test_an_offer_waits_for_the_one_under_way() -> None:
     assert (refused.status, ours.method, ours.body) == (488, "INVITE", NEW)
 
 
+def test_an_offer_made_before_our_answer_was_acknowledged_waits_for_that() -> None:
+    """RFC 3261 §14.1: the re-INVITE's transaction is not over for its client."""
+    solo = Solo()
+    key, ok = called(solo)
+    solo.receive(reinvite(ok))
+    solo.take(MediaOffered)
+    solo.endpoint.accept_offer(key, ANSWER, now=0.0)
+    solo.endpoint.reoffer(key, NEW, now=0.0)
+    assert [message.status for message in solo.drain() if isinstance(message, Response)] == [200]
+    (ours,) = solo.receive(in_dialog("ACK", ok, cseq=2))
+    assert isinstance(ours, Request) and (ours.method, ours.body) == ("INVITE", NEW)
+
+
+def test_a_call_that_ends_before_its_last_answer_was_acknowledged_repeats_it_no_more() -> None:
+    """RFC 3261 §15: whoever says BYE has heard it."""
+    solo = Solo()
+    key, ok = called(solo)
+    solo.receive(reinvite(ok))
+    solo.take(MediaOffered)
+    solo.endpoint.accept_offer(key, ANSWER, now=0.0)
+    solo.drain()
+    solo.receive(in_dialog("BYE", ok, cseq=3))
+    assert solo.advance(31.0) == []
+    assert solo.take(CallEnded).cause is Cause.BYE
+
+
+def test_an_offer_for_a_call_that_has_ended_goes_nowhere() -> None:
+    """Nor does one that was kept."""
+    solo = Solo()
+    key, ok = called(solo)
+    offers = solo.endpoint._sessions[key].offers
+    solo.receive(in_dialog("BYE", ok, cseq=2))
+    assert offers.state is State.CLOSED
+    assert not offers.reoffer(NEW, 0.0)
+    assert solo.drain() == []
+
+
 def test_an_offer_made_before_the_ack_waits_for_it() -> None:
     """RFC 3261 §14.1: not while the first INVITE's transaction is unacknowledged."""
     solo = Solo()
