@@ -12,7 +12,7 @@ import base64
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 from config.settings import Settings
 from control.errors import InUse, NumberAlreadyImported, ProviderVerificationFailed
@@ -28,7 +28,13 @@ from control.registry.types import (
     Registry,
     RegistryError,
 )
-from control.resources import ImportTelnyxNumber, ImportTwilioNumber, SaveTelnyxIntegration, SaveTwilioIntegration
+from control.resources import (
+    ImportTelnyxNumber,
+    ImportTwilioNumber,
+    SaveTelnyxIntegration,
+    SaveTwilioIntegration,
+    Supported,
+)
 
 __all__ = ["TOKEN_GRACE_S", "Carriers"]
 
@@ -142,12 +148,29 @@ class Carriers:
         denies it, which is asked only after this account has proved itself.
         """
         integration = await self._integration(number)
-        claim = await self._claim(number, request)
+        claim = _with_password(await self._claim(number), request)
         verified = await self._verify(claim, integration)
         replaces = await self._fallen(number)
         connection = await self._finished(claim, verified)
         number = replace(number, trunk=verified.trunk)
         await self._store(number, CarrierImport(connection, verified.secrets, replaces))
+        if connection is not None and not _same(connection, claim.connection):
+            self._connections.changed(connection)
+        return number, verified.warnings
+
+    async def verify_number(self, account_id: str, number_id: str) -> tuple[Number, tuple[ProviderWarning, ...]]:
+        """Ask again for one that is imported: what has changed at its connection is taken over.
+
+        A number on a static trunk has nobody to ask. One that fails stays as it is.
+        """
+        number = await self._registry.number(account_id, number_id)
+        if number.provider not in get_args(Supported):
+            return number, ()
+        claim = await self._claim(number)
+        verified = await self._verify(claim, await self._integration(number))
+        connection = await self._finished(claim, verified)
+        carrier = CarrierImport(connection, verified.secrets)
+        number = await self._registry.refresh_number(account_id, number_id, carrier)
         if connection is not None and not _same(connection, claim.connection):
             self._connections.changed(connection)
         return number, verified.warnings
@@ -165,18 +188,8 @@ class Carriers:
         except NotFound as error:
             raise ProviderVerificationFailed(number.provider, Check.INTEGRATION_MISSING) from error
 
-    async def _claim(self, number: Number, request: ImportTwilioNumber | ImportTelnyxNumber) -> Claim:
-        claim = await self._claim_again(number)
-        match request:
-            case ImportTelnyxNumber(sip_password=password, rotate_sip_password=rotate):
-                host = claim.host or f"{_label(self._entropy(_HOST_BYTES))}.{self._domain}"
-                text = password.get_secret_value() if password is not None else None
-                return replace(claim, host=host, sip_password=text, rotate_sip_password=rotate)
-            case _:
-                return claim
-
-    async def _claim_again(self, number: Number) -> Claim:
-        """What an import claimed, or is about to; it asks the carrier to change nothing."""
+    async def _claim(self, number: Number) -> Claim:
+        """It asks the carrier to change nothing."""
         if number.provider_connection_id is None:
             return Claim(number.account_id, number.phone_number, number.provider_account_sid or "")
         try:
@@ -184,6 +197,7 @@ class Carriers:
         except NotFound:
             known = None
         host = known.host if known is not None else None
+        host = host or f"{_label(self._entropy(_HOST_BYTES))}.{self._domain}"
         return Claim(number.account_id, number.phone_number, number.provider_connection_id, known, host)
 
     async def _verify(self, claim: Claim, integration: Integration) -> Verified:
@@ -214,7 +228,7 @@ class Carriers:
         if holder.provider not in self._providers:
             return False
         try:
-            await self._verify(await self._claim_again(holder), await self._integration(holder))
+            await self._verify(await self._claim(holder), await self._integration(holder))
         except ProviderVerificationFailed as error:
             return error.check in DISPROVING
         except RegistryError:
@@ -249,6 +263,15 @@ class Carriers:
             _log.warning("%s leaves account %s, whose carrier denies it", gone.phone_number, gone.account_id)
             if removal.connection_id is not None:
                 self._connections.removed(removal.connection_id)
+
+
+def _with_password(claim: Claim, request: ImportTwilioNumber | ImportTelnyxNumber) -> Claim:
+    match request:
+        case ImportTelnyxNumber(sip_password=password, rotate_sip_password=rotate):
+            text = password.get_secret_value() if password is not None else None
+            return replace(claim, sip_password=text, rotate_sip_password=rotate)
+        case _:
+            return claim
 
 
 def _rotated(before: Mapping[str, str], token: str, now: float) -> dict[str, str]:

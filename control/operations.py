@@ -69,6 +69,7 @@ from control.resources import (
     SaveTelnyxIntegration,
     SaveTwilioIntegration,
     SipNumber,
+    Supported,
     TelnyxIntegration,
     TelnyxNumber,
     TwilioIntegration,
@@ -424,6 +425,13 @@ class Operations:
         return number_resource(await self._registry.assign_number(by.account, number_id, agent_id, self._clock()))
 
     @_told
+    async def verify_number(
+        self, by: Principal, number_id: str
+    ) -> ImportedTwilioNumber | ImportedTelnyxNumber | ImportedSipNumber:
+        """Ask its carrier again, as the import did; a number that fails stays as it is."""
+        return imported_number(*await self._carriers.verify_number(by.account, _known("number", number_id)))
+
+    @_told
     async def delete_number(self, by: Principal, number_id: str) -> Released:
         """Deregister it. A call that is up finishes; new ones are refused. The carrier is not told."""
         gone = await self._carriers.release(by.account, _known("number", number_id))
@@ -456,7 +464,7 @@ class Operations:
         return telnyx_integration(await self._registry.integration(by.account, "telnyx"))
 
     @_told
-    async def delete_integration(self, by: Principal, provider: Literal["twilio", "telnyx"]) -> IntegrationDeleted:
+    async def delete_integration(self, by: Principal, provider: Supported) -> IntegrationDeleted:
         """``conflict`` while numbers need it."""
         await self._registry.delete_integration(by.account, provider)
         return IntegrationDeleted(provider=provider)

@@ -71,6 +71,7 @@ __all__ = [
     "SavedTelnyxIntegration",
     "SavedTwilioIntegration",
     "SipNumber",
+    "Supported",
     "TelnyxIntegration",
     "TelnyxNumber",
     "TimelineEntry",
@@ -390,6 +391,9 @@ class AgentResource(_Resource):
 
 # --- numbers ----------------------------------------------------------------------------------
 
+Supported = Literal["twilio", "telnyx"]
+"""The carriers that numbers are imported from."""
+
 
 class ImportTwilioNumber(_Request):
     """A number you own at Twilio."""
@@ -596,7 +600,7 @@ class SavedTelnyxIntegration(TelnyxIntegration, _Imported):
 class IntegrationDeleted(_Resource):
     """The credentials are gone."""
 
-    provider: Literal["twilio", "telnyx"]
+    provider: Supported
     deleted: Literal[True] = True
 
 
@@ -713,7 +717,7 @@ def number_resource(row: rows.Number) -> TwilioNumber | TelnyxNumber | SipNumber
 def imported_number(
     row: rows.Number, warnings: Iterable[ProviderWarning] = ()
 ) -> ImportedTwilioNumber | ImportedTelnyxNumber | ImportedSipNumber:
-    """As the import answers."""
+    """As imports and verifications answer."""
     return _IMPORTED.validate_python(_number_fields(row) | {"warnings": [asdict(each) for each in warnings]})
 
 

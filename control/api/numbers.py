@@ -77,6 +77,19 @@ async def update_number(
     return NumberAnswer(data=await operations.update_number(by, number_id, body), meta=meta)
 
 
+@router.post(
+    f"{NUMBERS}/{{number_id}}/verify",
+    responses=documented(Code.NOT_FOUND, Code.PROVIDER_VERIFICATION_FAILED, Code.SECRETS_UNAVAILABLE, writes=True),
+)
+async def verify_number(number_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> ImportedNumberAnswer:
+    """Check the number at its carrier again, after a change there or when its calls do not come.
+
+    What has changed at a Telnyx connection is taken over for all its numbers: its region, its user name, or that it
+    now points at the host name of its own. A number that fails stays as it is.
+    """
+    return ImportedNumberAnswer(data=await operations.verify_number(by, number_id), meta=meta)
+
+
 @router.delete(f"{NUMBERS}/{{number_id}}", responses=documented(Code.NOT_FOUND, writes=True))
 async def delete_number(number_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> NumberReleasedAnswer:
     """Deregister the number; at the carrier it stays yours. A call that is up finishes."""

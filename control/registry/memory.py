@@ -153,6 +153,13 @@ class MemoryRegistry:
             await self._carry(number, carrier)
         return self._without_bare_connection(replaced) if replaced is not None else None
 
+    async def refresh_number(self, account_id: str, number_id: str, carrier: CarrierImport) -> Number:
+        """What ``carrier`` says, but for ``replaces``; the number as it is then. :class:`NotFound` as on creation."""
+        number = await self.number(account_id, number_id)
+        await self._check_carrier(number, carrier)
+        await self._carry(number, carrier)
+        return self._numbers[number_id]
+
     async def _check_carrier(self, number: Number, carrier: CarrierImport) -> None:
         await self.integration(number.account_id, number.provider)
         if carrier.connection is not None:

@@ -237,7 +237,10 @@ class SqliteRegistry:
             rows.account(connection, number.account_id)
             if number.agent_id is not None:
                 rows.agent(connection, number.account_id, number.agent_id)
-            replaced = self._carry(connection, number, carrier) if carrier is not None else None
+            replaced = None
+            if carrier is not None:
+                self._carry(connection, number, carrier)
+                replaced = _make_room(connection, number.phone_number, carrier.replaces)
             connection.execute(rows.insert("numbers", rows.NUMBER), rows.values(number))
             return rows.drop_bare_connection(connection, replaced) if replaced is not None else None
 
@@ -248,16 +251,19 @@ class SqliteRegistry:
                 raise PhoneNumberTaken(number.phone_number) from error
             raise
 
-    def _carry(self, connection: sqlite3.Connection, number: Number, carrier: CarrierImport) -> Number | None:
-        """What an import changes beside the number's own row; the number that made room for it."""
+    async def refresh_number(self, account_id: str, number_id: str, carrier: CarrierImport) -> Number:
+        """What ``carrier`` says, but for ``replaces``; the number as it is then. :class:`NotFound` as on creation."""
+
+        def work(connection: sqlite3.Connection) -> Number:
+            self._carry(connection, rows.number(connection, account_id, number_id), carrier)
+            return rows.number(connection, account_id, number_id)
+
+        return await self._write(work)
+
+    def _carry(self, connection: sqlite3.Connection, number: Number, carrier: CarrierImport) -> None:
         self._sealed.add_secrets(connection, number.account_id, number.provider, carrier.secrets)
         if carrier.connection is not None:
             self._sealed.save_connection(connection, carrier.connection)
-        for row in connection.execute(_BY_PHONE, (number.phone_number,)).fetchall():
-            if (found := Number(*row)).id == carrier.replaces:
-                rows.remove_number(connection, found)
-                return found
-        return None
 
     async def number(self, account_id: str, number_id: str) -> Number:
         """One of the account's numbers."""
@@ -441,3 +447,12 @@ class SqliteRegistry:
         except RuntimeError as error:
             raise RegistryUnusable("closed") from error
         return await asyncio.wrap_future(future)
+
+
+def _make_room(connection: sqlite3.Connection, phone_number: str, id: str | None) -> Number | None:
+    """Remove the number called ``id``, if it has that phone number."""
+    for row in connection.execute(_BY_PHONE, (phone_number,)).fetchall():
+        if (found := Number(*row)).id == id:
+            rows.remove_number(connection, found)
+            return found
+    return None

@@ -219,10 +219,11 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class CarrierImport:
-    """What a number's import from a carrier changes beside its own row, all in one transaction.
+    """What a carrier's word on a number changes beside the number's own row, all in one transaction.
 
-    ``connection`` is saved; ``secrets`` are added to the account's integration with that carrier; ``replaces`` is the
-    id of a number that goes: another account's binding of the same phone number, which the carrier no longer confirms.
+    ``connection`` is saved, and its numbers move to its trunk; ``secrets`` are added to the account's integration with
+    that carrier; ``replaces`` is the id of a number that goes: another account's binding of the same phone number,
+    which the carrier no longer confirms.
     """
 
     connection: Connection | None = None
@@ -345,6 +346,7 @@ class Registry(Protocol):
 
     # numbers
     async def create_number(self, number: Number, carrier: CarrierImport | None = None) -> Removal | None: ...
+    async def refresh_number(self, account_id: str, number_id: str, carrier: CarrierImport) -> Number: ...
     async def number(self, account_id: str, number_id: str) -> Number: ...
     async def numbers(self, account_id: str | None, page: Page) -> tuple[list[Number], int]: ...
     async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number: ...

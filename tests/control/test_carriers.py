@@ -618,6 +618,72 @@ async def test_whoever_lost_the_number_is_not_found_under_its_id(desk: Desk, cap
     assert f"{PHONE} leaves account {desk.accounts['globex'].id}" in caplog.text
 
 
+# another look at the carrier
+
+
+async def test_a_connection_that_begins_to_use_its_own_host_leaves_the_bare_domain(desk: Desk) -> None:
+    """The host is offered at the import; the customer sets it at Telnyx and has the number verified again."""
+
+    def pointing_at(targets: set[str]) -> None:
+        def say(claim: Claim, integration: Integration) -> Verified:
+            used = claim.host in targets
+            trunk = "telnyx:42" if used else "telnyx"
+            connection = Connection("42", claim.account_id, "telnyx", "fqdn", "gw", trunk, None, claim.host, used)
+            return Verified(trunk, connection=connection)
+
+        desk.carrier.say = say
+
+    pointing_at({"sip.truedy.ai"})
+    first = await import_telnyx(desk)
+    await import_telnyx(desk, phone="+14155550101")
+    (connection,) = await desk.registry.connections("telnyx")
+    assert connection.host is not None
+    for trunk in ("telnyx", "telnyx:42"):
+        assert await desk.registry.route(trunk, PHONE) is not None
+    desk.connections.told.clear()
+    pointing_at({connection.host})
+    verified = await desk.operations.verify_number(desk.principal("acme"), first.id)
+    assert verified.id == first.id
+    (told,) = desk.connections.told
+    assert isinstance(told, Connection)
+    assert (told.host, told.host_used) == (connection.host, True)
+    for phone in (PHONE, "+14155550101"):
+        assert await desk.registry.route("telnyx", phone) is None
+        assert await desk.registry.route("telnyx:42", phone) is not None
+    await desk.operations.verify_number(desk.principal("acme"), first.id)
+    assert len(desk.connections.told) == 1
+
+
+async def test_a_subaccount_s_new_token_is_read_when_its_number_is_verified_again(desk: Desk) -> None:
+    for token in ("one", "two"):
+        secrets = {f"subaccount:{OTHER_SID}": token}
+        desk.carrier.say = lambda claim, _, secrets=secrets: Verified("twilio", secrets=secrets)  # type: ignore[misc]
+        if token == "one":
+            number = await import_twilio(desk, sid=OTHER_SID)
+    await desk.operations.verify_number(desk.principal("acme"), number.id)
+    assert signing_tokens(await integration(desk, "twilio"), OTHER_SID, desk.wall()) == ("two",)
+
+
+async def test_a_number_that_fails_another_look_stays_as_it_is(desk: Desk) -> None:
+    number = await import_telnyx(desk)
+    (before,) = await desk.registry.connections("telnyx")
+    desk.carrier.refusals[desk.accounts["acme"].id] = ProviderVerificationFailed("telnyx", Check.CONNECTION)
+    with pytest.raises(ProviderVerificationFailed):
+        await desk.operations.verify_number(desk.principal("acme"), number.id)
+    assert await desk.registry.connections("telnyx") == [before]
+    assert await numbers(desk) == [("acme", PHONE)]
+    with pytest.raises(ResourceNotFound):
+        await desk.operations.verify_number(desk.principal("globex"), number.id)
+
+
+async def test_a_static_trunk_s_number_has_nobody_to_be_verified_by(desk: Desk) -> None:
+    by = Principal.console(desk.accounts["acme"].id)
+    request = import_request(provider="sip", phone_number=PHONE, provider_trunk="lab")
+    number = await desk.operations.import_number(by, request)
+    assert await desk.operations.verify_number(by, number.id) == number
+    assert desk.carrier.claims == []
+
+
 # removal
 
 

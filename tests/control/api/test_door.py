@@ -21,6 +21,7 @@ GUARDED = [
     ("GET", f"/telephony/numbers/{ID}"),
     ("PATCH", f"/telephony/numbers/{ID}"),
     ("DELETE", f"/telephony/numbers/{ID}"),
+    ("POST", f"/telephony/numbers/{ID}/verify"),
     *(
         (method, f"/telephony/integrations/{name}")
         for name in ("twilio", "telnyx")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from control.errors import ProviderVerificationFailed
-from control.providers import Check, Checked, ProviderWarning
+from control.providers import Check, Checked, ProviderWarning, Verified
 from control.registry.sqlite import SqliteRegistry
 from tests.support.desk import BASE, SID, Desk
 
@@ -179,6 +179,27 @@ async def test_a_password_is_given_or_rotated_in_plain_words(acme: httpx.AsyncCl
     assert answer.status_code == 422
     assert answer.json()["error"]["code"] == "validation_error"
     assert TOKEN not in answer.text
+
+
+async def test_a_number_is_verified_again_on_request(
+    acme: httpx.AsyncClient, globex: httpx.AsyncClient, desk: Desk
+) -> None:
+    """As its import was; a failure is told, and takes nothing away."""
+    await acme.put(TWILIO, json=GOOD[TWILIO])
+    body = {"phone_number": "+14155550100", "provider": "twilio", "provider_account_sid": SID}
+    number = (await acme.post(IMPORT, json=body)).json()["data"]
+    path = f"{BASE}/telephony/numbers/{number['id']}/verify"
+    warning = ProviderWarning("voice_url", "Not ours")
+    desk.carrier.say = lambda claim, integration: Verified("twilio", (warning,))
+    again = await acme.post(path)
+    assert again.status_code == 200
+    assert again.json()["data"] == {**number, "warnings": [{"code": "voice_url", "message": "Not ours"}]}
+    assert (await globex.post(path)).status_code == 404
+    desk.carrier.refusals[desk.accounts["acme"].id] = ProviderVerificationFailed("twilio", Check.NUMBER)
+    refused = await acme.post(path)
+    assert refused.status_code == 422
+    assert refused.json()["error"]["details"]["check"] == "number"
+    assert (await acme.get(path.removesuffix("/verify"))).status_code == 200
 
 
 @pytest.mark.parametrize("provider", ["vonage", "sip", "Twilio", "twilio/x", ""])

@@ -483,6 +483,23 @@ async def test_a_binding_that_makes_room_takes_its_connection_along(
     assert await registry.connections("telnyx") == [SHARED]
 
 
+async def test_a_number_is_refreshed_with_what_its_carrier_says_or_not_at_all(registry: Registry) -> None:
+    await registry.save_integration(TELNYX)
+    await registry.create_number(replace(HUNG, trunk="telnyx", agent_id="g1"), CarrierImport())
+    carrier = CarrierImport(SHARED, {"subaccount:AC9": "u"}, replaces="n1")
+    assert await registry.refresh_number("a1", "n1", carrier) == replace(HUNG, agent_id="g1")
+    assert await registry.connection("a1", "telnyx", "42") == SHARED
+    assert "subaccount:AC9" in (await registry.integration("a1", "telnyx")).secrets
+    for account_id, number_id in (("a2", "n1"), ("a1", "n2")):
+        await refuses(NotFound, registry.refresh_number(account_id, number_id, CarrierImport(replace(SHARED, id="7"))))
+    await registry.create_number(replace(HUNG, id="n2", phone_number="+2", provider="twilio"))
+    clash = CarrierImport(replace(SHARED, id="43"), {"x": "y"})
+    await refuses(Conflict, registry.refresh_number("a1", "n1", clash))
+    await refuses(NotFound, registry.refresh_number("a1", "n2", CarrierImport(secrets={"x": "y"})))
+    assert await registry.connections("telnyx") == [SHARED]
+    assert "x" not in (await registry.integration("a1", "telnyx")).secrets
+
+
 async def test_numbers_are_counted_by_account_provider_and_connection(registry: Registry) -> None:
     await registry.create_number(HUNG)
     twilio = replace(HUNG, id="n2", phone_number="+2", provider="twilio")
