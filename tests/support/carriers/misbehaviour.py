@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Cut", "Endless", "Fails", "Garbage", "Misbehaviour", "NotJson", "Slow", "WrongShape"]
+__all__ = ["NO_ANSWERS", "Cut", "Endless", "Fails", "Garbage", "Misbehaviour", "NotJson", "Slow", "WrongShape"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +58,21 @@ class Garbage:
 
 
 Misbehaviour = Slow | Fails | NotJson | WrongShape | Cut | Endless | Garbage
+
+NO_ANSWERS: tuple[Misbehaviour, ...] = (
+    NotJson(),
+    NotJson(content_type="application/json"),
+    NotJson('{"data": {"id": "1", "stat', "application/json"),
+    NotJson("", "application/json"),
+    WrongShape(),
+    WrongShape([]),
+    WrongShape("all is well"),
+    WrongShape({}),
+    WrongShape({"data": 5, "sid": 5, "status": {}, "incoming_phone_numbers": 5}),
+    WrongShape({"data": [None], "incoming_phone_numbers": [None]}),
+    Cut(),
+    Endless(),
+    Garbage(),
+    Fails(302, {"Location": "http://127.0.0.1:1/"}),
+)
+"""The ways to answer that say nothing."""
