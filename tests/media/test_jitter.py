@@ -456,7 +456,8 @@ def test_arbitrary_packets_never_raise_never_pile_up_and_give_only_frames(seed: 
         got = buffer.get(tick * 0.02)
         assert isinstance(got, Gap) or len(got) == 160
         assert len(buffer._packets) <= JitterBuffer.MAX_PACKETS
-        assert len(buffer._soundless) <= JitterBuffer.MEMORY + 1
+        assert len(buffer._soundless) <= JitterBuffer.MEMORY
+        assert buffer._seen.bit_length() <= JitterBuffer.MEMORY
 
 
 # --- recorded traces ------------------------------------------------------------------------------
