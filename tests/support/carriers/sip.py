@@ -145,7 +145,7 @@ class Border:
     """Open with :meth:`open`. UDP and TCP share one port; TLS, where there is a certificate, has ``tls_port``.
 
     ``handler`` is given every request that belongs to no call of ours, and has to answer it. ``down``: nothing is
-    heard and nothing sent. ``impairment`` is the network's, for datagrams.
+    heard and nothing sent. ``impairment`` is the network's, for datagrams; ``t1_s`` is what its timers follow.
     """
 
     def __init__(self, host: str, trust: ssl.SSLContext | None) -> None:
@@ -153,6 +153,7 @@ class Border:
         self.port = 0
         self.tls_port = 0
         self.impairment = Impairment()
+        self.t1_s = T1_S
         self.down = False
         self.handler: Handler | None = None
         self.passed: list[Passed] = []
@@ -281,7 +282,7 @@ class Border:
         key = (_branch(request), request.method)
         inbox = self._asking[key] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        deadline, interval_s, repeating = loop.time() + timeout_s, T1_S, not path.reliable
+        deadline, interval_s, repeating = loop.time() + timeout_s, self.t1_s, not path.reliable
         self.send(data, path)
         try:
             while (left_s := deadline - loop.time()) > 0:

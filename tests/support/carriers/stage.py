@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,19 @@ class Tenant:
         if response.status_code != status:
             raise AssertionError(f"{method} {path}: {response.status_code}, expected {status}: {response.text}")
         return response.json()["data" if response.is_success else "error"]
+
+    async def records(self, count: int = 1, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+        """Exactly so many call records of the account, each ended."""
+        found: list[dict[str, Any]] = []
+        try:
+            async with asyncio.timeout(timeout_s):
+                while len(found) < count or not all(record["ended_at"] for record in found):
+                    await asyncio.sleep(0.05)
+                    found = await self.request("GET", "/calls")
+        except TimeoutError:
+            raise AssertionError(f"{count} ended call records of {self.name} expected, there are {found}") from None
+        assert len(found) == count, found
+        return found
 
     async def save_twilio(self, *, status: int = 200, **changes: str) -> Any:
         """As it would be pasted into the settings page."""
@@ -124,14 +138,21 @@ class Stage:
             settings = replace(settings, api={"public_url": PUBLIC, **settings.api}, providers=providers)
             async with Edge.open(folder, keyring, settings, checked=checked) as edge:
                 twilio.web[PUBLIC] = edge.url
-                twilio.hosts[DOMAIN] = edge.listeners["udp"][0]
-                telnyx.hosts[DOMAIN] = edge.listeners["udp"]
+                first = next(iter(edge.listeners.values()))
+                twilio.hosts[DOMAIN], telnyx.hosts[DOMAIN] = first[0], first
                 tenant = Tenant("Test", edge.api, _twilio_account(twilio_rest), _telnyx_account(telnyx_rest))
                 stage = cls(edge, twilio, twilio_rest, telnyx, telnyx_rest, tenant)
                 yield stage
             complaints = [*twilio.border.complaints, *telnyx.complaints]
             if checked and complaints != stage.allowed_complaints:
                 raise AssertionError("the carriers complain:\n  " + "\n  ".join(complaints))
+
+    async def counted(self, name: str, **labels: str) -> float:
+        """The sum of a counter's series that have these labels."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        series = (await self.edge.metrics()).items()
+        ours = [(text, value) for text, value in series if text.startswith(f"truedy_{name}_total")]
+        return sum(value for text, value in ours if all(label in text for label in wanted))
 
     @asynccontextmanager
     async def another(self, name: str) -> AsyncIterator[Tenant]:

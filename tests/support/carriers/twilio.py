@@ -60,7 +60,10 @@ class Exchange:
 
 @dataclass
 class InboundCall:
-    """One caller's call to a number. ``did`` is what its TwiML made Twilio do, in order (``Say`` with its text)."""
+    """One caller's call to a number.
+
+    ``dial`` is what the TwiML said, whatever was made of it. ``did`` is what it made Twilio do, in order.
+    """
 
     sid: str
     account_sid: str
@@ -192,6 +195,7 @@ class FakeTwilio:
         caller: str = "+12025550123",
         *,
         sid: str = "",
+        account_sid: str = "",
         signature: Literal["right", "forged", "absent"] = "right",
         method: str = "",
         announced: int = 1,
@@ -200,14 +204,15 @@ class FakeTwilio:
     ) -> InboundCall:
         """A caller dials a number; returns when the edge has answered, or all is over.
 
-        ``sid`` repeats an earlier call's, ``announced`` sends the webhook so often, ``method`` stands in for the
+        ``sid`` repeats an earlier call's; ``account_sid`` is that of an account that says the number is its own, and
+        has the webhook sent with its own token. ``announced`` sends the webhook so often, ``method`` stands in for the
         number's own. ``invite_after_s`` [s] passes between the TwiML and the INVITE, ``tamper`` changes what it says.
         """
         number = next((each for each in self._rest.numbers.values() if each.phone_number == called), None)
         if number is None:
             raise AssertionError(f"nobody has {called} at this carrier")
         media = await self._stack.enter_async_context(MediaPort.open(self.border.host))
-        call = InboundCall(sid or "CA" + fresh(16), number.account_sid, caller, called, media, self)
+        call = InboundCall(sid or "CA" + fresh(16), account_sid or number.account_sid, caller, called, media, self)
         self.calls.append(call)
         if elsewhere := number.trunk_sid or number.voice_application_sid:
             call.error = f"the voice URL is not asked: the number is on {elsewhere}"
@@ -306,7 +311,8 @@ class FakeTwilio:
             if verb.tag == "Dial":
                 call.did.append("Dial")
                 await asyncio.sleep(invite_after_s)
-                await self._dial(call, tamper(self._parse_dial(verb)))
+                call.dial = self._parse_dial(verb)
+                await self._dial(call, tamper(call.dial))
                 return  # what follows is the action's to say
             call.did.append(f"Say {verb.text}" if verb.tag == "Say" else verb.tag)
             if verb.tag not in ("Say", "Hangup", "Reject"):
@@ -342,7 +348,6 @@ class FakeTwilio:
     # --- SIP ---
 
     async def _dial(self, call: InboundCall, dial: Dial) -> None:
-        call.dial = dial
         try:
             call.leg = await self._send(call, dial)
         except (OSError, LookupError) as error:
