@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from control.api import accounts, agents, calls, numbers
+from control.api import accounts, agents, calls, integrations, numbers
 from control.api.door import Lane
 from control.api.routing import PREFIX, GuardedRoute
 from tests.support.desk import BASE, Desk
@@ -16,9 +16,16 @@ from tests.support.desk import BASE, Desk
 
 def test_every_route_below_the_prefix_is_guarded() -> None:
     """By its class, so that none can forget it."""
-    routers = (accounts.router, agents.router, calls.router, calls.hang_up_router, numbers.router)
+    routers = (
+        accounts.router,
+        agents.router,
+        calls.router,
+        calls.hang_up_router,
+        integrations.router,
+        numbers.router,
+    )
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    assert len(routes) == 20
+    assert len(routes) == 27
     for route in routes:
         assert isinstance(route, GuardedRoute)
         assert route.path.startswith(f"{PREFIX}/")
