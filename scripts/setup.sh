@@ -96,7 +96,7 @@ setup_python() {
 }
 
 # program:package
-PROGRAMS=(sipp:sip-tester kamailio:kamailio baresip:baresip-core linphonec:linphone-cli ip:iproute2 openssl:openssl)
+PROGRAMS=(sipp:sip-tester kamailio:kamailio baresip:baresip-core linphonec:linphone-cli ip:iproute2 openssl:openssl curl:curl)
 
 setup_programs() {
   local entry missing=() names=()

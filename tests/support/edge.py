@@ -66,8 +66,8 @@ class Settings:
     addresses: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     trunk: Mapping[str, object] = field(default_factory=dict)
     sip: Mapping[str, object] = field(default_factory=dict)
-    limits: Mapping[str, float] = field(default_factory=dict)
-    media: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, object] = field(default_factory=dict)
+    media: Mapping[str, object] = field(default_factory=dict)
     api: Mapping[str, object] = field(default_factory=dict)
     providers: Mapping[str, object] = field(default_factory=dict)
     pki: Pki | None = None
