@@ -119,9 +119,7 @@ class Carriers:
             )
 
     async def _check(self, integration: Integration) -> Checked:
-        provider = self._providers.get(integration.provider)
-        if provider is None:
-            raise ProviderVerificationFailed(integration.provider, Check.OUT_OF_SERVICE)
+        provider = await self._provider(integration.provider)
         return await self._in_time(integration.provider, provider.check_credentials(integration))
 
     async def _pass_on_password(self, saved: Integration, before: Integration | None) -> None:
@@ -201,10 +199,16 @@ class Carriers:
         return Claim(number.account_id, number.phone_number, number.provider_connection_id, known, host)
 
     async def _verify(self, claim: Claim, integration: Integration) -> Verified:
-        provider = self._providers.get(integration.provider)
-        if provider is None:
-            raise ProviderVerificationFailed(integration.provider, Check.OUT_OF_SERVICE)
+        provider = await self._provider(integration.provider)
         return await self._in_time(integration.provider, provider.verify(claim, integration))
+
+    async def _provider(self, name: str) -> Provider:
+        """Ready to ask: the time it takes to be so, once in a process, is not the carrier's."""
+        provider = self._providers.get(name)
+        if provider is None:
+            raise ProviderVerificationFailed(name, Check.OUT_OF_SERVICE)
+        await provider.load()
+        return provider
 
     async def _in_time(self, provider: str, answer: Awaitable[_T]) -> _T:
         try:

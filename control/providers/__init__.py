@@ -130,10 +130,14 @@ class Checked:
 class Provider(Protocol):
     """A carrier's account, as far as importing needs it.
 
-    Both methods only ask, they change nothing at the carrier. They raise
+    Asking changes nothing at the carrier. Both questions raise
     :class:`control.errors.ProviderVerificationFailed` with a :class:`Check`, also when the carrier cannot be reached;
     they are cancelled when ``providers.request_timeout_s`` have passed, which the caller answers for.
     """
+
+    async def load(self) -> None:
+        """Have at hand what asking takes: the carrier's SDK. Some seconds on a busy machine, the first time."""
+        ...
 
     async def check_credentials(self, integration: Integration) -> Checked:
         """Whether the carrier takes them. ``integration`` is as it would be saved."""

@@ -122,6 +122,13 @@ async def test_credentials_that_the_carrier_refuses_replace_nothing(desk: Desk) 
     assert (await integration(desk, "twilio")).secrets == {"auth_token": "acme-secret"}
 
 
+async def test_the_first_import_of_an_sdk_is_not_the_carriers_time() -> None:
+    desk = await Desk(providers={"request_timeout_s": 0.02}).furnish()
+    desk.carrier.load_s = 0.05
+    await desk.integrate("acme")
+    assert (await import_twilio(desk)).provider == "twilio"
+
+
 async def test_a_carrier_that_does_not_answer_is_given_up_in_time() -> None:
     desk = await Desk(providers={"request_timeout_s": 0.01}).furnish()
     desk.carrier.silent = True

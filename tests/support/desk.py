@@ -120,8 +120,13 @@ class FakeCarrier:
     refusals: dict[str, Exception] = field(default_factory=dict)
     bad_credentials: Exception | None = None
     silent: bool = False
+    load_s: float = 0.0
     claims: list[tuple[Claim, Integration]] = field(default_factory=list)
     integrations: list[Integration] = field(default_factory=list)
+
+    async def load(self) -> None:
+        """As long as the test has it take."""
+        await asyncio.sleep(self.load_s)
 
     async def check_credentials(self, integration: Integration) -> Checked:
         """As the test has it."""
