@@ -255,8 +255,8 @@ class Bridge:
         for name in self._queue.reached():
             agent.on_mark(name)
         self._at_ms += tick.skipped * FRAME_MS
-        for _ in range(tick.frames):
-            frame = self._leg.hear(tick.now)
+        for index in range(tick.frames):
+            frame = self._leg.hear(tick.due_at(index))
             wanted = agent.encoding
             if wanted is not None and wanted != law:
                 frame = _recode(frame, law, wanted)

@@ -23,13 +23,17 @@ Clock = Callable[[], float]
 class Tick(msgspec.Struct, frozen=True, gc=False):
     """One wake-up. ``frames`` are due now; ``skipped`` more have passed and are given up.
 
-    ``late_s`` [s]: how long after its time the newest due frame is handled.
+    ``late_s`` [s]: how long after its time the oldest of all these is handled.
     """
 
     now: float
     frames: int
     skipped: int
     late_s: float
+
+    def due_at(self, index: int) -> float:
+        """When the ``index``-th of ``frames`` was due [s]: what play-out goes by, however late the wake-up is."""
+        return self.now - self.late_s + (self.skipped + index) * FRAME_S
 
 
 class Schedule:

@@ -18,7 +18,7 @@ from media.leg import LegError, LegSettings, PhoneLeg
 from media.messages import AgentSpec, LegPolicy
 from media.sdp import SdpError
 from media.telephone_event import Sender
-from media.ticker import FRAME_S, Tick
+from media.ticker import FRAME_S, Schedule, Tick
 from media.udp import Address
 from tests.media.rooms import LAB, offer
 from tests.media.test_bridge import FakeAgent
@@ -682,3 +682,28 @@ def test_two_calls_joined_in_memory_hear_each_others_tone_and_digits_over_a_loss
     assert heard_s(at_right, 600) > 3.6
     assert heard_s(at_left, 1500) > 3.3
     assert left.agent.digits == ["2", "*"]
+
+
+def test_late_ticks_cost_the_caller_no_audio() -> None:
+    """A loop that was busy for 65 ms is no surplus of the jitter buffer: nothing is merged, and then missed."""
+    clock = FakeClock()
+    party = Party("late", 20000, 1, clock)
+    party.leg.answer(offer(4000), clock())
+    party.leg.connect(lambda *_: None, lambda *_: None)
+    party.bridge.open()
+    party.bridge.started()
+    party.leg.start(clock())
+    party.bridge.start()
+    begun, schedule = clock(), Schedule(clock())
+    for number in range(500):
+        packet = rtp.build(0, number, number * 160, 7, bytes([number % 100]) + SPEECH[1:])
+        party.inbox.append((begun + number * FRAME_S + 0.003, packet, PEER))
+    for number in range(440):
+        clock.advance_to(max(clock(), schedule.next_at + (0.065 if number % 25 == 24 else 0.0)))
+        party.deliver(clock())
+        tick = schedule.due(clock())
+        party.bridge.say(tick)
+        party.bridge.hear(tick)
+    found = party.leg.statistics(clock())
+    assert (found.frames_concealed, found.packets_late) == (0, 0)
+    assert found.packets_received - found.frames_played <= 3, "no frames were merged"
