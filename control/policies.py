@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from config.carriers import Carrier, carriers
+from config.carriers import carriers
 from config.settings import Settings, Trunk
 from edge.trunks import Network, TrunkRule
 from media.messages import LegPolicy
@@ -20,8 +20,8 @@ def trunk_rules(settings: Settings) -> list[TrunkRule]:
     Telnyx's the token of a registration or a host of the connection's own.
     """
     known = carriers()
-    twilio = _networks(settings.providers.twilio_signalling or _signalling(known["twilio"]))
-    telnyx = _networks(settings.providers.telnyx_signalling or _signalling(known["telnyx"]))
+    twilio = _networks(settings.providers.twilio_signalling or known["twilio"].signalling_networks)
+    telnyx = _networks(settings.providers.telnyx_signalling or known["telnyx"].signalling_networks)
     return [
         *(_static(trunk) for trunk in settings.trunks),
         TrunkRule("twilio", twilio, auth="pass", shared_addresses=True),
@@ -42,10 +42,6 @@ def _static(trunk: Trunk) -> TrunkRule:
 
 def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text) for text in texts)
-
-
-def _signalling(carrier: Carrier) -> list[str]:
-    return [network for region in carrier.signalling for network in region.networks]
 
 
 class Policies:
