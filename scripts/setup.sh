@@ -67,7 +67,7 @@ _install() {
   if "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
     _pip --require-hashes -r "$ROOT/requirements/run.txt"
     [ "$purpose" = run ] || _pip --require-hashes --no-build-isolation -r "$ROOT/requirements/test.txt"
-    _pip --no-deps --no-build-isolation -e "$ROOT"
+    PYTHONWARNINGS=ignore _pip --no-deps --no-build-isolation -e "$ROOT"
   else
     [ "$purpose" = run ] || extra='[test]'
     _pip -e "$ROOT$extra"
