@@ -416,8 +416,14 @@ class JitterBuffer:
         self._drop_before(self._play)
 
     def _pauses(self, play: int) -> bool:
-        """Whether the next packet follows the last one played: then the gap is the sender's silence."""
-        if not self._packets or self._packets[0].start <= play:
+        """Whether nothing with sound was sent between the last packet played and the next, or the last that came.
+
+        Then the gap is the sender's silence: a pause, or a digit in audio's place (RFC 4733 §2.5.1.2).
+        """
+        if not self._packets:
+            between = range(self._played_sequence + 1, (self._highest or 0) + 1)
+            return 0 < len(between) <= self.MEMORY and all(each in self._soundless for each in between)
+        if self._packets[0].start <= play:
             return False
         between = range(self._played_sequence + 1, self._packets[0].sequence)
         return len(between) <= self.MEMORY and all(each in self._soundless for each in between)

@@ -345,9 +345,23 @@ def test_digits_in_place_of_audio_are_no_loss() -> None:
     caller.send(30)
     caller.send(12, payload=b"")
     caller.send(30)
-    heard = numbers(caller.listen(75))
+    heard = numbers(caller.listen(74))
     assert [each for each in heard if isinstance(each, int)] == [*range(30), *range(42, 72)]
     assert (caller.buffer.lost, caller.buffer.received) == (0, 72)
+    assert heard[32:44] == [Gap.NOTHING] * 12
+    assert caller.buffer.frames_concealed == 0
+
+
+def test_a_packet_lost_before_a_digit_is_still_concealed() -> None:
+    """Whether it was the digit's first or the audio's last nobody knows."""
+    caller = call()
+    caller.send(30)
+    caller.lose()
+    caller.send(5, payload=b"")
+    caller.send(30)
+    caller.listen(68)
+    assert caller.buffer.lost == 1
+    assert 1 <= caller.buffer.frames_concealed <= 6
 
 
 def test_another_ssrc_begins_a_timeline_of_its_own() -> None:

@@ -422,6 +422,7 @@ def test_digits_are_told_once_however_often_their_packets_come() -> None:
     assert all(100 <= duration_ms <= 200 for _, duration_ms in line.digits)
     found = line.statistics()
     assert (found["digits_received"], found["packets_lost"]) == (2, 0)
+    assert found["frames_concealed"] == 0, "a digit in audio's place is no loss"
 
 
 def test_a_digit_whose_end_is_lost_is_told_when_its_packets_cease() -> None:
@@ -694,7 +695,7 @@ def test_late_ticks_cost_the_caller_no_audio() -> None:
     party.bridge.started()
     party.leg.start(clock())
     party.bridge.start()
-    begun, schedule = clock(), Schedule(clock())
+    begun, schedule, delays_ms = clock(), Schedule(clock()), list[float]()
     for number in range(500):
         packet = rtp.build(0, number, number * 160, 7, bytes([number % 100]) + SPEECH[1:])
         party.inbox.append((begun + number * FRAME_S + 0.003, packet, PEER))
@@ -704,6 +705,8 @@ def test_late_ticks_cost_the_caller_no_audio() -> None:
         tick = schedule.due(clock())
         party.bridge.say(tick)
         party.bridge.hear(tick)
+        delays_ms.append(party.leg.statistics(clock()).jitter_buffer_ms or 0.0)
     found = party.leg.statistics(clock())
     assert (found.frames_concealed, found.packets_late) == (0, 0)
+    assert min(delays_ms[5:]) > 10
     assert found.packets_received - found.frames_played <= 3, "no frames were merged"

@@ -232,6 +232,27 @@ def test_two_parties_measure_their_round_trip_and_loss() -> None:
     assert ours.remote_jitter_ms < 1
 
 
+@pytest.mark.parametrize("ours_first", [True, False])
+@pytest.mark.parametrize("draws", [(b"\0" * 4, b"\xff" * 4), (b"\xff" * 4, b"\xff" * 4), (b"\0" * 4, b"\0" * 4)])
+def test_after_ten_seconds_both_know_the_round_trip_whatever_they_draw(
+    draws: tuple[bytes, bytes], ours_first: bool
+) -> None:
+    """RFC 3550 §6.2: the first interval is halved, so that short calls know it too."""
+    parties = [Reporter(number, f"{number}@edge", 0.0, draw) for number, draw in enumerate(draws, 1)]
+    for party, peer in zip(parties, (2, 1), strict=True):
+        tracker = SequenceTracker(probation=0)
+        tracker.update(1, 160, 0.0)
+        party.source = (peer, tracker)
+    for tick in range(100):
+        now = tick / 10
+        for index in (0, 1) if ours_first else (1, 0):
+            if parties[index].due(now):
+                report = parse(parties[index].report(now, draws[index], SenderInfo(0, 0, tick + 1, 160)))
+                assert report is not None
+                parties[1 - index].receive(report, now + 0.02)
+    assert all(party.round_trip_s == pytest.approx(0.04, abs=0.001) for party in parties)
+
+
 def test_a_report_on_somebody_else_is_not_ours() -> None:
     ours = reporter(1)
     ours.receive((ReceiverReport(2, (ReportBlock(99, 128, 5, 0, 800, 1 << 16, 0),)),), 103.0)
