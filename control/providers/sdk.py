@@ -100,7 +100,12 @@ class WarningCode(StrEnum):
 
 def warning(code: WarningCode, message: str) -> ProviderWarning:
     """One, in the shape that imports answer with."""
-    return ProviderWarning(code.value, message)
+    return ProviderWarning(code.value, _sentence(message))
+
+
+def _sentence(text: str) -> str:
+    """With a capital, and only what is printable: names, URLs and devices in it are whatever somebody has set."""
+    return "".join(character if character.isprintable() else "�" for character in text[:1].upper() + text[1:])
 
 
 class CarrierError(Exception):
@@ -133,7 +138,7 @@ def failed(
 ) -> ProviderVerificationFailed:
     """``what`` has happened, and what to do about it: ``advice`` in place of what :data:`CHECKS` says."""
     status, code = (refused.status, refused.code) if refused is not None else (None, None)
-    message = f"{what}. {advice or CHECKS[check]}"
+    message = _sentence(f"{what}. {advice or CHECKS[check]}")
     return ProviderVerificationFailed(provider, check, message, provider_status=status, provider_code=code)
 
 

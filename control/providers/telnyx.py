@@ -46,6 +46,8 @@ _NAME: Final = "telnyx"
 _SHARED_TRUNK: Final = "telnyx"
 _PAGE: Final = 50
 _PASSWORD_BYTES: Final = 20
+_LONGEST: Final = 80
+"""Of a name that somebody has given, in a message."""
 
 _KINDS: Final = MappingProxyType(
     {"credential_connection": "credential", "fqdn_connection": "fqdn", "ip_connection": "ip"}
@@ -304,7 +306,7 @@ def _points_elsewhere(found: _Found, ours: str, where: str, targets: tuple[str, 
 
 
 def _shown(found: _Found) -> str:
-    return f"The connection {found.name!r} ({found.id})" if found.name else f"The connection {found.id}"
+    return f"the connection “{found.name[:_LONGEST]}” ({found.id})" if found.name else f"the connection {found.id}"
 
 
 # --- one visit --------------------------------------------------------------------------------
@@ -441,7 +443,7 @@ class _Visit:
             return None
         address = field(data, "ip_address", str) or "an unknown address"
         device = field(data, "user_agent", str)
-        return f"{device} at {address}" if device else address
+        return f"{device[:_LONGEST]} at {address}" if device else address
 
     async def set_password(self, id: str, password: str) -> None:
         """Of a credential connection."""

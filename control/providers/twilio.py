@@ -45,6 +45,8 @@ _SUBACCOUNTS: Final = 1000
 _ACCOUNT_NOT_ACTIVE: Final = "20005"
 _DEMO_HOST: Final = "demo.twilio.com"
 """Where a number's Voice URL points before anybody has set it."""
+_LONGEST: Final = 200
+"""Of a URL, in a message."""
 
 _log = logging.getLogger("truedy.providers.twilio")
 
@@ -420,4 +422,4 @@ def _shown(url: str) -> str:
     parts = _split(url)
     if parts is None or not parts.hostname:
         return "no URL"
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()[:_LONGEST]

@@ -28,7 +28,7 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL)
 """What a request can raise; :func:`error_of` knows what they mean."""
 
-_TLS: Final = httpx.create_ssl_context(trust_env=False)
+_TLS: Final = httpx.create_ssl_context()
 
 
 class _TooLong(httpx.DecodingError):

@@ -207,6 +207,13 @@ def test_a_warnings_code_is_its_text() -> None:
     assert warning(WarningCode.CUTOVER, "It is live on a PBX.").code == "cutover"
 
 
+def test_what_others_have_named_spoils_no_message() -> None:
+    """A registered device names itself; a terminal obeys what it is shown."""
+    device = "Phone\x1b[2J\r\n\u202e"
+    assert warning(WarningCode.REGISTERED_ELSEWHERE, f"{device} is there.").message == "Phone�[2J��� is there."
+    assert failed("twilio", Check.NUMBER, f"the {device}").message.startswith("The Phone�[2J���. ")
+
+
 def test_a_field_of_another_type_is_no_answer() -> None:
     answer = SimpleNamespace(name="it", number=5, nothing=None)
     assert field(answer, "name", str) == "it"
