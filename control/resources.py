@@ -219,6 +219,14 @@ Timestamp = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-01-31T12:00:00.000Z"]}),
 ]
 
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds, 3)
+
+
+Seconds = Annotated[float, AfterValidator(_milliseconds)]
+"""A span, shown to the millisecond."""
+
 _Any = TypeVar("_Any")
 
 
@@ -628,8 +636,8 @@ class CallResource(_Resource):
     started_at: Timestamp
     answered_at: Timestamp | None
     ended_at: Timestamp | None
-    ring_s: float | None
-    duration_s: float | None
+    ring_s: Seconds | None
+    duration_s: Seconds | None
     sip_status: int | None
     ended_by: str | None
     end_reason: str | None
@@ -639,7 +647,7 @@ class CallResource(_Resource):
 class TimelineEntry(_Resource):
     """What happened ``at_s`` seconds after the offer."""
 
-    at_s: float
+    at_s: Seconds
     event: str
 
 
