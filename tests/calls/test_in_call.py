@@ -150,6 +150,19 @@ async def test_an_agent_that_refuses_is_480_at_once(edge: Edge) -> None:
     assert (record["end_reason"], record["sip_status"]) == ("agent_refused", 480)
 
 
+async def test_an_agent_that_leaves_before_the_answer_is_480_and_on_record_as_having_left(edge: Edge) -> None:
+    """It was reached: nobody is to look for a fault in the network."""
+    async with MediaStreamsAgent.open(AgentCall.hang_up) as agent:
+        await edge.add_agent_at(agent.url)
+        async with Phone.open(edge.listeners["udp"]) as phone:
+            call = await phone.call(DID)
+            await call.invite()
+            refused = await call.expect(480)
+            assert "ended the call before the answer" in refused.get("reason")
+    [record] = await edge.expect_records(1)
+    assert (record["ended_by"], record["end_reason"], record["sip_status"]) == ("agent", "agent_closed", 480)
+
+
 async def test_an_agent_that_says_nothing_is_answered_for_after_its_time(edge: Edge) -> None:
     """180 while it connects; 200 ``answer_after_s`` after ``start``."""
     async with MediaStreamsAgent.open() as agent:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from media import g711
-from media.agents.base import AgentCounts, AgentPort, Encoding
+from media.agents.base import AgentCounts, AgentPort, Encoding, EndCause
 from media.bridge import TRANSITIONS, Bridge, Input, State
 from media.messages import AgentEnded, AgentFailed, AgentReady, AgentSpec, DigitReceived, LegStatistics, NoticeBody
 from media.ticker import FRAME_S, Tick
@@ -158,11 +158,20 @@ def test_an_agent_that_refuses_fails_the_call_at_once() -> None:
     assert len(call.notices) == 1
 
 
-def test_an_agent_that_leaves_before_it_spoke_fails_the_call() -> None:
+@pytest.mark.parametrize("cause", ["closed", "lost"])
+def test_an_agent_that_leaves_before_it_spoke_ends_the_call_as_who_left(cause: EndCause) -> None:
+    """It had connected: the record is not to say that it could not be reached."""
     call = Call()
     call.bridge.started()
-    call.bridge.ended("closed", "closed with 1000")
-    assert call.notices == [AgentFailed(call="c", cause="error", message="closed with 1000")]
+    call.bridge.ended(cause, "closed with 1000")
+    assert call.notices == [AgentEnded(call="c", cause=cause, message="closed with 1000")]
+
+
+def test_an_agent_that_hangs_up_before_it_spoke_has_hung_up() -> None:
+    call = Call()
+    call.bridge.started()
+    call.bridge.hang_up()
+    assert call.notices == [AgentEnded(call="c", cause="hang_up", message="")]
 
 
 # --- audio ----------------------------------------------------------------------------------------
