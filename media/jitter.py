@@ -25,9 +25,8 @@ import numpy as np
 from media import g711
 from media.rtp import sequence_delta, timestamp_delta
 
-__all__ = ["FRAME_MS", "Gap", "JitterBuffer"]
+__all__ = ["Gap", "JitterBuffer"]
 
-FRAME_MS: Final = 20
 FRAME: Final = g711.FRAME_BYTES
 _PER_MS: Final = 8
 _PER_S: Final = 8000
