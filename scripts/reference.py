@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from config.load import PREFIX
 from config.settings import Settings
@@ -18,6 +21,8 @@ from control import calls
 from control.api.app import openapi_document
 from control.errors import ERRORS
 from control.main import GAUGES
+from control.providers import Check
+from control.providers.sdk import CHECKS, WarningCode
 from edge import offers, registration, session, transaction
 from edge.message import REASON_PHRASES
 from media import bridge
@@ -29,6 +34,7 @@ DOCS: Final = ROOT / "docs"
 MADE: Final = "<!-- Made by scripts/docs from {}: change that, and run it again. -->"
 
 Json = Any
+_Enum = TypeVar("_Enum", bound=Enum)
 Rows = Iterable[Iterable[object]]
 
 
@@ -231,9 +237,32 @@ def errors_page() -> str:
         "more precise than the one here; the code and the status are fixed.",
     )
     rows = ((kind.status, code(kind.code.value), kind.message, kind.resolution) for kind in ERRORS.values())
+    checks = ((code(check.value), _one_line(text), CHECKS[check]) for check, text in _documented(Check).items())
+    warnings = ((code(warning.value), _one_line(text)) for warning, text in _documented(WarningCode).items())
     return page(
-        "Errors of the API", "`control/errors.py`", intro, table(("status", "code", "message", "what to do"), rows)
+        "Errors of the API",
+        "`control/errors.py` and `control/providers/`",
+        intro,
+        table(("status", "code", "message", "what to do"), rows),
+        ["## provider_verification_failed", "", "`details.check` says which check failed."],
+        table(("check", "it means", "what to do"), checks),
+        ["## Warnings of an import", "", "In `data.warnings`: they stop no import, and may stop calls."],
+        table(("code", "it means"), warnings),
     )
+
+
+def _documented(enum: type[_Enum]) -> dict[_Enum, str]:
+    """The members of an enumeration with the strings that stand under them in the source."""
+    (definition,) = (node for node in ast.walk(ast.parse(inspect.getsource(enum))) if isinstance(node, ast.ClassDef))
+    texts: dict[_Enum, str] = {}
+    for before, after in pairwise(definition.body):
+        if isinstance(before, ast.Assign) and isinstance(before.targets[0], ast.Name) and isinstance(after, ast.Expr):
+            texts[enum[before.targets[0].id]] = ast.literal_eval(after.value)
+    return texts
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 # --- SIP --------------------------------------------------------------------------------------
