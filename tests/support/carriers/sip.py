@@ -20,7 +20,7 @@ from tests.support.lossy import Impairment
 from tests.support.phone import Message, sdp_offer
 from tests.support.rtp import MediaPort
 
-__all__ = ["Border", "Leg", "Passed", "Path", "Spelling", "fresh", "values"]
+__all__ = ["Border", "Leg", "Passed", "Path", "Spelling", "fresh", "place", "values"]
 
 SocketAddress = tuple[str, int]
 T1_S, T2_S, LINGER_S = 0.5, 4.0, 32.0
@@ -34,6 +34,14 @@ def fresh(octets: int = 8) -> str:
 def values(message: Message, name: str) -> list[str]:
     """Every value of a header whose values may share a line (Via, Route), one by one."""
     return [value.strip() for line in message.all(name) for value in re.split(r",(?=\s*(?:<|SIP/))", line)]
+
+
+def place(uri: str) -> SocketAddress:
+    """Host and port of a SIP URI. Raises LookupError."""
+    match = re.match(r"sips?:(?:[^@]*@)?(\[[^\]]+\]|[^:;?]+)(?::(\d+))?", uri)
+    if match is None:
+        raise LookupError(f"no way to {uri}")
+    return match[1].strip("[]"), int(match[2] or 5060)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,7 +434,6 @@ class Leg:
         self._acknowledgements: dict[int, tuple[bytes, Path]] = {}
         self._target = uri
         self._to = spelling.recipient
-        self._in_dialog = path
         border.legs[self.call_id] = self
 
     @property
@@ -509,10 +516,10 @@ class Leg:
             quick.cancel()
             await asyncio.gather(*giving_up)
         if self.response is not None:
-            self._settle(self.response, cseq, branch)
+            await self._settle(self.response, cseq, branch)
         return self.response
 
-    def _settle(self, message: Message, cseq: int, branch: str) -> None:
+    async def _settle(self, message: Message, cseq: int, branch: str) -> None:
         if message.status >= 300:
             data = self._write("ACK", cseq, branch=branch, to=message.get("to"), hop=True)
             self._acknowledge(cseq, data, self.path)
@@ -520,9 +527,8 @@ class Leg:
         self._check_answer(message)
         self.up = True
         self._to, self._target = message.get("to"), message.uri("contact")
-        self._in_dialog = self._path_of_contact()
         self.media.target = message.media()
-        self._acknowledge(cseq, self._write("ACK", cseq), self._in_dialog)
+        self._acknowledge(cseq, self._write("ACK", cseq), await self._way())
 
     def _acknowledge(self, cseq: int, data: bytes, path: Path) -> None:
         self._acknowledgements[cseq] = (data, path)
@@ -535,12 +541,11 @@ class Leg:
         if len(values(message, "via")) != 1 + len(self.spelling.vias):
             self.border.complaints.append(f"Vias changed in the answer: {message.all('via')}")
 
-    def _path_of_contact(self) -> Path:
-        """Over UDP to where the answer's Contact says; a connection is used as long as it stands."""
-        if self.path.reliable:
+    async def _way(self) -> Path:
+        """Over UDP to where the answer's Contact says; a connection as long as it stands, then a new one there."""
+        if self.path.transport != "udp" and not self.path.closed:
             return self.path
-        host, port = re.match(r"sips?:(?:[^@]*@)?(\[[^\]]+\]|[^:;?]+)(?::(\d+))?", self._target).groups()  # type: ignore[union-attr]
-        return self.border._udp.path((host.strip("[]"), int(port or 5060)))
+        return await self.border.path(self.path.transport, place(self._target))
 
     async def hang_up(self, timeout_s: float = LINGER_S) -> Message | None:
         """BYE and its answer; nothing when the call is over already."""
@@ -549,7 +554,7 @@ class Leg:
         self.up = False
         self._cseq += 1
         data = self._write("BYE", self._cseq, *self.spelling.bye)
-        answer = await self.border.ask(data, self._in_dialog, timeout_s)
+        answer = await self.border.ask(data, await self._way(), timeout_s)
         self.ended_by = self.ended_by or "carrier"
         self.ended.set()
         return answer
@@ -557,7 +562,8 @@ class Leg:
     async def request(self, method: str, *lines: str, body: bytes = b"", timeout_s: float = LINGER_S) -> Message | None:
         """Any other request in the dialog."""
         self._cseq += 1
-        return await self.border.ask(self._write(method, self._cseq, *lines, body=body), self._in_dialog, timeout_s)
+        data = self._write(method, self._cseq, *lines, body=body)
+        return await self.border.ask(data, await self._way(), timeout_s)
 
     # --- what the peer sends ---
 

@@ -26,7 +26,7 @@ PUBLIC = "https://edge.test"
 DOMAIN = "sip.test"
 TWILIO_DID, TELNYX_DID = "+14155550100", "+14155550200"
 WEBHOOK = f"{PUBLIC}/telephony/inbound/twilio"
-PASSWORD = "a password of the connection"
+PASSWORD = "correct-horse-battery-staple"
 _LOOPBACK = ["127.0.0.0/8"]
 
 
@@ -99,6 +99,7 @@ class Stage:
     telnyx: FakeTelnyx
     telnyx_rest: TelnyxRest
     tenant: Tenant
+    settings: Settings
     allowed_complaints: list[str] = field(default_factory=list)
 
     @classmethod
@@ -141,7 +142,7 @@ class Stage:
                 first = next(iter(edge.listeners.values()))
                 twilio.hosts[DOMAIN], telnyx.hosts[DOMAIN] = first[0], first
                 tenant = Tenant("Test", edge.api, _twilio_account(twilio_rest), _telnyx_account(telnyx_rest))
-                stage = cls(edge, twilio, twilio_rest, telnyx, telnyx_rest, tenant)
+                stage = cls(edge, twilio, twilio_rest, telnyx, telnyx_rest, tenant, settings)
                 yield stage
             complaints = [*twilio.border.complaints, *telnyx.complaints]
             if checked and complaints != stage.allowed_complaints:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.support.carriers.sip import Border, Leg, Path, Spelling, fresh
+from tests.support.carriers.sip import Border, Leg, Path, Spelling, fresh, place
 from tests.support.carriers.telnyx_rest import TelnyxConnection, TelnyxRegistration, TelnyxRest
 from tests.support.phone import Message
 from tests.support.rtp import MediaPort
@@ -263,8 +263,9 @@ class FakeTelnyx:
         self, connection: TelnyxConnection, number: str, binding: Binding | None, host: str | None, transport: str
     ) -> tuple[str, Path, Border]:
         if connection.kind == "credential":
-            binding = binding or self.bindings.get(connection.user_name or "")
-            if binding is None or not binding.live:
+            known = self.bindings.get(connection.user_name or "")
+            binding = binding or (known if known and known.live else None)
+            if binding is None:
                 raise LookupError(f"480 User not registered RG1: {connection.user_name}")
             return _to_number(binding.contact, number), await self._path_to(binding), binding.border
         name = host or next(iter([*connection.fqdns, *connection.ips]))
@@ -277,10 +278,7 @@ class FakeTelnyx:
         """Over the connection it registered by; anew to its Contact when that is gone."""
         if not binding.path.closed:
             return binding.path
-        place = re.search(r"@?([^@:;]+):(\d+)", binding.contact.removeprefix("sip:"))
-        if place is None:
-            raise LookupError(f"480 No way to {binding.contact}")
-        return await binding.border.path(binding.path.transport, (place[1], int(place[2])))
+        return await binding.border.path(binding.path.transport, place(binding.contact))
 
     def _spelling(
         self, call: TelnyxCall, uri: str, number: str, border: Border, path: Path, lines: Sequence[str]
@@ -497,8 +495,7 @@ def _wrong_with(request: Message, contacts: Sequence[str]) -> str:
 
 def _to_number(contact: str, number: str) -> str:
     """The user replaced by the number that was dialed; host, port and parameters kept."""
-    place = contact.removeprefix("sip:").rpartition("@")[2]
-    return f"sip:{number}@{place}"
+    return f"sip:{number}@{contact.removeprefix('sip:').rpartition('@')[2]}"
 
 
 def _md5(text: str) -> str:
