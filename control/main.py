@@ -302,7 +302,7 @@ class Edge:
             "sip_pending": self.engine.pending,
             "sip_connections": self.sip.connections,
             "rtp_ports_leased": self.ports.leased,
-            "rtp_ports_resting": self.ports.resting,
+            "rtp_ports_resting": self.ports.resting(asyncio.get_running_loop().time()),
             "rtp_ports": self.ports.size,
             "tasks": len(tasks.names),
             "task_failures": tasks.failures,

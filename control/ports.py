@@ -40,20 +40,23 @@ class PortPool:
         """Pairs in use now."""
         return len(self._leased)
 
-    @property
-    def resting(self) -> int:
+    def resting(self, now: float) -> int:
         """Pairs released and not yet leasable."""
+        self._rested(now)
         return len(self._resting)
 
     def lease(self, now: float) -> int | None:
         """An even port whose successor is free too; None when the pool is empty (answer 503)."""
-        while self._resting and self._resting[0][0] <= now:
-            self._free.append(self._resting.popleft()[1])
+        self._rested(now)
         if not self._free:
             return None
         port = self._free.popleft()
         self._leased.add(port)
         return port
+
+    def _rested(self, now: float) -> None:
+        while self._resting and self._resting[0][0] <= now:
+            self._free.append(self._resting.popleft()[1])
 
     def release(self, port: int, now: float) -> None:
         """Give a pair back; a pair that is not leased is ignored (a second release)."""

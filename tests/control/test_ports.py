@@ -27,7 +27,8 @@ def test_a_released_pair_rests_before_it_is_leased_again() -> None:
     assert port == 20000
     ports.release(port, 10.0)
     assert ports.lease(14.9) is None
-    assert ports.resting == 1
+    assert ports.resting(14.9) == 1
+    assert ports.resting(15.0) == 0
     assert ports.lease(15.0) == 20000
 
 
