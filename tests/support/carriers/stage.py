@@ -18,7 +18,7 @@ from tests.support.carriers.twilio_rest import TwilioAccount, TwilioRest
 from tests.support.edge import API, Edge, Keyring, Settings
 from tests.support.pki import Pki
 
-__all__ = ["PUBLIC", "TELNYX_DID", "TWILIO_DID", "Stage", "Tenant"]
+__all__ = ["PASSWORD", "PUBLIC", "TELNYX_DID", "TWILIO_DID", "WEBHOOK", "Stage", "Tenant"]
 
 PUBLIC = "https://edge.test"
 """The API's public base URL; the proxy that speaks TLS there is the fakes' imagination."""
