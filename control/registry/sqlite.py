@@ -134,7 +134,10 @@ class SqliteRegistry:
     async def create_account(self, account: Account) -> None:
         """:class:`Conflict` when the name is taken."""
         sql = rows.insert("accounts", rows.ACCOUNT)
-        await self._write(lambda connection: connection.execute(sql, rows.values(account)))
+        try:
+            await self._write(lambda connection: connection.execute(sql, rows.values(account)))
+        except Conflict as error:
+            raise Conflict(f"an account named {account.name!r} exists") from error
 
     async def account(self, account_id: str) -> Account:
         """One account."""

@@ -82,6 +82,13 @@ def test_what_cannot_be_done_is_one_line(run: Run, arguments: tuple[str, ...], c
 
 
 @pytest.mark.realtime
+def test_a_second_account_of_a_name_is_refused_in_words(run: Run) -> None:
+    """No SQL: what a script looks for is that it exists."""
+    assert run("accounts", "create", "acme")[0] == 0
+    assert run("accounts", "create", "acme") == (1, "", "truedy-edge: conflict: an account named 'acme' exists\n")
+
+
+@pytest.mark.realtime
 def test_numbers_are_listed_as_a_table(run: Run) -> None:
     status, out, _ = run("numbers", "list")
     assert status == 0

@@ -108,7 +108,8 @@ async def test_accounts_are_found_by_id_and_name(registry: Registry) -> None:
 
 
 async def test_an_account_s_name_is_its_alone(registry: Registry) -> None:
-    await refuses(Conflict, registry.create_account(Account("a3", "Acme", 5.0)))
+    clash = await refuses(Conflict, registry.create_account(Account("a3", "Acme", 5.0)))
+    assert str(clash) == "an account named 'Acme' exists"
     assert len(await registry.accounts()) == 2
 
 
