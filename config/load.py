@@ -85,7 +85,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     try:
         settings = Settings.model_validate(source.values)
     except ValidationError as error:
-        found += [_problem(item) for item in error.errors(include_url=False, include_input=False)]
+        found += _problems(error.errors(include_url=False, include_input=False))
     if settings is not None and not found:
         found += check(settings)
     if found or settings is None:
@@ -157,6 +157,12 @@ def _put(values: Any, path: problems.Path, value: Any) -> None:
 def _fit(values: Any, part: str | int) -> None:
     if not isinstance(values, list if isinstance(part, int) else dict):
         raise TypeError
+
+
+def _problems(errors: list[ErrorDetails]) -> list[Problem]:
+    """A list whose only entries are bad is not besides too short."""
+    bad = {tuple(error["loc"][:-1]) for error in errors}
+    return [_problem(error) for error in errors if error["type"] != "too_short" or tuple(error["loc"]) not in bad]
 
 
 def _problem(error: ErrorDetails) -> Problem:

@@ -47,6 +47,13 @@ def test_a_file_s_values_are_taken(write: Write) -> None:
     assert (loaded.sip.domain, loaded.limits.calls) == ("sip.example.com", 7)
 
 
+def test_a_list_s_bad_entry_is_one_complaint(write: Write) -> None:
+    """That nothing good is left in the list goes without saying; that nothing is in it does not."""
+    [complaint] = complaints(write('[sip]\nlisten = ["udp:localhost:5060"]\n'))
+    assert complaint.startswith("edge.toml:2: sip.listen[0]: ")
+    assert complaints(write("[sip]\nlisten = []\n")) == ["edge.toml:2: sip.listen: at least one is needed"]
+
+
 # the environment
 
 
