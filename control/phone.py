@@ -43,6 +43,7 @@ from media.client import InProcessMedia
 from media.messages import (
     AgentEnded,
     AgentFailed,
+    AgentReady,
     AgentSpec,
     ApplyAnswer,
     CallClosed,
@@ -147,6 +148,7 @@ class _Phone:
             await self._media.start()
             stack.push_async_callback(self._media.close)
             offer = await self._open_media()
+            await self._until_ready()
             outgoing = OutgoingCall(
                 target=str(self._target),
                 from_uri=str(SipUri("sip", self._call.caller, self._local)),
@@ -227,6 +229,12 @@ class _Phone:
                 case Failed(message=message):
                     break
         raise PhoneError(message)
+
+    async def _until_ready(self) -> None:
+        """Its file is read: what cannot be played is told before anybody's phone rings."""
+        while not isinstance(event := await self._heard.get(), AgentReady):
+            if isinstance(event, AgentFailed):
+                raise PhoneError(event.message)
 
     async def _start_media(self, answer: bytes | None) -> bool:
         if answer is None:

@@ -21,12 +21,14 @@ import numpy as np
 
 from media.agents.base import AgentCounts, AgentPort, BadAgent, Encoding, Host
 from media.agents.wav import WavError, read_wav, wav_bytes
+from media.telephone_event import DIGITS
 
 __all__ = ["Softphone"]
 
 log = logging.getLogger("truedy.media.softphone")
 
 _PARAMETERS: Final = frozenset(("play", "record", "record_both", "digits", "digits_after_ms", "hang_up"))
+_DIALLED: Final = frozenset(DIGITS + "W")
 _BYTES_PER_MS: Final = 16
 _PLAYED: Final = "played"
 
@@ -49,6 +51,8 @@ class Softphone:
         after_ms = given.get("digits_after_ms", "500")
         if not after_ms.isdecimal():
             raise BadAgent("digits_after_ms is a number of milliseconds")
+        if odd := sorted(set(given.get("digits", "").upper()) - _DIALLED):
+            raise BadAgent(f"digits: {odd[0]!r} is neither a digit nor w")
         self.counts = AgentCounts()
         self._given = given
         self._digits_after_ms = int(after_ms)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from control.entropy import entropy
@@ -21,6 +23,21 @@ from control.phone import PhoneCall, PhoneError, place_call
 async def test_what_cannot_be_dialed_is_a_readable_error(target: str, complaint: str) -> None:
     with pytest.raises(PhoneError, match=complaint):
         await place_call(PhoneCall(target=target), entropy=entropy)
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (PhoneCall("sip:a@127.0.0.1", play=Path("no/such.wav")), "no/such.wav"),
+        (PhoneCall("sip:a@127.0.0.1", digits="12x"), "'X' is neither a digit"),
+    ],
+)
+@pytest.mark.realtime
+async def test_what_cannot_be_played_or_pressed_is_told_before_anybody_is_called(
+    call: PhoneCall, complaint: str
+) -> None:
+    with pytest.raises(PhoneError, match=complaint):
+        await place_call(call, entropy=entropy)
 
 
 def test_the_password_stays_out_of_sight() -> None:

@@ -119,7 +119,9 @@ async def test_a_recording_that_cannot_be_written_is_logged(tmp_path: Path, capl
     assert "cannot write" in caplog.text
 
 
-@pytest.mark.parametrize("parameters", [{"volume": "11"}, {"hang_up": "now"}, {"digits_after_ms": "soon"}])
+@pytest.mark.parametrize(
+    "parameters", [{"volume": "11"}, {"hang_up": "now"}, {"digits_after_ms": "soon"}, {"digits": "12x"}]
+)
 def test_a_parameter_it_does_not_know_is_refused(parameters: dict[str, str]) -> None:
     with pytest.raises(BadAgent):
         Softphone(host(AgentSpec(protocol="softphone", parameters=parameters)))
