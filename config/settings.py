@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 __all__ = [
     "Agents",
@@ -138,12 +147,20 @@ def _vault_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _workers(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError('must be "auto" or a whole number from 0 to 64') from None
+
+
 Listener = Annotated[str, AfterValidator(_listener)]
 Cidr = Annotated[str, AfterValidator(_network)]
 BindAddress = Annotated[str, AfterValidator(_address)]
 Networks = Annotated[tuple[Cidr, ...], Field(min_length=1)]
 PublicAddress = Annotated[str, AfterValidator(_reachable)]
 VaultKey = Annotated[SecretStr, AfterValidator(_vault_key)]
+Workers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=64)], WrapValidator(_workers)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -207,6 +224,10 @@ class Media(_Model):
 
     silence_timeout_s: Seconds = 20.0
     """A call whose caller's media stops, and which is not on hold, ends after this [s]."""
+
+    workers: Workers = 0
+    """Processes that carry media, besides a spare: `"auto"` is one less than the cores, and at least 1. With 0, media
+    runs in the process that signals."""
 
 
 class Api(_Model):

@@ -36,6 +36,7 @@ REFUSALS: Final[Mapping[str, Refusal]] = MappingProxyType(
         "bad_agent": Refusal(480, "the agent's settings cannot be used"),
         "operator_hung_up": Refusal(480, "ended by the operator"),
         "media_unavailable": Refusal(503, "media does not answer", retry_after_s=5),
+        "media_worker_died": Refusal(503, "the process that carried the call's media died", retry_after_s=5),
         "internal_error": Refusal(500, "an error of the edge"),
     }
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -260,6 +260,11 @@ class CallManager:
                     self._note(call, "media_from", address)
             case _:
                 self._statistics(notice.calls)
+
+    def on_lost(self, calls: Iterable[str]) -> None:
+        """The media worker of these calls has died."""
+        for call_id in calls:
+            self._end(call_id, "edge", "media_worker_died")
 
     async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
         """End a live call of this account; False when it has none of that id."""

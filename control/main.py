@@ -13,7 +13,7 @@ import logging
 import resource
 import signal
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ from control.registry.types import Registry, RegistryError
 from control.routing import PASS_TRUNK, Router
 from control.supervisor import OnFailure, Supervisor
 from control.vault import Vault
+from control.workers import MediaWorkers, WorkersFailed, launcher, worker_count
 from edge.auth import Challenger
 from edge.counters import Counters
 from edge.dns import system_resolver
@@ -77,7 +78,8 @@ GAUGES: Final = {
     "journal_queued": "journal lines waiting for room on the disk",
     "journal_lost": "journal lines lost because the queue was full too",
     "passes": "calls announced by a webhook whose INVITE may still come",
-    "tick_late_p99_ms": "99th percentile of the media tick's lateness over 10 s",
+    "tick_late_p99_ms": "99th percentile of the media tick's lateness over 10 s, of the worker that is worst",
+    "media_workers": "media processes that are up, the spare among them; 0 where media has no process of its own",
 }
 """What ``/metrics`` shows besides the counters."""
 
@@ -137,6 +139,7 @@ class Edge:
         self._registry_open = False
         self._hurry = asyncio.Event()
         self._tick_late_p99_ms = 0.0
+        self._workers: MediaWorkers | None = None
 
     async def run(self, announce: Callable[[dict[str, Any]], None], *, signals: bool = True) -> int:
         """Serve until told to stop; ``announce`` gets the ready line. Returns the exit status.
@@ -166,13 +169,9 @@ class Edge:
         registry = open_registry(settings, serving=True)
         stack.push_async_callback(registry.close)
         journal = await self._start_journal(stack, tasks, registry)
-        media = InProcessMedia(
-            ServiceSettings(settings.media.listen_address, settings.media.public_address),
-            on_notice=self._on_notice,
-            entropy=entropy,
-        )
-        await media.start()
+        media = self._media(tasks)
         stack.push_async_callback(media.close)
+        await media.start()
         self.engine, self.sip = self._signalling()
         self.passes = CallPasses(self.trunks, PASS_TRUNK, entropy=entropy)
         self.ports = PortPool(
@@ -203,6 +202,22 @@ class Edge:
         self._listening = tuple(f"{transport.value}:{address}" for transport, address in bound)
         await self.registrations.start(registry)
         return await self._start_api(stack, tasks, app)
+
+    def _media(self, tasks: Supervisor) -> InProcessMedia | MediaWorkers:
+        given = self.settings.media
+        settings = ServiceSettings(given.listen_address, given.public_address)
+        count = worker_count(given.workers)
+        if not count:
+            return InProcessMedia(settings, on_notice=self._on_notice, entropy=entropy)
+        self._workers = MediaWorkers(
+            count,
+            launcher(settings),
+            on_notice=self._on_notice,
+            on_lost=self._on_lost,
+            spawn=tasks.spawn,
+            counters=self.counters,
+        )
+        return self._workers
 
     def _api(self, registry: Registry, tasks: Supervisor, journal: Journal) -> FastAPI:
         settings = self.settings
@@ -309,6 +324,7 @@ class Edge:
             "journal_queued": journal.statistics.queued,
             "journal_lost": journal.statistics.lost,
             "tick_late_p99_ms": self._tick_late_p99_ms,
+            "media_workers": 0 if self._workers is None else self._workers.ready,
             "passes": len(self.passes),
             **self.registrations.gauges(),
         }
@@ -323,6 +339,9 @@ class Edge:
         if isinstance(notice, Statistics):
             self._tick_late_p99_ms = notice.tick_late_p99_ms or 0.0
         self.calls.on_notice(notice)
+
+    def _on_lost(self, calls: Iterable[str]) -> None:
+        self.calls.on_lost(calls)
 
     def _take_signals(self, stack: AsyncExitStack, tasks: Supervisor) -> None:
         def asked() -> None:
@@ -376,7 +395,7 @@ async def serve(settings: Settings) -> int:
     """
     try:
         return await Edge(settings).run(lambda ready: print(json.dumps(ready), flush=True))
-    except* (RegistryError, SipListenError, ApiListenError, OSError) as group:
+    except* (RegistryError, SipListenError, ApiListenError, WorkersFailed, OSError) as group:
         raise StartError(_first(group)) from None
 
 

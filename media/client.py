@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from media.messages import Command, Notice, NoticeBody, ProtocolError, Reply, Request, Result, decode, encode
+from media.messages import Command, Failed, Notice, NoticeBody, ProtocolError, Reply, Request, Result, decode, encode
+from media.pipe import PipeFull
 from media.service import MediaService, ServiceSettings
 from media.ticker import Ticker
 
@@ -58,7 +59,10 @@ class MediaClient:
         return len(self._waiting)
 
     async def request(self, command: Command, deadline_s: float = 5.0) -> Result:
-        """Send one command; :class:`Failed` is returned. Raises :class:`MediaTimeout` or :class:`MediaGone`."""
+        """Send one command; :class:`Failed` is returned, with ``overload`` when the pipe is full.
+
+        Raises :class:`MediaTimeout` or :class:`MediaGone`.
+        """
         if self._gone is not None:
             raise MediaGone(self._gone)
         request_id, self._next_id = self._next_id, self._next_id + 1
@@ -68,6 +72,8 @@ class MediaClient:
             self._send(encode(Request(request_id=request_id, deadline_s=deadline_s, body=command, epoch=self._epoch)))
             async with asyncio.timeout(deadline_s + self.GRACE_S):
                 return await waiting
+        except PipeFull as error:
+            return Failed(code="overload", message=str(error))
         except TimeoutError:
             raise MediaTimeout(type(command).__name__, deadline_s + self.GRACE_S) from None
         finally:

@@ -85,7 +85,8 @@ class MediaService:
 
     A request that comes twice is carried out once and answered twice; the last ``REPLIES`` replies
     are remembered. Commands of one call are carried out in the order they come, but for
-    :class:`CloseCall`, which breaks off an :class:`OpenCall` under way. Next: :meth:`start`.
+    :class:`CloseCall`, which breaks off an :class:`OpenCall` under way. While ``congested`` (control is
+    far behind with reading) no statistics are told. Next: :meth:`start`.
     """
 
     REPLIES: Final = 4096
@@ -99,9 +100,11 @@ class MediaService:
         send: Callable[[bytes], None],
         entropy: Callable[[int], bytes],
         clock: Callable[[], float] = Ticker.now,
+        congested: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._send = send
+        self._congested = congested
         self._entropy = entropy
         self._clock = clock
         self._tasks = Tasks()
@@ -356,5 +359,7 @@ class MediaService:
         call.bridge.break_off("internal error")
 
     def _tell_statistics(self, now: float) -> None:
+        if self._congested():
+            return
         calls = {name: call.bridge.statistics(now) for name, call in self._calls.items()}
         self._notify(Statistics(calls=calls, tick_late_p99_ms=self._ticker.lateness.p99_ms))

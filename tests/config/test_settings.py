@@ -119,6 +119,9 @@ def test_an_authority_is_an_address_and_a_port(text: str) -> None:
         (Media, {"silence_timeout_s": float("nan")}),
         (Api, {"public_url": "edge.example.com"}),
         (Api, {"public_url": "https://edge.example.com/?x=1"}),
+        (Media, {"workers": -1}),
+        (Media, {"workers": 65}),
+        (Media, {"workers": "many"}),
         (Limits, {"calls": 0}),
         (Limits, {"calls": -1}),
         (Trunk, {"name": "Office"}),
@@ -148,6 +151,11 @@ def test_a_secret_is_not_shown() -> None:
     trunk = Trunk(name="a", auth="digest", username="u", password=SecretStr("hunter2"))
     assert key not in repr(secrets) + str(secrets.model_dump())
     assert "hunter2" not in repr(trunk) + str(trunk.model_dump())
+
+
+def test_media_workers_are_a_number_or_left_to_the_machine() -> None:
+    """The environment gives text."""
+    assert [Media.model_validate({"workers": given}).workers for given in ("auto", 0, "3")] == ["auto", 0, 3]
 
 
 def test_names_and_urls_come_in_one_form() -> None:

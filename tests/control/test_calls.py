@@ -575,6 +575,22 @@ async def test_a_call_ends_even_when_media_is_gone() -> None:
         assert w.quiet()
 
 
+async def test_calls_whose_media_worker_died_are_ended_each_as_far_as_it_was() -> None:
+    """BYE for the established one, 503 for the one that rings; the calls of other workers go on."""
+    async with world() as w:
+        up, other = await w.establish("k1"), await w.establish("k2")
+        ringing = await w.offer("k3")
+        w.media.answers[CloseCall] = CallClosed(statistics=None)
+        w.calls.on_lost((up, ringing, "long gone"))
+        await w.settle()
+        assert ("hang_up", "k1") in w.phone.sent
+        assert w.phone.sent[-1] == ("refuse", "k3", 503)
+        for call in (up, ringing):
+            assert (w.end(call).data["ended_by"], w.end(call).data["end_reason"]) == ("edge", "media_worker_died")
+        assert len(w.calls) == w.ports.leased == 1
+        assert "ended" not in w.kinds(other)
+
+
 # --- inside a call ----------------------------------------------------------------------------
 
 

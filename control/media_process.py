@@ -1,0 +1,62 @@
+"""What ``python -m control.media_process`` runs: one media worker, started by :mod:`control.workers`.
+
+It logs as the process that started it does, each line with the worker's epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from control import logs
+from control.entropy import entropy
+from media import worker
+from media.service import ServiceSettings
+
+__all__ = ["arguments", "main"]
+
+
+def arguments(descriptor: int, settings: ServiceSettings, level: str) -> list[str]:
+    """The command line that :func:`main` reads: ``settings`` and the pipe's ``descriptor``."""
+    public = [] if settings.public_address is None else ["--public-address", settings.public_address]
+    return [
+        *("--fd", str(descriptor)),
+        *("--epoch", str(settings.epoch)),
+        *("--listen-address", settings.listen_address),
+        *public,
+        *("--max-calls", str(settings.max_calls)),
+        *("--log-level", level),
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until control closes the pipe; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="truedy-edge media worker")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--epoch", type=int, required=True)
+    parser.add_argument("--listen-address", required=True)
+    parser.add_argument("--public-address")
+    parser.add_argument("--max-calls", type=int, required=True)
+    parser.add_argument("--log-level", required=True)
+    given = parser.parse_args(argv)
+    logs.set_up(given.log_level)
+    _name_in_logs(given.epoch)
+    settings = ServiceSettings(given.listen_address, given.public_address, max_calls=given.max_calls, epoch=given.epoch)
+    return uvloop.run(worker.run(given.fd, settings, entropy=entropy))
+
+
+def _name_in_logs(epoch: int) -> None:
+    def named(record: logging.LogRecord) -> bool:
+        record.worker = epoch
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(named)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

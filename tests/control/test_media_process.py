@@ -1,0 +1,55 @@
+"""The command line of a media worker's process."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from control import media_process
+from control.media_process import arguments, main
+from media import worker
+from media.service import ServiceSettings
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("public", [None, "203.0.113.9"])
+def test_the_worker_gets_the_settings_its_arguments_were_made_of(
+    public: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ServiceSettings("127.0.0.1", public, max_calls=7, epoch=12)
+    lives: list[tuple[int, ServiceSettings]] = []
+
+    async def run(descriptor: int, settings: ServiceSettings, *, entropy: object) -> int:
+        lives.append((descriptor, settings))
+        return 5
+
+    monkeypatch.setattr(worker, "run", run)
+    assert main(arguments(9, given, "warning")) == 5
+    assert lives == [(9, given)]
+    assert logging.getLogger().level == logging.WARNING
+
+
+def test_its_log_lines_name_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(media_process.logs.sys, "stderr", stream)
+
+    async def run(descriptor: int, settings: ServiceSettings, *, entropy: object) -> int:
+        logging.getLogger("truedy.media").info("here")
+        return 0
+
+    monkeypatch.setattr(worker, "run", run)
+    main(arguments(9, ServiceSettings("127.0.0.1", epoch=12), "info"))
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["worker"]) == ("here", 12)
