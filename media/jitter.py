@@ -417,15 +417,19 @@ class JitterBuffer:
     def _pauses(self, play: int) -> bool:
         """Whether nothing with sound was sent between the last packet played and the next, or the last that came.
 
-        Then the gap is the sender's silence: a pause, or a digit in audio's place (RFC 4733 §2.5.1.2).
+        Then the gap is the sender's silence: a pause, or a digit in audio's place (RFC 4733 §2.5.1.2). What is
+        lost around a digit is concealed for its own length and no longer.
         """
-        if not self._packets:
-            between = range(self._played_sequence + 1, (self._highest or 0) + 1)
-            return 0 < len(between) <= self.MEMORY and all(each in self._soundless for each in between)
-        if self._packets[0].start <= play:
+        packets = self._packets
+        if packets and packets[0].start <= play:
             return False
-        between = range(self._played_sequence + 1, self._packets[0].sequence)
-        return len(between) <= self.MEMORY and all(each in self._soundless for each in between)
+        between = range(self._played_sequence + 1, packets[0].sequence if packets else (self._highest or 0) + 1)
+        if len(between) > self.MEMORY:
+            return False
+        lost = sum(each not in self._soundless for each in between)
+        if not lost:
+            return bool(packets or between)
+        return lost < len(between) and lost * max(self._size, FRAME) < self._run * FRAME
 
     # --- shrinking ------------------------------------------------------------------------------
 

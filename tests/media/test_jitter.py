@@ -352,16 +352,21 @@ def test_digits_in_place_of_audio_are_no_loss() -> None:
     assert caller.buffer.frames_concealed == 0
 
 
-def test_a_packet_lost_before_a_digit_is_still_concealed() -> None:
-    """Whether it was the digit's first or the audio's last nobody knows."""
+@pytest.mark.parametrize("lost", range(12))
+def test_a_packet_lost_around_a_digit_is_one_concealed_frame(lost: int) -> None:
+    """The audio's last, any of the digit's ten, or the audio's first after it."""
     caller = call()
     caller.send(30)
-    caller.lose()
-    caller.send(5, payload=b"")
+    for number in range(12):
+        if number == lost:
+            caller.lose()
+        else:
+            caller.send(payload=b"" if 1 <= number <= 10 else None)
     caller.send(30)
-    caller.listen(68)
+    caller.listen(74)
     assert caller.buffer.lost == 1
-    assert 1 <= caller.buffer.frames_concealed <= 6
+    assert caller.buffer.frames_concealed <= 1
+    assert caller.buffer.frames_played >= 61
 
 
 def test_another_ssrc_begins_a_timeline_of_its_own() -> None:

@@ -637,11 +637,13 @@ class Party:
         self.bridge = Bridge(name, spec=spec, leg=self.leg, agent=self.agent, notify=lambda _: None, clock=clock)
         self.leg.on_digit = self.bridge.digit
         self.inbox: deque[tuple[float, bytes, Address]] = deque()
+        self.reports: deque[tuple[float, bytes, Address]] = deque()
 
     def deliver(self, now: float) -> None:
-        while self.inbox and self.inbox[0][0] <= now:
-            at, data, source = self.inbox.popleft()
-            self.leg.receive_rtp(data, source, at)
+        for waiting, receive in ((self.inbox, self.leg.receive_rtp), (self.reports, self.leg.receive_rtcp)):
+            while waiting and waiting[0][0] <= now:
+                at, data, source = waiting.popleft()
+                receive(data, source, at)
 
 
 def test_two_calls_joined_in_memory_hear_each_others_tone_and_digits_over_a_lossy_network() -> None:
@@ -660,8 +662,11 @@ def test_two_calls_joined_in_memory_hear_each_others_tone_and_digits_over_a_loss
 
         return send
 
-    left.leg.connect(wire(right, ("127.0.0.1", 20000)), lambda *_: None)
-    right.leg.connect(wire(left, ("127.0.0.1", 30000)), lambda *_: None)
+    def report(to: Party, source: Address) -> Callable[[bytes, Address], None]:
+        return lambda data, target: to.reports.append((clock() + 0.04, data, source))
+
+    left.leg.connect(wire(right, ("127.0.0.1", 20000)), report(right, ("127.0.0.1", 20001)))
+    right.leg.connect(wire(left, ("127.0.0.1", 30000)), report(left, ("127.0.0.1", 30001)))
     for party, hz in ((left, 600), (right, 1500)):
         party.bridge.open()
         party.bridge.started()
@@ -669,7 +674,7 @@ def test_two_calls_joined_in_memory_hear_each_others_tone_and_digits_over_a_loss
         party.leg.start(clock())
         party.bridge.start()
     right.leg.queue_digits("w2*")
-    for _ in range(round(5.0 / FRAME_S)):
+    for _ in range(round(10.0 / FRAME_S)):
         now = clock.advance(FRAME_S)
         tick = Tick(now=now, frames=1, skipped=0, late_s=0.0)
         for party in (left, right):
@@ -683,6 +688,12 @@ def test_two_calls_joined_in_memory_hear_each_others_tone_and_digits_over_a_loss
     assert heard_s(at_right, 600) > 3.6
     assert heard_s(at_left, 1500) > 3.3
     assert left.agent.digits == ["2", "*"]
+    for party in (left, right):
+        found = party.leg.statistics(clock())
+        assert found.round_trip_ms == pytest.approx(80, abs=25)
+        assert found.remote_fraction_lost == pytest.approx(0.04, abs=0.02)
+        assert found.packets_lost == pytest.approx(20, abs=2)
+        assert found.frames_concealed <= 22
 
 
 def test_late_ticks_cost_the_caller_no_audio() -> None:
