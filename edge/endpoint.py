@@ -32,6 +32,7 @@ from edge.events import (
     Party,
     Refusal,
     RegistrationSpec,
+    TransportName,
 )
 from edge.ladder import TraceEntry
 from edge.layer import EndpointSettings, Hop, TransactionLayer, parse_next_hop, safe_headers
@@ -47,6 +48,7 @@ from edge.uri import ParseError, SipUri
 __all__ = ["Endpoint", "EndpointSettings"]
 
 _KEEP_ALIVE: Final = b"\r\n\0 \t"
+_AMPLIFICATION: Final = 1.5
 
 
 class Endpoint:
@@ -70,6 +72,7 @@ class Endpoint:
         self._counters = counters
         self._secret = entropy(16)
         self._keys = count(1)
+        self._received_octets = 0
         self._events: list[Event] = []
         self._sessions: dict[CallKey, Session] = {}
         self._dialogs: dict[DialogKey, Session] = {}
@@ -107,6 +110,7 @@ class Endpoint:
         """A datagram, or one framed message of a stream. Never raises."""
         if not data.strip(_KEEP_ALIVE):
             return
+        self._received_octets = len(data)
         try:
             message = parse(data)
         except ParseError as error:
@@ -486,7 +490,16 @@ class Endpoint:
         phrase: str | None = None,
     ) -> None:
         response = response_to(request, status, to_tag=self._tag(request), headers=headers, phrase=phrase)
-        self.layer.reply(request, response, flow, now)
+        if self._amplifies(response, flow):
+            self._drop(flow, "answer far larger than the request")
+        else:
+            self.layer.reply(request, response, flow, now)
+
+    def _amplifies(self, response: Response, flow: Flow) -> bool:
+        """Whether a stranger, whose address may be forged, would have us send a victim far more than was sent."""
+        if flow.transport is not TransportName.UDP or self._trunks.listed(flow.remote.host):
+            return False
+        return len(bytes(response)) > _AMPLIFICATION * self._received_octets
 
     def _tag(self, request: Request) -> str:
         """The same To tag for each copy of a request, with nothing remembered (§8.2.7)."""

@@ -109,6 +109,18 @@ def test_with_a_digest_trunk_open_to_all_a_stranger_is_challenged_without_state(
     assert len(bytes(response)) <= 1.5 * len(bytes(original))
 
 
+def test_a_strangers_tiny_request_is_not_answered_with_a_far_larger_one() -> None:
+    """A forged source would be flooded with our answers: over UDP they are at most half as much again."""
+    solo = Solo(rules=(DIGEST,))
+    solo.peer = STRANGER
+    tiny = (
+        b"OPTIONS sip:a@b SIP/2.0\r\nv:SIP/2.0/UDP 198.51.100.66;branch=z9hG4bK1\r\nMax-Forwards:9\r\n"
+        b"f:<sip:a@b>;tag=1\r\nt:<sip:a@b>\r\ni:1\r\nCSeq:1 OPTIONS\r\n"
+    )
+    assert solo.receive(tiny + b"\r\n") == []
+    assert len(solo.receive(tiny + b"Subject:" + 300 * b"x" + b"\r\n\r\n")) == 1
+
+
 def test_the_right_digest_is_let_in_as_its_user() -> None:
     """RFC 3261 §22.3: same Call-ID, CSeq one higher."""
     from edge.auth import answer_challenge
