@@ -394,7 +394,7 @@ async def serve(settings: Settings) -> int:
     Raises :class:`StartError` with the one thing to change when it cannot start.
     """
     try:
-        return await Edge(settings).run(lambda ready: print(json.dumps(ready), flush=True))
+        return await Edge(settings).run(lambda ready: print(json.dumps(ready, separators=(",", ":")), flush=True))
     except* (RegistryError, SipListenError, ApiListenError, WorkersFailed, OSError) as group:
         raise StartError(_first(group)) from None
 

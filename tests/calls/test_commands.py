@@ -87,6 +87,13 @@ async def test_a_second_instance_on_the_same_registry_is_refused(edge: Edge) -> 
     assert (await edge.api.get("/healthz")).status_code == 200
 
 
+async def test_the_ready_line_is_as_scripts_expect_it(edge: Edge) -> None:
+    """Without a space: shell scripts look for it with grep."""
+    [line] = [line for line in edge.program.lines if line.startswith('{"event":"ready"')]
+    sip = ",".join(f'"{transport}:127.0.0.1:{port}"' for transport, (_, port) in edge.listeners.items())
+    assert line.strip() == f'{{"event":"ready","sip":[{sip}],"http":"{edge.url}"}}'
+
+
 async def test_keys_and_accounts_are_made_beside_a_serving_edge(edge: Edge) -> None:
     """The new key works at once, and no longer than until it is revoked."""
     config = edge.folder / "edge.toml"
