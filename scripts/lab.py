@@ -1,11 +1,13 @@
-"""What ``scripts/run`` runs: an edge, a number with an agent, one call through it, and then it stays up.
+"""What ``scripts/run`` runs: an edge between fakes of both carriers, a call through each, and then it stays up.
 
-Uses what an operator has, the command ``truedy-edge`` and the control API, and nothing of their insides.
+Uses what an operator has, the command ``truedy-edge`` and the control API, and nothing of their insides; the carriers
+are in ``lab_carriers.py``.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
 import ipaddress
 import json
@@ -20,20 +22,26 @@ import urllib.error
 import urllib.request
 import wave
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # the carriers' fakes live with the tests
+
+from scripts.lab_carriers import TELNYX_HOST, TWILIO_HOST, Carriers, DemonstrationFailed  # noqa: E402
+
 EDGE = Path(sys.executable).with_name("truedy-edge")
 LAB = ROOT / "var" / "lab"
 NUMBER = "+15551230001"
 CALLER_SAYS = ROOT / "media" / "audio" / "caller.wav"
 ACCOUNT = "lab"
-GREETING_S, DIGIT_AT_S, CALL_S = 7, 17, 19
+GREETING_S, DIGIT_AT_S, CALL_S = 1.5, 11, 12.5
 
 SETTINGS = """\
-# Lab settings, written by scripts/run: everything on this machine only.
+# Lab settings, written by scripts/run: everything on this machine only. The carriers are fakes that it starts.
 [sip]
+domain = "edge.test"
 listen = ["udp:127.0.0.1:{sip}", "tcp:127.0.0.1:{sip}"]
 
 [api]
@@ -45,9 +53,18 @@ path = "{registry}"
 [secrets]
 key = "{key}"
 
+[providers]
+twilio_base_url = "http://127.0.0.1:{twilio}"
+telnyx_base_url = "http://127.0.0.1:{telnyx}/v2"
+telnyx_sip_proxy = "udp:{telnyx_host}:{registrar}"
+twilio_signalling = ["{twilio_host}/32"]
+telnyx_signalling = ["{telnyx_host}/32"]
+twilio_media = ["{twilio_host}/32"]
+telnyx_media = ["{telnyx_host}/32"]
+
 [[trunks]]
 name = "lab"
-addresses = ["127.0.0.0/8"]
+addresses = ["127.0.0.1/32"]
 accounts = ["{account}"]
 lab = true
 allow_private_media = true
@@ -63,16 +80,22 @@ def say(text: str = "") -> None:
 
 
 def lab_settings() -> Path:
-    """Write ``var/lab/truedy.toml`` unless it is there; readable by its owner only."""
+    """Write ``var/lab/truedy.toml``, readable by its owner only, unless it is there and knows the carriers."""
     path = LAB / "truedy.toml"
     LAB.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
+    before = tomllib.loads(path.read_text()) if path.exists() else {}
+    if "providers" not in before:
         text = SETTINGS.format(
             sip=free_port(5060),
             api=free_port(8080),
             registry=LAB / "registry.db",
-            key=base64.b64encode(secrets.token_bytes(32)).decode(),
+            key=before.get("secrets", {}).get("key") or base64.b64encode(secrets.token_bytes(32)).decode(),
             account=ACCOUNT,
+            twilio=free_port(8081),
+            telnyx=free_port(8082),
+            registrar=free_port(5060, TELNYX_HOST),
+            twilio_host=TWILIO_HOST,
+            telnyx_host=TELNYX_HOST,
         )
         private(path, text)
     return path
@@ -83,13 +106,13 @@ def private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def free_port(wanted: int) -> int:
+def free_port(wanted: int, host: str = "127.0.0.1") -> int:
     """The well-known port, or any other where something has it already."""
     for port in (wanted, 0):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                udp.bind(("127.0.0.1", port))
+                udp.bind((host, port))
                 tcp.bind(udp.getsockname())
             except OSError:
                 continue
@@ -152,13 +175,17 @@ class Api:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)["data"]
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            with error:
+                raise LabError(f"{method} {path}: {error.code} {error.read().decode(errors='replace')}") from None
 
     def works(self) -> bool:
         try:
             self("GET", "/telephony/numbers")
-        except urllib.error.HTTPError:
+        except LabError:
             return False
         return True
 
@@ -178,8 +205,8 @@ def operator_key(edge: Edge, http: str) -> str:
     return key
 
 
-def number_with_agent(api: Api, trunk: str) -> str:
-    """Import the lab's number and give it the parrot, unless that is done already."""
+def number_with_agent(api: Api, trunk: str) -> tuple[str, str]:
+    """Import the lab's number and give it the parrot, unless that is done already; the agent's id too."""
     numbers = {number["phone_number"]: number for number in api("GET", "/telephony/numbers")}
     number = numbers.get(NUMBER)
     if number is None:
@@ -187,14 +214,14 @@ def number_with_agent(api: Api, trunk: str) -> str:
         number = api("POST", "/telephony/numbers/import", body)
     if number["agent_id"] is None:
         agent = api("POST", "/agents", {"name": "Parrot", "pipeline": {"protocol": "builtin", "name": "parrot"}})
-        api("PATCH", f"/telephony/numbers/{number['id']}", {"agent_id": agent["id"]})
-    return NUMBER
+        number = api("PATCH", f"/telephony/numbers/{number['id']}", {"agent_id": agent["id"]})
+    return NUMBER, str(number["agent_id"])
 
 
-def lab_trunk(config: Path) -> str | None:
+def lab_trunk(settings: Mapping[str, Any]) -> str | None:
     """The first lab trunk in the settings that admits this machine."""
     here = ipaddress.ip_address("127.0.0.1")
-    for trunk in tomllib.loads(config.read_text()).get("trunks", []):
+    for trunk in settings.get("trunks", []):
         networks = [ipaddress.ip_network(text) for text in trunk.get("addresses", [])]
         if trunk.get("lab") and any(here in network for network in networks):
             return str(trunk["name"])
@@ -214,7 +241,7 @@ def caller_says() -> Path:
     path = LAB / "caller-says.wav"
     with wave.open(str(CALLER_SAYS)) as sentence, wave.open(str(path), "wb") as spoken:
         spoken.setparams(sentence.getparams())
-        spoken.writeframes(bytes(2 * sentence.getframerate() * GREETING_S))
+        spoken.writeframes(bytes(2 * round(sentence.getframerate() * GREETING_S)))
         spoken.writeframes(sentence.readframes(sentence.getnframes()))
     return path
 
@@ -236,40 +263,74 @@ def demonstrate(edge: Edge, number: str, address: str) -> None:
     say(f"\nWhat the caller heard: {recording}")
 
 
-def hold(edge: Edge) -> int:
+async def demonstrate_carriers(carriers: Carriers) -> None:
+    """A call through each carrier's whole path, both at once; told one after the other."""
+    say("A call through each carrier: the callers speak, are repeated, and one presses #, the other hangs up …\n")
+    twilio: list[str] = ["Through Twilio: webhook, TwiML, INVITE, action.\n"]
+    telnyx: list[str] = ["Through Telnyx: our registration, and an INVITE to it.\n"]
+    calls = (carriers.call_through_twilio(twilio.append), carriers.call_through_telnyx(telnyx.append))
+    failures = [failure for failure in await asyncio.gather(*calls, return_exceptions=True) if failure is not None]
+    for line in (*twilio, *telnyx):
+        say(line)
+    for failure in failures:
+        raise failure
+
+
+async def hold(edge: Edge) -> int:
     """Stay up until the edge ends or the terminal says so."""
-
-    def stop(number: int, frame: object) -> None:
-        edge.process.send_signal(signal.SIGTERM)
-
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return edge.process.wait()
+        loop.add_signal_handler(number, edge.process.send_signal, signal.SIGTERM)
+    return await asyncio.to_thread(edge.process.wait)
 
 
-def run(config: Path | None, demo: bool) -> int:
+async def run(config: Path | None, demo: bool) -> int:
     lab = config is None
     config = config or lab_settings()
-    edge = Edge(config)
-    try:
-        ready = edge.ready()
-        trunk = lab_trunk(config)
+    settings = tomllib.loads(config.read_text())
+    async with AsyncExitStack() as stack:
+        carriers = None
+        if lab:
+            http = f"http://{settings['api']['listen']}"
+            opening = Carriers.open(settings["providers"], settings["sip"]["domain"], http, LAB, CALLER_SAYS)
+            try:
+                carriers = await stack.enter_async_context(opening)
+            except OSError as error:
+                raise LabError(
+                    f"the carriers' fakes cannot listen ({error}); without {config} others are chosen"
+                ) from None
+        edge = Edge(config)
+        stack.push_async_callback(asyncio.to_thread, edge.stop)
+        ready = await asyncio.to_thread(edge.ready)
+        trunk = lab_trunk(settings)
         if trunk is None:
             say("No lab trunk admits this machine: no number made, no call placed.")
         else:
-            key = operator_key(edge, ready["http"])
-            number = number_with_agent(Api(ready["http"], key), trunk)
-            address = udp_address(ready)
-            if demo:
-                demonstrate(edge, number, address)
-            say(f"\nCall it:   sip:{number}@{address}")
-            say(f"API key:   {key}" if lab else f"API key:   in {LAB / 'key'}")
+            await furnish(edge, ready, trunk, carriers, demo)
         say(f"API:       {ready['http']}/api/public/v1")
         say(f"Listening: {', '.join(ready['sip'])}    log: {edge.log}")
         say("Ctrl-C stops it.")
-        return hold(edge)
-    finally:
-        edge.stop()
+        return await hold(edge)
+
+
+async def furnish(edge: Edge, ready: Mapping[str, Any], trunk: str, carriers: Carriers | None, demo: bool) -> None:
+    """Account, key, numbers and agent; then the calls."""
+    key = await asyncio.to_thread(operator_key, edge, ready["http"])
+    api = Api(ready["http"], key)
+    number, agent_id = await asyncio.to_thread(number_with_agent, api, trunk)
+    address = udp_address(ready)
+    if carriers is not None:
+
+        async def request(method: str, path: str, body: dict[str, Any] | None) -> Any:
+            return await asyncio.to_thread(api, method, path, body)
+
+        await carriers.furnish(request, agent_id)
+        if demo:
+            await demonstrate_carriers(carriers)
+    if demo:
+        await asyncio.to_thread(demonstrate, edge, number, address)
+    say(f"\nCall it:   sip:{number}@{address}")
+    say("API key:   " + (key if carriers is not None else f"in {LAB / 'key'}"))
 
 
 def main() -> int:
@@ -278,8 +339,8 @@ def main() -> int:
     parser.add_argument("--no-demo", dest="demo", action="store_false")
     arguments = parser.parse_args()
     try:
-        return run(arguments.config, arguments.demo)
-    except LabError as error:
+        return asyncio.run(run(arguments.config, arguments.demo))
+    except (LabError, DemonstrationFailed) as error:
         print(f"scripts/run: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -168,13 +168,14 @@ class FakeTelnyx:
         *,
         hosts: Mapping[str, tuple[str, int]] | None = None,
         addresses: Sequence[str] = ("127.0.0.3",),
+        port: int = 0,
         certificate: ssl.SSLContext | None = None,
     ) -> AsyncIterator[FakeTelnyx]:
         """Able to be registered at, and to send calls. All ``addresses`` have the same port."""
         async with AsyncExitStack() as stack:
             borders: list[Border] = []
             for address in addresses:
-                port = borders[0].port if borders else 0
+                port = borders[0].port if borders else port
                 borders.append(await stack.enter_async_context(Border.open(address, port, certificate=certificate)))
             telnyx = cls(borders, rest, hosts or {})
             telnyx._stack = await stack.enter_async_context(AsyncExitStack())
