@@ -114,14 +114,18 @@ class MediaPort:
                 async with self._grew:
                     self._grew.notify_all()
 
+    async def send_raw(self, data: bytes) -> None:
+        """As it is, once, to where the audio goes."""
+        if self.target is None:
+            raise AssertionError("nowhere to send to: no answer has been taken")
+        await self._stream.send(data, self.target)
+
     async def _send(self, payload_type: int, payload: bytes, *, timestamp: int, marker: bool = False) -> None:
         self._sequence = (self._sequence + 1) & 0xFFFF
         header = struct.pack(
             "!BBHII", 0x80, payload_type | marker << 7, self._sequence, timestamp & 0xFFFFFFFF, self.ssrc
         )
-        if self.target is None:
-            raise AssertionError("nowhere to send to: no answer has been taken")
-        await self._stream.send(header + payload, self.target)
+        await self.send_raw(header + payload)
 
     async def play(self, samples: Samples) -> None:
         """As PCMU, a frame every 20 ms on an absolute schedule."""
