@@ -315,10 +315,10 @@ class Endpoint:
     def _receive_ack(self, request: Request, flow: Flow, now: float) -> None:
         """The ACK of a 2xx; those of our stateless refusals end here too (§8.2.7)."""
         session = self._dialogs.get(dialog_key(request))
-        if session is None:
-            self._drop(flow, "ACK of nothing")
-        else:
+        if session is not None:
             session.on_ack(request, now)
+        elif request.to.tag != self._tag(request):
+            self._drop(flow, "ACK of nothing")
 
     def _receive_cancel(self, request: Request, flow: Flow, now: float) -> None:
         """200, whatever becomes of the INVITE; 481 where there is none (§9.2).
@@ -502,8 +502,9 @@ class Endpoint:
         return len(bytes(response)) > _AMPLIFICATION * self._received_octets
 
     def _tag(self, request: Request) -> str:
-        """The same To tag for each copy of a request, with nothing remembered (§8.2.7)."""
-        identity = f"{request.headers.get('Call-ID')} {request.headers.get('CSeq')} {request.via.branch}"
+        """The same To tag for each copy of a request and for its ACK, with nothing remembered (§8.2.7)."""
+        cseq = (request.headers.get("CSeq") or "").replace("ACK", "INVITE")
+        identity = f"{request.headers.get('Call-ID')} {cseq} {request.via.branch}"
         return hashlib.blake2s(identity.encode("utf-8", "replace"), key=self._secret, digest_size=8).hexdigest()
 
     def _drop(self, flow: Flow, reason: str) -> None:

@@ -104,6 +104,9 @@ def test_with_a_digest_trunk_open_to_all_a_stranger_is_challenged_without_state(
     (value,) = response.headers.lines("Proxy-Authenticate")
     assert "algorithm=MD5" in value
     assert solo.receive(request("ACK", branch=original.via.branch, to_tag=response.to.tag)) == []
+    assert solo.counters.get("dropped", source=STRANGER.host) == 0, "the ACK of a challenge is no drop"
+    assert solo.receive(request("ACK", branch=original.via.branch, to_tag="guessed")) == []
+    assert solo.counters.get("dropped", source=STRANGER.host) == 1
     assert solo.endpoint.pending == 0
     assert solo.endpoint.next_timer() is None
     assert len(bytes(response)) <= 1.5 * len(bytes(original))
