@@ -242,6 +242,7 @@ class _Stream(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._active_at = self._waiting_since = self._loop.time()
         self._waiting = key is None
+        self._spoken = False
         self._reason = ""
 
     # asyncio's callbacks
@@ -378,12 +379,15 @@ class _Stream(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         self._active_at = self._loop.time()
+        self._spoken = True
         if self._transport is not None:
             self._transport.write(data)
 
     def _answer_pings(self) -> None:
-        """RFC 5626 §4.4.1: CRLF for each CRLF CRLF."""
+        """RFC 5626 §4.4.1: CRLF for each CRLF CRLF; nothing for a stranger to whom nothing was ever said."""
         pings, self._framer.pings = self._framer.pings, 0
+        if not (self.listed or self._spoken):
+            return
         if pings and self.state is _State.OPEN and self._unsent() < self._owner.limits.write_buffer:
             self._write(PONG * min(pings, _PONGS_A_READ))
 

@@ -43,6 +43,7 @@ async def test_an_unlisted_tcp_connection_hears_nothing_either(tmp_path: Path, k
     """It may be accepted, but it is told nothing."""
     async with Edge.open(tmp_path / "edge", keyring, Settings(addresses=("127.0.0.2/32",))) as edge:
         reader, writer = await asyncio.open_connection(*edge.listeners["tcp"], local_addr=("127.0.0.3", 0))
+        writer.write(b"\r\n\r\n")  # a ping, and a scan
         writer.write(b"OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.3;branch=z9hG4bK1\r\n\r\n")
         async with Phone.open(edge.listeners["tcp"], "tcp", host="127.0.0.2") as listed:
             assert (await listed.options()).status == 200

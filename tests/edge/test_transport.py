@@ -493,10 +493,21 @@ async def test_messages_are_cut_out_of_the_stream_and_answered_on_it() -> None:
 @pytest.mark.realtime
 async def test_a_ping_is_answered_with_a_pong() -> None:
     """RFC 5626 §4.4.1."""
-    async with shell(TCP) as edge, connected(edge.bound[TCP]) as (reader, writer):
+    async with shell(TCP, listed=True) as edge, connected(edge.bound[TCP]) as (reader, writer):
         writer.write(b"\r\n\r\n")
         assert await asyncio.wait_for(reader.readexactly(2), 3) == b"\r\n"
         assert edge.engine.of("receive") == []
+
+
+@pytest.mark.realtime
+async def test_a_strangers_ping_is_answered_only_after_it_was_given_an_answer() -> None:
+    """An unlisted source hears nothing; one that was challenged keeps its flow alive by pings (RFC 5626 §4.4.1)."""
+    async with shell(TCP) as edge, connected(edge.bound[TCP]) as (reader, writer):
+        edge.echo()
+        writer.write(b"\r\n\r\n" + MESSAGE)
+        assert await asyncio.wait_for(reader.readexactly(len(REPLY)), 3) == REPLY
+        writer.write(b"\r\n\r\n")
+        assert await asyncio.wait_for(reader.readexactly(2), 3) == b"\r\n"
 
 
 @pytest.mark.realtime
