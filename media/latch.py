@@ -3,6 +3,9 @@
 Without symmetric RTP the lock is the address of the peer's SDP from the start. With it, the first
 valid packets set the lock: at once from the SDP's own address, after a probation (two packets in
 sequence from one source, RFC 3550 §A.1) from another one that the trunk's media networks allow.
+In the first 5 s the first packet from the SDP's own address takes the lock from a source that was
+learnt: the networks are all the carrier's customers', and one who was there before may not keep the
+peer out.
 The lock moves on a re-INVITE that names another address, or, after 2 s of silence, to a source in
 those networks; never to any other later stranger. From the locked address a new SSRC is taken
 after its probation, so that no stray packet restarts the stream.
@@ -64,6 +67,7 @@ class Latch:
     """
 
     SILENCE_S: Final = 2.0
+    SETTLING_S: Final = 5.0
     PROBATION: Final = 2
     PROBATION_STRANGER: Final = 25
 
@@ -74,6 +78,7 @@ class Latch:
         "_networks",
         "_outgoing",
         "_rtcp",
+        "_settles_at",
         "_signalled",
         "_signalled_rtcp",
         "_ssrc",
@@ -102,6 +107,7 @@ class Latch:
         self._ssrc: int | None = None
         self._candidate: _Candidate | None = None
         self._heard_at = now
+        self._settles_at = now + self.SETTLING_S
         self._rtcp: Source | None = None
 
     def resignal(self, signalled: Source, signalled_rtcp: Source, now: float) -> None:
@@ -158,6 +164,8 @@ class Latch:
     def _lock(self, source: Source, ssrc: int, now: float) -> Verdict:
         if source != self._locked:
             self._rtcp = None
+        if source == self._signalled:
+            self._settles_at = now
         self._locked, self._ssrc = source, ssrc
         self._candidate = self._outgoing = None
         self._heard_at = now
@@ -166,6 +174,8 @@ class Latch:
     def _may_lock(self, source: Source, now: float) -> bool:
         """Whether the lock may go to a source that does not hold it."""
         silent = now - self._heard_at >= self.SILENCE_S
+        if source == self._signalled and now < self._settles_at:
+            return True
         if self._locked is not None and not silent:
             return False
         if source == self._signalled:

@@ -144,9 +144,25 @@ def test_without_ranges_silence_moves_the_lock_to_no_stranger() -> None:
 
 def test_after_silence_the_signalled_address_takes_the_lock_back_at_once() -> None:
     under_test = latch(networks=(), signalled=("192.168.1.20", 4000))
-    stream(under_test, STRANGER, 10, 0.0)
-    assert under_test.accept(("192.168.1.20", 4000), 5, 1, 1.0) is REFUSED
-    assert under_test.accept(("192.168.1.20", 4000), 5, 2, 3.0) is MOVED
+    stream(under_test, STRANGER, 10, 6.0)
+    assert under_test.accept(("192.168.1.20", 4000), 5, 1, 7.0) is REFUSED
+    assert under_test.accept(("192.168.1.20", 4000), 5, 2, 9.0) is MOVED
+
+
+def test_whoever_was_there_before_the_peer_does_not_keep_it_out() -> None:
+    """A stream of another customer, within the ranges and there first: the peer's first packet ends it."""
+    under_test = latch()
+    assert stream(under_test, IN_RANGE, 50, 0.0)[-1] is TAKEN
+    assert stream(under_test, PEER, 2, 1.0) == [MOVED, TAKEN]
+    assert under_test.destination == PEER
+    assert stream(under_test, IN_RANGE, 50, 1.1, sequence=50) == [REFUSED] * 50
+
+
+def test_a_learnt_lock_that_has_settled_yields_to_nobody_while_it_is_heard() -> None:
+    """After five seconds not even to the address of the SDP, which could be forged."""
+    under_test = latch()
+    stream(under_test, IN_RANGE, 300, 0.0)
+    assert stream(under_test, PEER, 5, 6.0) == [REFUSED] * 5
 
 
 def test_two_claimants_after_silence_do_not_help_each_other() -> None:
