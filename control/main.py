@@ -168,10 +168,9 @@ class Edge:
         _raise_descriptor_limit()
         registry = open_registry(settings, serving=True)
         stack.push_async_callback(registry.close)
+        media = await self._media(tasks)
         journal = await self._start_journal(stack, tasks, registry)
-        media = self._media(tasks)
         stack.push_async_callback(media.close)
-        await media.start()
         self.engine, self.sip = self._signalling()
         self.passes = CallPasses(self.trunks, PASS_TRUNK, entropy=entropy)
         self.ports = PortPool(
@@ -196,6 +195,7 @@ class Edge:
             self.engine, self.sip.run, self.counters, proxy=settings.providers.telnyx_sip_proxy
         )
         app = self._api(registry, tasks, journal)
+        await media.start()
         bound = await self.sip.start()
         stack.push_async_callback(self.sip.close)
         self.engine.settings.listeners = bound
@@ -203,7 +203,8 @@ class Edge:
         await self.registrations.start(registry)
         return await self._start_api(stack, tasks, app)
 
-    def _media(self, tasks: Supervisor) -> InProcessMedia | MediaWorkers:
+    async def _media(self, tasks: Supervisor) -> InProcessMedia | MediaWorkers:
+        """Not started yet; but processes take a while, and have begun."""
         given = self.settings.media
         settings = ServiceSettings(given.listen_address, given.public_address)
         count = worker_count(given.workers)
@@ -217,6 +218,7 @@ class Edge:
             spawn=tasks.spawn,
             counters=self.counters,
         )
+        await self._workers.launch()
         return self._workers
 
     def _api(self, registry: Registry, tasks: Supervisor, journal: Journal) -> FastAPI:

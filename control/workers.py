@@ -166,20 +166,25 @@ class MediaWorkers:
 
     # --- the interface of media ---
 
-    def launch(self) -> None:
-        """Let the processes start while the caller does something else."""
-        for place in range(self._count + 1):
-            self._keepers.append(self._spawn(self._keep(), f"media worker {place}"))
+    async def launch(self) -> None:
+        """Have the processes started, and come back while they get ready."""
+        for _ in range(self._count):
+            self._keep_one_more()
+        await asyncio.sleep(0)
 
     async def start(self) -> None:
         """Until ``count`` workers are ready; launches them if nobody has. Raises :class:`WorkersFailed`."""
         if not self._keepers:
-            self.launch()
+            await self.launch()
         try:
             async with asyncio.timeout(self.START_S):
                 await self._enough.wait()
         except TimeoutError:
             raise WorkersFailed(f"{self.ready} of {self._count} media workers came up") from None
+        self._keep_one_more()
+
+    def _keep_one_more(self) -> None:
+        self._keepers.append(self._spawn(self._keep(), f"media worker {len(self._keepers) + 1}"))
 
     async def request(self, command: Command, deadline_s: float = 5.0) -> Result:
         """See :meth:`media.client.MediaClient.request`; the command goes to its call's worker."""
