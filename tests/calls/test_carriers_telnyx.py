@@ -276,6 +276,22 @@ async def test_a_host_of_ones_own_leads_to_ones_own_numbers_only_and_from_telnyx
     assert await stage.edge.calls() == []
 
 
+async def test_an_ip_connection_is_called_at_our_address_and_the_import_says_how_weak_that_is(stage: Stage) -> None:
+    """It has no name to be told apart by; a credential connection's number is still not found that way."""
+    connection = stage.telnyx_connection(kind="ip", ips=["127.0.0.1"])
+    stage.telnyx_rest.add_number(stage.tenant.telnyx, TELNYX_DID, connection)
+    await stage.tenant.save_telnyx()
+    number = await stage.tenant.import_telnyx(connection)
+    assert "shared_host" in [warning["code"] for warning in number["warnings"]]
+    await stage.tenant.assign(number)
+    stage.telnyx.hosts["127.0.0.1"] = stage.telnyx.hosts["sip.test"]
+    call = await stage.telnyx.call(TELNYX_DID)
+    assert call.answered
+    await call.hang_up()
+    await stage.telnyx_number("+14155550201")
+    assert (await stage.telnyx.call(TELNYX_DID, dialed="+14155550201")).status == 404
+
+
 # --- what is not right at the registrar ---
 
 

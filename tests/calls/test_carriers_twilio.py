@@ -430,6 +430,20 @@ async def test_a_number_that_moved_at_the_carrier_moves_with_the_import_that_pro
     assert await stage.tenant.request("GET", "/telephony/numbers") == []
 
 
+async def test_a_subaccounts_webhooks_are_proved_with_its_own_token(stage: Stage) -> None:
+    """Fetched at the import. The parent's own token proves nothing about the subaccount's number."""
+    parent = stage.tenant.twilio
+    subaccount = stage.twilio_rest.add_account("c" * 32, owner_sid=parent.sid)
+    stage.twilio_rest.add_number(subaccount, TWILIO_DID, voice_url=WEBHOOK)
+    await stage.tenant.save_twilio()
+    await stage.tenant.assign(await stage.tenant.import_twilio(sid=subaccount.sid))
+    call = await stage.twilio.call(TWILIO_DID)
+    assert call.answered
+    await call.hang_up()
+    forged = await stage.twilio.call(TWILIO_DID, account_sid=parent.sid)
+    assert forged.did == ["Reject"]
+
+
 async def test_a_rotated_auth_token_leaves_no_call_out(stage: Stage) -> None:
     """What the old token still signs is taken, and what the new one signs already."""
     await stage.twilio_number()
