@@ -313,6 +313,27 @@ def test_hold_and_resume_fifty_times() -> None:
     assert solo.endpoint.pending == 0
 
 
+@pytest.mark.parametrize("apart_s", [90, 900])
+def test_a_call_whose_caller_refreshes_its_session_stays_up_for_an_hour(apart_s: int) -> None:
+    """RFC 4028 §7.4: the caller, who refreshes by re-INVITE, is answered each time, first and last; no BYE of ours.
+
+    Calls on other bridges ended at 15 minutes, where that went unanswered.
+    """
+    solo = Solo()
+    timer = [("Supported", "timer"), ("Session-Expires", f"{2 * apart_s};refresher=uac"), ("Min-SE", "90")]
+    key, ok = called(solo, headers=timer)
+    for cseq in range(2, 2 + 3600 // apart_s):
+        assert solo.advance(apart_s) == []
+        solo.receive(reinvite(ok, cseq=cseq, body=OFFER, headers=timer))
+        assert solo.take(MediaOffered) == MediaOffered(key, OFFER)
+        solo.endpoint.accept_offer(key, ANSWER, now=solo.now)
+        assert only(solo.drain()).status == 200
+        solo.receive(in_dialog("ACK", ok, cseq=cseq))
+    assert solo.events == []
+    assert solo.requests("BYE") == []
+    assert solo.endpoint.calls == 1
+
+
 # --- our re-INVITE ----------------------------------------------------------------------------
 
 
