@@ -159,7 +159,13 @@ class Edge:
 
     def readiness(self) -> Readiness:
         """What ``/readyz`` tells."""
-        return Readiness(self._listening, self._registry_open, self.registrations.states, self.engine.draining)
+        return Readiness(
+            self._listening,
+            self._registry_open,
+            self.registrations.states,
+            self.engine.draining,
+            media_up=self._workers is None or self._workers.ready > 0,
+        )
 
     # --- from settings to objects ---
 

@@ -25,19 +25,21 @@ class Readiness:
     """What serving needs, as it stands.
 
     ``listening``: the bound SIP listeners (``udp:127.0.0.1:5060``). ``registrations``: by name. A failed one does not
-    make the edge unready, since its trunk is one of many; one whose first attempt is still out does.
+    make the edge unready, since its trunk is one of many; one whose first attempt is still out does. ``media_up``:
+    something is there to carry a call's audio.
     """
 
     listening: Sequence[str]
     registry_open: bool
     registrations: Mapping[str, RegistrationState] = field(default_factory=dict)
     draining: bool = False
+    media_up: bool = True
 
     @property
     def ready(self) -> bool:
         """Send calls here."""
         pending = "pending" in self.registrations.values()
-        return bool(self.listening) and self.registry_open and not self.draining and not pending
+        return bool(self.listening) and self.registry_open and self.media_up and not self.draining and not pending
 
 
 class Health(Protocol):
@@ -60,6 +62,7 @@ class ReadyAnswer(BaseModel):
     status: Literal["ready", "not_ready"]
     listening: list[str]
     registry: Literal["open", "closed"]
+    media: Literal["up", "down"]
     registrations: dict[RegistrationState, int]
     draining: bool
 
@@ -83,6 +86,7 @@ async def readyz(request: Request, response: Response) -> ReadyAnswer:
         status="ready" if state.ready else "not_ready",
         listening=list(state.listening),
         registry="open" if state.registry_open else "closed",
+        media="up" if state.media_up else "down",
         registrations=dict(Counter(state.registrations.values())),
         draining=state.draining,
     )

@@ -26,6 +26,7 @@ async def test_alive_is_alive(nobody: httpx.AsyncClient, desk: Desk) -> None:
         (Readiness((), registry_open=True), False),
         (Readiness(UP, registry_open=False), False),
         (Readiness(UP, registry_open=True, draining=True), False),
+        (Readiness(UP, registry_open=True, media_up=False), False),
         (Readiness(UP, registry_open=True, registrations={"a": "registered", "b": "pending"}), False),
     ],
 )
@@ -47,6 +48,7 @@ async def test_readiness_names_no_registration(nobody: httpx.AsyncClient, desk: 
         "status": "ready",
         "listening": list(UP),
         "registry": "open",
+        "media": "up",
         "registrations": {"failed": 1, "registered": 1},
         "draining": False,
     }
