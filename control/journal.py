@@ -42,6 +42,7 @@ _LINE_LIMIT = 64 * 1024  # bytes
 _TEXT_LIMIT = 1024  # characters
 _CHUNK = 256 * 1024  # bytes read or written at once
 _LIFECYCLE = frozenset({"offered", "answered", "ended", "opened"})
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _decoder = msgspec.json.Decoder(CallEvent)
@@ -243,11 +244,16 @@ class Replayer:
         self._alive_at = clock()
 
     async def run(self) -> None:
-        """Replay until cancelled. A registry that is busy, full or gone is tried again; the calls feel nothing."""
+        """Replay until cancelled. A registry that is busy, full or gone is tried again; the calls feel nothing.
+
+        So is a journal that cannot be opened for want of descriptors or memory, which a flood of connections brings.
+        """
         while True:
             try:
                 applied = await self.step()
-            except RegistryError as error:
+            except (RegistryError, OSError) as error:
+                if not _passes(error):
+                    raise
                 self._failed(error)
                 await self._sleep(self._retry_s)
                 continue
@@ -265,7 +271,9 @@ class Replayer:
         try:
             while await self.step():
                 pass
-        except RegistryError as error:
+        except (RegistryError, OSError) as error:
+            if not _passes(error):
+                raise
             self._failed(error)
         return self._journal.statistics.applied - before
 
@@ -338,11 +346,16 @@ class Replayer:
             self._alive_at = self._clock()
             self._journal.alive()
 
-    def _failed(self, error: RegistryError) -> None:
+    def _failed(self, error: RegistryError | OSError) -> None:
         statistics = self._journal.statistics
         statistics.replay_failures += 1
         if statistics.replay_failures & (statistics.replay_failures - 1) == 0:
             log.warning("the registry takes no events now", extra={"error": str(error), "kind": type(error).__name__})
+
+
+def _passes(error: RegistryError | OSError) -> bool:
+    """Whether waiting helps."""
+    return isinstance(error, RegistryError) or error.errno in _SHORTAGES
 
 
 def _begin(path: Path, entropy: Callable[[int], bytes]) -> None:

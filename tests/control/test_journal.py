@@ -302,6 +302,35 @@ async def test_a_busy_or_full_registry_is_tried_again(open_journal: Opener) -> N
     assert await statuses(registry) == {"c1": "caller_hung_up"}
 
 
+async def test_a_journal_that_cannot_be_opened_for_want_of_descriptors_is_tried_again(
+    open_journal: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood of connections stops no edge; a journal that is gone does."""
+    journal, registry = open_journal(), MemoryRegistry()
+    for item in whole_call("c1"):
+        journal.append(item)
+    shortages = iter([errno.EMFILE, errno.ENFILE, errno.EMFILE])
+    open_file = Path.open
+
+    def short(path: Path, *arguments: str) -> object:
+        if path == journal.path and (code := next(shortages, None)):
+            raise OSError(code, os.strerror(code))
+        return open_file(path, *arguments)
+
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if seconds != 0.5:
+            journal.path.unlink()
+
+    monkeypatch.setattr(Path, "open", short)
+    with pytest.raises(FileNotFoundError):
+        await replayer(journal, registry, sleep=sleep, retry_s=0.5).run()
+    assert slept[:3] == [0.5] * 3
+    assert await statuses(registry) == {"c1": "caller_hung_up"}
+
+
 async def test_what_a_busy_registry_does_not_take_stays_in_the_journal(open_journal: Opener) -> None:
     journal, registry = open_journal(), Failing(RegistryBusy())
     for item in whole_call("c1"):
