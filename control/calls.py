@@ -21,7 +21,6 @@ import msgspec
 from config.settings import Agents, Limits
 from control.call_table import END_REASONS, REFUSALS, TRANSITIONS, Action, Input, State
 from control.entropy import new_id
-from control.passes import TOKEN_HEADER
 from control.ports import PortPool
 from control.registry.types import CallEvent, RegistryError, Route
 from control.routing import Find, Found, caller_number
@@ -86,6 +85,8 @@ _SIP_END: Final = {
     Cause.NO_ACK: "no_ack",
 }
 _MEDIA_DEADLINE_S: Final = 5.0
+_OWN_HEADERS: Final = "x-truedy-"
+"""Between the edge and itself, by way of a carrier: no agent's business."""
 
 # --- what a call is joined to -----------------------------------------------------------------
 
@@ -635,7 +636,7 @@ def _context(call: _Call) -> CallContext:
         from_number=call.from_number,
         to_number=call.to_number,
         trunk=call.offered.trunk,
-        headers={name: value for name, value in call.offered.headers if name.lower() != TOKEN_HEADER.lower()},
+        headers={name: value for name, value in call.offered.headers if not name.lower().startswith(_OWN_HEADERS)},
     )
 
 
