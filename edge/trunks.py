@@ -398,13 +398,15 @@ class TrunkTable:
         if rule is None or rule.auth != "host":
             return None
         try:
-            host = request.request_uri.host
+            target = request.request_uri
         except ParseError:
             return None
+        host = target.host
         trunk = self._hosts.get(host)
         if trunk is None and host.endswith("." + self._realm):
             return Refused(Refusal(404, "no connection has this host name"))
-        return Accepted(trunk or rule.name, Identification.ADDRESS, f"{source} to {printable(host)}")
+        # All the carrier's customers send from this address: attempts are counted by what they dial.
+        return Accepted(trunk or rule.name, Identification.ADDRESS, printable(f"{target.user or ''}@{host}"))
 
     # 3. the digest user name
 

@@ -136,6 +136,15 @@ def test_a_host_of_its_own_selects_the_connection() -> None:
     assert (verdict.trunk, verdict.identified_by) == ("telnyx:123", Identification.ADDRESS)
 
 
+def test_calls_from_a_shared_address_are_told_apart_by_what_they_dial() -> None:
+    """One customer's flood of one number takes no attempts from the calls to another."""
+    table = Table(TELNYX)
+    verdicts = [table.ask(host="192.76.120.10", target=f"sip:{user}@sip.example.test") for user in ("+1415", "+1416")]
+    identities = {verdict.identity for verdict in verdicts if isinstance(verdict, Accepted)}
+    assert len(identities) == 2
+    assert not any("192.76.120.10" in identity for identity in identities)
+
+
 def test_the_bare_domain_selects_only_the_shared_trunk() -> None:
     table = Table(TELNYX)
     table.trunks.add_host("k3j9.sip.example.test", "telnyx:123")
