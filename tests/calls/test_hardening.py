@@ -6,20 +6,25 @@ T1 is 50 ms here (RFC 3261 §17.1.1.1 allows it on a private network), so that w
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 import random
 import re
+import resource
 import struct
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.edge.test_torture_answers import ANSWERS, FILES, OFFERED
 from tests.support.attacker import QUICK_T1_S, Attacker, unharmed
 from tests.support.audio import encode_ulaw, heard_s, tone
-from tests.support.edge import DID, Edge, Keyring, Settings
+from tests.support.carriers.stage import PASSWORD, Stage
+from tests.support.edge import DID, SECRET, Edge, Keyring, Settings
 from tests.support.media_streams_agent import MediaStreamsAgent, greet
 from tests.support.phone import Call, Message, Phone, digest_answer, sdp_offer
 from tests.support.ports import free_ports
@@ -32,6 +37,7 @@ QUICK = Settings(sip={"t1_s": QUICK_T1_S})
 CALLER_HZ = 1000
 ATTACK_HZ = 2000
 MALICE = "127.0.0.66"
+AGENTS_DID = "+14155550177"
 
 
 @asynccontextmanager
@@ -65,9 +71,15 @@ REFUSED_CALL = {404, 488}
 
 
 @can_sniff
-async def test_every_torture_message_over_udp_gets_its_answer_and_costs_nothing(edge: Edge) -> None:
-    """S1: the code each may get and no other, nothing for responses, and OPTIONS is answered after each."""
+async def test_every_torture_message_gets_its_answer_and_costs_nothing(edge: Edge) -> None:
+    """S1, S3: all 49 over UDP, then each over a TCP connection of its own."""
     assert len(TORTURE) == 49
+    await _torture_over_udp(edge)
+    await _torture_over_tcp(edge)
+
+
+async def _torture_over_udp(edge: Edge) -> None:
+    """The code each may get and no other, nothing for responses, and OPTIONS is answered after each."""
     wrong = []
     async with Attacker.open() as attacker, Phone.open(edge.listeners["udp"]) as phone:
         with Sniffer.open(range(1, 65536), MALICE) as sniffer:
@@ -95,8 +107,8 @@ OVER_TCP: dict[str, tuple[list[int], bool]] = {
 """Final responses, and whether the edge closes the connection."""
 
 
-async def test_torture_over_tcp_closes_what_cannot_be_framed_and_serves_on(edge: Edge) -> None:
-    """S3: ``clerr`` waits for octets that never come and is closed within 10 s; ``dblreq`` is two requests."""
+async def _torture_over_tcp(edge: Edge) -> None:
+    """``clerr`` waits for octets that never come and is closed within 10 s; ``dblreq`` is two requests."""
     async with asyncio.TaskGroup() as group:
         tasks = {name: group.create_task(_over_tcp(edge, TORTURE[name], 11.0), name=name) for name in OVER_TCP}
         others = {
@@ -120,7 +132,7 @@ async def test_torture_over_tcp_closes_what_cannot_be_framed_and_serves_on(edge:
 async def _over_tcp(edge: Edge, data: bytes, wait_s: float) -> tuple[list[int], bool, float]:
     """Final responses to a message on a connection of its own, whether that was closed, and after how long [s]."""
     loop = asyncio.get_running_loop()
-    reader, writer = await asyncio.open_connection(*edge.listeners["tcp"], local_addr=(MALICE, 0))
+    reader, writer = await asyncio.open_connection(*edge.listeners["tcp"], local_addr=("127.0.0.67", 0))
     began = loop.time()
     writer.write(data)
     heard, closed = b"", False
@@ -168,7 +180,7 @@ async def test_the_edge_is_no_amplifier(tmp_path: Path, keyring: Keyring) -> Non
         for request in requests:
             before, at = attacker.heard_bytes, len(attacker.heard)
             await attacker.send(request, target)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.05)
             gained = (attacker.heard_bytes - before) / len(request)
             if gained > 1.5 or len(attacker.heard) - at > 1:
                 answers = b"\n".join(data for data, _ in attacker.heard[at:]).decode()
@@ -268,8 +280,31 @@ async def test_forged_requests_end_no_call_and_change_none(edge: Edge) -> None:
         await talk(call)
         assert (call.byes, call.waiting.inbox.qsize()) == (0, 0)
         assert (await call.bye()).status == 200
-    (record,) = await edge.expect_records(1)
-    assert record["end_reason"] == "caller_hung_up"
+        await _cancelled_by_a_stranger(edge, phone, attacker)
+    records = await edge.expect_records(2)
+    assert {record["end_reason"] for record in records} == {"caller_hung_up", "caller_cancelled"}
+
+
+async def _cancelled_by_a_stranger(edge: Edge, phone: Phone, attacker: Attacker) -> None:
+    """Even with the right branch a CANCEL from another address is a forgery; the caller's own ends the ringing."""
+    async with MediaStreamsAgent.open() as agent:
+        await edge.add_agent_at(agent.url, AGENTS_DID, answer_after_s=10)
+        call = await phone.call(AGENTS_DID)
+        invite = await call.invite()
+        await call.expect(180)
+        for _ in range(20):
+            await attacker.send(_cancel_of(invite), edge.listeners["udp"])
+        assert (await phone.options()).status == 200
+        assert (await edge.metrics())["truedy_calls"] == 1
+        assert (await call.cancel()).status == 200
+        await call.expect(487)
+
+
+def _cancel_of(invite: Message) -> Message:
+    """RFC 3261 §9.1, as somebody who has overheard the INVITE makes it."""
+    kept = ("Via", "Max-Forwards", "From", "To", "Call-ID")
+    headers = [(name, value) for name, value in invite.headers if name in kept]
+    return Message(invite.first_line.replace("INVITE", "CANCEL", 1), (*headers, ("CSeq", f"{invite.cseq} CANCEL")))
 
 
 def _forgeries(call: Call, answer: Message, attacker: Attacker) -> Iterator[Message]:
@@ -284,25 +319,6 @@ def _forgeries(call: Call, answer: Message, attacker: Attacker) -> Iterator[Mess
         yield Message.parse(text.replace(ours, theirs, 1).replace(f"tag={theirs}", f"tag={ours}", 1).encode())
 
 
-async def test_a_cancel_from_elsewhere_stops_no_ringing(edge: Edge) -> None:
-    """S15: even with the right branch, one from another address is a forgery; the caller's own works."""
-    async with MediaStreamsAgent.open() as agent:
-        ringing = "+14155550177"
-        await edge.add_agent_at(agent.url, ringing, answer_after_s=10)
-        async with Phone.open(edge.listeners["udp"]) as phone, Attacker.open() as attacker:
-            call = await phone.call(ringing)
-            invite = await call.invite()
-            await call.expect(180)
-            cancel = str(invite).partition("\r\n\r\n")[0].replace("INVITE", "CANCEL")
-            cancel = re.sub(r"Content-[^\r]*\r\n", "", cancel + "\r\n") + "Content-Length: 0\r\n\r\n"
-            for _ in range(20):
-                await attacker.send(cancel.encode(), edge.listeners["udp"])
-            assert (await phone.options()).status == 200
-            assert (await edge.metrics())["truedy_calls"] == 1
-            assert (await call.cancel()).status == 200
-            await call.expect(487)
-
-
 async def test_media_from_elsewhere_reaches_no_agent_and_draws_nothing_out(tmp_path: Path, keyring: Keyring) -> None:
     """S16, S17: a spray over all ports, before, during and after the call, from another address than the trunk's."""
     first = free_ports(8)
@@ -315,11 +331,11 @@ async def test_media_from_elsewhere_reaches_no_agent_and_draws_nothing_out(tmp_p
         Attacker.open() as attacker,
         MediaPort.open(ssrc=0xCAFE) as port,
     ):
-        await edge.add_agent_at(agent.url, "+14155550177")
+        await edge.add_agent_at(agent.url, AGENTS_DID)
         spraying = asyncio.create_task(attacker.spray(_rtp_stream(port.ssrc, ATTACK_HZ, 4.0), ports, 0.02))
         await asyncio.sleep(0.2)
         async with Phone.open(edge.listeners["udp"]) as phone:
-            call = await phone.call("+14155550177", media=port)
+            call = await phone.call(AGENTS_DID, media=port)
             await call.establish()
             heard = await agent.expect_call()
             await port.play(tone(CALLER_HZ, 1.0))
@@ -414,3 +430,268 @@ async def test_late_media_of_one_call_is_not_heard_in_the_next_on_its_port(tmp_p
         assert heard_s(following.media.audio(), ATTACK_HZ) == 0.0
         assert len(old.packets) - at <= 2
         await following.bye()
+
+
+# --- what must not cross, and what must not be seen ---
+
+SMUGGLED = (
+    ("X-Truedy-Account", "another"),
+    ("x-truedy-token", "stolen"),
+    ("X-Truedy-Token ", "stolen"),
+    ("P-Asserted-Service", "internal"),
+    ("Authorization", "Digest stolen"),
+    ("From_Number", "+10000000000"),
+    ("X-Internal\t", "with a space"),
+)
+HOSTILE = "\x1b[31m\x07\x9b\u202e\u2028\x7fevil"
+"""Terminal escapes, controls of C0 and C1, DEL, an override of the direction of writing, a line separator."""
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+async def test_no_internal_header_and_no_control_character_crosses(edge: Edge) -> None:
+    """S23, S24: to the agent go ``X-*`` as parsed and none of ours; log and API show no raw control character."""
+    async with MediaStreamsAgent.open() as agent, Phone.open(edge.listeners["udp"]) as phone:
+        await edge.add_agent_at(agent.url, AGENTS_DID, answer_after_s=0)
+        call = await phone.call(AGENTS_DID)
+        hostile = (("X-Hostile", HOSTILE), ("User-Agent", HOSTILE), ("Subject", HOSTILE), ("X-Fine", "kept"))
+        await call.invite(*SMUGGLED, *hostile)
+        await call.expect(200)
+        await call.ack()
+        parameters = (await agent.expect_call()).start["customParameters"]
+        names = {name.strip().lower() for name in parameters}
+        assert parameters["X-Fine"] == "kept"
+        assert not [name for name in names if name.startswith("x-truedy")], parameters
+        assert not names & {"p-asserted-service", "authorization", "x-hostile"}, parameters
+        assert parameters["from_number"] == "+15559990000"
+        await call.bye()
+        for did in (f"{HOSTILE}1", "+14155550178"):
+            nobody = await phone.call(DID, uri=f"sip:{quote(did)}@127.0.0.1")
+            nobody.caller = f"{quote(HOSTILE)}"
+            await nobody.invite(("P-Asserted-Identity", f'"{HOSTILE}" <sip:{quote(HOSTILE)}@127.0.0.1>'))
+            await nobody.expect(404, 400)
+        await phone.send(str(nobody.build("OPTIONS")).replace("Call-ID: ", f"Call-ID: {HOSTILE}").encode())
+        assert (await phone.options()).status == 200
+    (record,) = await edge.expect_records(1)
+    seen = [*edge.program.lines, *map(str, record.values()), (await edge.api.get("/metrics")).text]
+    seen.append((await edge.api.get("/api/public/v1/calls")).text)
+    seen.append((edge.folder / "registry.db.journal").read_text())
+    assert not [text for text in seen if CONTROL.search(text)]
+
+
+async def test_nothing_a_caller_sends_makes_the_edge_call_anybody(edge: Edge) -> None:
+    """S28: REFER, Replaces, redirections, loops and odd numbers; no INVITE and no REFER leaves the edge."""
+    third = f"sip:thief@{MALICE}:5060"
+    replaces = "sip:a@b?Replaces=1%3Bto-tag%3D2%3Bfrom-tag%3D3"
+    async with Attacker.open(MALICE, 5060) as attacker, Phone.open(edge.listeners["udp"]) as phone:
+        call = await phone.call(DID)
+        invite = await call.invite()
+        answer = await call.expect(200)
+        await call.ack()
+        call.media.target = answer.media()
+        tags = f"{call.call_id};to-tag={answer.parameter('to', 'tag')};from-tag={call.local_tag}"
+        for request in (
+            phone.request("REFER", edge.uri(), ("Refer-To", f"<{third}>")),
+            call.build("REFER", ("Refer-To", f"<{third}>")),
+            call.build("REFER", ("Refer-To", f"<{replaces}>"), ("Referred-By", f"<{third}>")),
+            phone.request("INVITE", edge.uri(), ("Replaces", tags), ("Require", "replaces")),
+            phone.request("INVITE", edge.uri("900123456789"), ("Contact", f"<{third}>")),
+            phone.request("INVITE", third, ("Route", f"<{third};lr>")),
+            phone.request("SUBSCRIBE", edge.uri(), ("Event", "dialog")),
+            phone.request("MESSAGE", third, body=b"hello"),
+        ):
+            status = (await phone.ask(request)).status
+            assert status in (400, 403, 404, 405, 420, 481, 482, 483, 484), f"{status} to\n{request}"
+        redirect = bytes(answer).replace(b"200 OK", b"302 Moved").replace(b"Contact: ", f"Contact: <{third}>,".encode())
+        await attacker.send(redirect, edge.listeners["udp"])
+        looped = Message.parse(str(invite).replace(invite.get("via"), phone.via()).encode())
+        await attacker.send(looped, edge.listeners["udp"])
+        await attacker.wait_until_heard(1)
+        assert [answer.status for answer in attacker.answers()] == [482]
+        await talk(call)
+        await call.bye()
+        assert call.byes == 0
+        assert len(attacker.heard) == 1
+    await edge.expect_records()
+
+
+SECRETS = {
+    "a trunk's password": "planted-trunk-password-5c1d",
+    "an auth token": "planted0auth0token0of0twilio0000",
+    "a vault key": SECRET,
+}
+
+
+async def test_planted_secrets_are_found_nowhere(tmp_path: Path, keyring: Keyring) -> None:
+    """S31: neither in the database, the journal, the log, the API's answers and metrics, nor on the command line."""
+    trunk = {"auth": "digest", "username": "pbx", "password": SECRETS["a trunk's password"]}
+    settings = replace(QUICK, trunk=trunk)
+    async with Stage.open(tmp_path / "edge", keyring, settings) as stage:
+        edge = stage.edge
+        secrets = {
+            **SECRETS,
+            "an API key": edge.key,
+            "Telnyx's key": stage.tenant.telnyx.api_key,
+            "a SIP password": PASSWORD,
+        }
+        secrets["an auth token"] = stage.tenant.twilio.auth_token
+        await stage.twilio_number()
+        connection = await stage.telnyx_number()
+        await edge.add_echo(AGENTS_DID)
+        async with Phone.open(edge.listeners["udp"]) as phone:
+            call = await phone.call(AGENTS_DID)
+            for password in ("a wrong one", SECRETS["a trunk's password"]):
+                await call.invite()
+                await call.authenticate("pbx", password)
+                if password == "a wrong one":
+                    await call.expect(407)
+            await call.expect(200)
+            await call.ack()
+            await call.bye()
+        assert connection.user_name
+        await edge.expect_records()
+        await edge.api.get("/api/public/v1/calls", headers={"Authorization": f"Bearer {edge.key}x"})
+        seen = {"the log": "\n".join(edge.program.lines).encode()}
+        for path in ("/metrics", "/healthz", "/readyz", *(f"/api/public/v1{path}" for path in READABLE)):
+            response = await edge.api.get(path)
+            assert response.status_code < 500, path
+            seen[path] = response.content
+        for file in edge.folder.iterdir():
+            if file.is_file() and file.name != "edge.toml":
+                seen[file.name] = file.read_bytes()
+        seen["the command line"] = Path(f"/proc/{edge.program.pid}/cmdline").read_bytes()
+        assert {"registry.db", "registry.db.journal"} <= seen.keys()
+        hits = [
+            f"{name} in {place}" for place, data in seen.items() for name, text in secrets.items() if _shows(data, text)
+        ]
+        assert not hits, hits
+
+
+READABLE = (
+    "/accounts",
+    "/agents",
+    "/calls",
+    "/keys",
+    "/telephony/integrations",
+    "/telephony/integrations/twilio",
+    "/telephony/integrations/telnyx",
+    "/telephony/numbers",
+)
+
+
+def _shows(data: bytes, secret: str) -> bool:
+    """As it is, or in base 64, or in hexadecimal."""
+    raw = secret.encode()
+    return any(form in data for form in (raw, base64.b64encode(raw).rstrip(b"=")[:-1], raw.hex().encode()))
+
+
+# --- faults ---
+
+
+async def test_what_nobody_answers_is_given_up_in_time(tmp_path: Path, keyring: Keyring) -> None:
+    """R5, R6, R8: media stops and the caller's BYE was lost: ours follows, unanswered; a 487 without its ACK."""
+    timeouts = {"silence_timeout_s": 1.0, "first_packet_timeout_s": 1.0}
+    settings = replace(QUICK, media={**QUICK.media, **timeouts})
+    loop = asyncio.get_running_loop()
+    async with (
+        MediaStreamsAgent.open() as agent,
+        serving(tmp_path, keyring, settings) as edge,
+        Attacker.open("127.0.0.1") as mute,
+        Phone.open(edge.listeners["udp"], contact=mute.address) as phone,
+    ):
+        call = await phone.call(DID)
+        await call.establish()
+        await call.media.play(tone(CALLER_HZ, 0.2))
+        quiet_since = loop.time()
+        await edge.add_agent_at(agent.url, AGENTS_DID, answer_after_s=10)
+        template = await phone.call(AGENTS_DID)
+        invite = str(template.build("INVITE", body=template.offer()))
+        invite = re.sub(r"Via: SIP/2.0/UDP [^;]*", "Via: SIP/2.0/UDP {}:{}".format(*mute.address), invite)
+        await mute.send(invite.encode(), edge.listeners["udp"])
+        await mute.wait_until_heard(2)  # 100 and 180
+        await mute.send(_cancel_of(Message.parse(invite.encode())), edge.listeners["udp"])
+        await edge.expect_metrics({"truedy_calls": 0.0}, 4.0)
+        assert loop.time() - quiet_since <= 3.0
+        await edge.expect_metrics({"truedy_sip_pending": 0.0}, 8.0)
+        heard = [data for data, _ in mute.heard]
+        goodbyes = [data for data in heard if data.startswith(b"BYE ")]
+        refusals = [data for data in heard if data.startswith(b"SIP/2.0 487") and b"1 INVITE" in data]
+        assert 4 <= len(goodbyes) <= 11, len(goodbyes)
+        assert 4 <= len(refusals) <= 11, len(refusals)
+        assert len(set(goodbyes)) == len(set(refusals)) == 1
+        await asyncio.sleep(0.5)
+        assert len(mute.heard) == len(heard)
+        records = await edge.expect_records(2)
+    assert sorted(record["end_reason"] for record in records) == ["caller_cancelled", "media_lost"]
+
+
+async def test_a_cancel_at_any_moment_leaves_one_final_and_no_call(tmp_path: Path, keyring: Keyring) -> None:
+    """R7: a hundred and more, 0 to 60 ms after their INVITE: 487, or 200 and then our BYE."""
+    settings = replace(QUICK, limits={"calls_per_did": 300})
+    async with serving(tmp_path, keyring, settings) as edge:
+        draw = random.Random(7)
+        async with Phone.open(edge.listeners["udp"]) as phone:
+            finals: list[int] = []
+            for _ in range(5):
+                async with asyncio.TaskGroup() as group:
+                    pending = [group.create_task(_cancelled(phone, draw.random() * 0.06)) for _ in range(25)]
+                finals += [task.result() for task in pending]
+        assert set(finals) <= {200, 487}
+        assert finals.count(487) >= 10, finals.count(487)
+        await edge.expect_quiet()
+        records = await edge.expect_records(len(await edge.calls()))
+        assert len(records) <= len(finals)
+        assert {record["end_reason"] for record in records} <= {"caller_hung_up", "caller_cancelled"}
+
+
+async def _cancelled(phone: Phone, after_s: float) -> int:
+    """The one final response to an INVITE that is cancelled after so long [s]."""
+    call = await phone.call(DID)
+    await call.invite()
+    await asyncio.sleep(after_s)
+    assert (await call.cancel()).status == 200
+    final = await call.expect(200, 487)
+    if final.status == 200:
+        await call.ack()
+        await call.bye()
+    statuses = [line for line in call.waiting.ladder if "INVITE)" in line and "<- SIP/2.0 1" not in line]
+    assert len(set(statuses)) == 1, call.waiting.ladder
+    return final.status
+
+
+async def test_without_descriptors_calls_are_refused_cheaply_and_later_taken_again(edge: Edge) -> None:
+    """R21: a limit of 64 for the process: 503 with Retry-After, hardly any CPU, and as before once there is room."""
+    edge.allowed.append("accept|descriptor|EMFILE|Too many open files")
+    _, hard = resource.prlimit(edge.program.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(edge.program.pid, resource.RLIMIT_NOFILE, (64, hard))
+    async with Phone.open(edge.listeners["udp"]) as phone, AsyncExitStack() as stack:
+        calls = [await phone.call(DID) for _ in range(40)]
+        answers = []
+        for call in calls:
+            await call.invite()
+            answers.append(await call.expect(200, 503))
+            if answers[-1].status == 200:
+                await call.ack()
+        statuses = [answer.status for answer in answers]
+        assert statuses.count(200) >= 5 and statuses.count(503) >= 5, statuses
+        assert all(answer.get("retry-after") for answer in answers if answer.status == 503)
+        for _ in range(20):
+            _, writer = await asyncio.open_connection(*edge.listeners["tcp"])
+            stack.callback(writer.close)
+        before_s = _cpu_s(edge.program.pid)
+        await asyncio.sleep(1.0)
+        assert _cpu_s(edge.program.pid) - before_s <= 0.5
+        assert (await phone.options()).status == 200
+        for call, status in zip(calls, statuses, strict=True):
+            if status == 200:
+                assert (await call.bye()).status == 200
+    async with Phone.open(edge.listeners["tcp"], "tcp") as phone:
+        call = await phone.call(DID)
+        await call.establish()
+        await talk(call)
+        await call.bye()
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time of a process so far [s]."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
