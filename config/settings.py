@@ -225,7 +225,7 @@ class Media(_Model):
     silence_timeout_s: Seconds = 20.0
     """A call whose caller's media stops, and which is not on hold, ends after this [s]."""
 
-    workers: Workers = 0
+    workers: Workers = "auto"
     """Processes that carry media, besides a spare: `"auto"` is one less than the cores, and at least 1. With 0, media
     runs in the process that signals."""
 

@@ -346,15 +346,18 @@ class MediaWorkers:
 
     def _bury(self, worker: _Worker, status: int) -> None:
         """It is gone: no call goes there any more, and those that were there are."""
-        if worker in self._ready:
+        was_ready = worker in self._ready
+        if was_ready:
             self._ready.remove(worker)
         lost = tuple(worker.calls)
         for call in lost:
             self._forget(call, worker)
         if not self._closing.is_set():
             self._counters.add("media_workers_died", status=str(status))
-            log.error(
-                "media worker died",
+            # A stop signal sent to every process finds one that is starting without its ears shut: no matter.
+            log.log(
+                logging.ERROR if was_ready else logging.WARNING,
+                "media worker died" if was_ready else "media worker did not come up",
                 extra={"pid": worker.link.pid, "worker": worker.epoch, "status": status, "calls": len(lost)},
             )
             self._on_lost(lost)

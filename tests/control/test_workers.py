@@ -295,6 +295,20 @@ async def test_workers_that_die_young_are_started_ever_more_slowly_and_old_ones_
         assert it.pauses[:8] == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
 
 
+async def test_one_that_dies_before_it_was_any_use_is_no_error_yet(caplog: pytest.LogCaptureFixture) -> None:
+    """A terminal's signal finds it before it can ignore it; nothing is lost, and the next one comes."""
+    async with house(count=1, start=False) as it:
+        it.answers[Ping] = None
+        await it.media.launch()
+        await it.until(lambda: bool(it.launched))
+        it.launched[0].die(-15)
+        it.answers[Ping] = Done()
+        await it.media.start()
+        assert [(record.levelname, record.message) for record in caplog.records if record.levelno > logging.INFO] == [
+            ("WARNING", "media worker did not come up")
+        ]
+
+
 async def test_a_worker_that_lived_is_replaced_without_delay() -> None:
     async with house(count=1) as it:
         it.media._beat_s = 0.0
