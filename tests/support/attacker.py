@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncio_dgram
 
@@ -15,7 +16,7 @@ from tests.support.edge import Edge
 from tests.support.leaks import open_descriptors
 from tests.support.phone import Message, SocketAddress
 
-__all__ = ["LINGERS_S", "QUICK_T1_S", "Attacker", "unharmed"]
+__all__ = ["LINGERS_S", "QUICK_T1_S", "Attacker", "children", "unharmed"]
 
 QUICK_T1_S = 0.05
 """T1 for edges under attack: what lingers for 64·T1 can be waited for."""
@@ -87,15 +88,31 @@ class Attacker:
             raise AssertionError(f"{len(self.heard)} datagrams came back within {timeout_s} s, not {count}") from None
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
 @asynccontextmanager
 async def unharmed(edge: Edge, lingers_s: float = LINGERS_S) -> AsyncIterator[None]:
-    """When the block ends: no dialog, no transaction, no leased port; tasks and descriptors as before it (±2)."""
+    """When the block ends: no dialog, no transaction, no leased port; tasks and descriptors as before it (±2).
+
+    Descriptors are those of all the edge's processes, which are as many as before, too.
+    """
+    edge_pid = edge.program.pid
+    await edge.expect_metrics({"truedy_media_workers": float(len(children(edge_pid)))}, 10.0)
     tasks = (await edge.metrics())["truedy_tasks"]
-    descriptors = open_descriptors(edge.program.pid)
+    before = _held(edge_pid)
     yield
     await edge.expect_silence(lingers_s)
     await edge.expect_metrics({"truedy_tasks": tasks}, 5.0)
-    now = open_descriptors(edge.program.pid)
-    if abs(len(now) - len(descriptors)) > 2:
-        fresh = sorted(set(now.values()) - set(descriptors.values()))
-        raise AssertionError(f"{len(descriptors)} descriptors before, {len(now)} now; fresh: {fresh}")
+    after = _held(edge_pid)
+    if len(before) != len(after) or any(abs(was - now) > 2 for was, now in zip(before, after, strict=True)):
+        raise AssertionError(f"descriptors of the edge and its workers: {before} before, {after} now")
+
+
+def _held(pid: int) -> list[int]:
+    """How many descriptors a process and each of its children hold."""
+    return [len(open_descriptors(each)) for each in (pid, *children(pid))]
