@@ -158,6 +158,19 @@ def test_an_agent_that_refuses_fails_the_call_at_once() -> None:
     assert len(call.notices) == 1
 
 
+def test_an_agent_whose_failure_shows_after_its_start_fails_the_call_before_the_answer() -> None:
+    call = Call()
+    call.bridge.started()
+    call.bridge.failed("error", "its recording cannot be read")
+    assert call.notices == [AgentFailed(call="c", cause="error", message="its recording cannot be read")]
+
+
+def test_an_agent_that_fails_in_mid_call_ends_it_as_lost() -> None:
+    call = Call().answered()
+    call.bridge.failed("error", "broken")
+    assert call.notices == [AgentEnded(call="c", cause="lost", message="broken")]
+
+
 @pytest.mark.parametrize("cause", ["closed", "lost"])
 def test_an_agent_that_leaves_before_it_spoke_ends_the_call_as_who_left(cause: EndCause) -> None:
     """It had connected: the record is not to say that it could not be reached."""
