@@ -225,19 +225,27 @@ class Served:
         command = [str(self.command), *arguments, "--config", str(self.config), "--log-level", "error"]
         return str(subprocess.run(command, check=True, capture_output=True, text=True).stdout).strip()
 
-    def cpu_s(self) -> float:
-        """User and system time so far of the edge and its children [s]."""
-        total = 0.0
+    def _family(self) -> Iterator[tuple[Path, list[str]]]:
+        """The edge and its media processes: (directory in /proc, fields of stat after the name)."""
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):
                 fields = stat.read_text().rpartition(")")[2].split()
-                if int(fields[1]) == self.process.pid or stat.parent.name == str(self.process.pid):
-                    total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        return total
+                if str(self.process.pid) in (fields[1], stat.parent.name):
+                    yield stat.parent, fields
 
-    def rss_kb(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0])
+    def cpu_s(self) -> float:
+        """User and system time so far [s]."""
+        ticks = sum(int(fields[11]) + int(fields[12]) for _, fields in self._family())
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory_kb(self) -> int:
+        """Resident and not shared [kB]: what would be free without them."""
+        total = 0
+        for directory, _ in self._family():
+            with suppress(OSError):
+                fields = dict(line.split(":", 1) for line in (directory / "smaps_rollup").read_text().splitlines()[1:])
+                total += sum(int(fields[name].split()[0]) for name in ("Private_Clean", "Private_Dirty"))
+        return total
 
     def stop(self) -> None:
         self.process.terminate()
@@ -404,7 +412,7 @@ async def _bridge(report: Report, name: str, calls: int, seconds: float) -> None
 
 async def _bridged(report: Report, edge: Served, name: str, calls: int, seconds: float) -> None:
     loop = asyncio.get_running_loop()
-    idle_kb = edge.rss_kb()
+    idle_kb = edge.memory_kb()
     dialogs = await _set_up(edge, calls)
     loads = []
     for index in range(calls):
@@ -424,7 +432,7 @@ async def _bridged(report: Report, edge: Served, name: str, calls: int, seconds:
             transport.sendto(head + struct.pack("!I", index + 1) + payload, dialogs[index].remote)
     elapsed = time.perf_counter() - wall
     used, busy = (edge.cpu_s() - cpu) / elapsed, (time.process_time() - own) / elapsed
-    grown_kb = edge.rss_kb() - idle_kb
+    grown_kb = edge.memory_kb() - idle_kb
     await asyncio.sleep(0.3)
     for transport, _ in loads:
         transport.close()
