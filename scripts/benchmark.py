@@ -419,12 +419,12 @@ async def _bridged(report: Report, edge: Served, name: str, calls: int, seconds:
         transport, load = await loop.create_datagram_endpoint(_Load, sock=dialogs[index].rtp)
         loads.append((transport, load))
     late: list[float] = []
-    frames, began = int(seconds / 0.02), loop.time()
+    frames, began = int(seconds / 0.02), time.perf_counter()
     cpu, own, wall = edge.cpu_s(), time.process_time(), time.perf_counter()
     for frame in range(frames):
         due = began + frame * 0.02
-        await asyncio.sleep(max(0.0, due - loop.time()))
-        late.append(max(0.0, loop.time() - due))
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        late.append(max(0.0, time.perf_counter() - due))
         head = struct.pack("!BBHI", 0x80, 0, frame & 0xFFFF, frame * 160)
         payload = (MARK + b"%06d" % frame).ljust(160, b"\xff")
         for index, (transport, load) in enumerate(loads):
