@@ -118,6 +118,8 @@ class Stage:
         """Twilio calls from 127.0.0.2, Telnyx from 127.0.0.3. At the end neither may have anything to complain of."""
         trust = pki.client_context() if pki else None
         settings = settings or Settings()
+        # What carriers do to signalling is no business of media's: one process less to start for each test.
+        settings = replace(settings, media={"workers": 0, **settings.media})
         if pki:
             settings = replace(settings, pki=pki, listen=(*settings.listen, "tls:127.0.0.1:0"))
         async with (
