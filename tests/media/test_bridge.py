@@ -172,6 +172,41 @@ def test_an_agent_that_fails_in_mid_call_ends_it_as_lost() -> None:
 
 
 @pytest.mark.parametrize("cause", ["closed", "lost"])
+def test_an_agent_that_leaves_before_its_start_fails_the_call(cause: EndCause) -> None:
+    """It was never told of the call: to the caller it could not be reached."""
+    call = Call()
+    call.bridge.ended(cause, "")
+    (failed,) = call.notices
+    assert isinstance(failed, AgentFailed)
+    assert failed.message == "the agent left before the answer"
+
+
+def test_an_agent_that_hangs_up_before_its_start_fails_the_call() -> None:
+    call = Call()
+    call.bridge.hang_up()
+    assert [type(notice) for notice in call.notices] == [AgentFailed]
+
+
+@pytest.mark.parametrize("moment", ["connecting", "started", "answered", "leaving", "ended"])
+async def test_a_call_that_is_over_is_over_for_the_agent_at_any_moment(moment: str) -> None:
+    """Its end is the caller's: nobody is told anything more, and no timer of it is left."""
+    call = Call()
+    if moment == "started":
+        call.bridge.started()
+    if moment in ("answered", "leaving", "ended"):
+        call.answered()
+    if moment in ("leaving", "ended"):
+        call.bridge.play(bytes(1600), "PCMU")
+        call.bridge.ended("closed" if moment == "leaving" else "lost", "")
+    call.notices.clear()
+    await call.bridge.close()
+    assert call.agent.closed
+    assert call.bridge.state is State.CLOSED
+    call.run(40.0)
+    assert call.notices == []
+
+
+@pytest.mark.parametrize("cause", ["closed", "lost"])
 def test_an_agent_that_leaves_before_it_spoke_ends_the_call_as_who_left(cause: EndCause) -> None:
     """It had connected: the record is not to say that it could not be reached."""
     call = Call()
