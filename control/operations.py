@@ -506,10 +506,6 @@ class Operations:
         record = await self._registry.call(by.account, id)
         raise CallNotLive(id, record.status)
 
-    def live_calls(self, by: Principal) -> Sequence[LiveCall]:
-        """The account's, in this process."""
-        return self._calls.live(by.account)
-
 
 def _require_operator(by: Principal) -> None:
     if not by.operator:

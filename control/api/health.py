@@ -14,10 +14,9 @@ from pydantic import BaseModel
 from control.api.door import bearer_key, source_of
 from control.errors import Forbidden
 from control.metrics import CONTENT_TYPE
+from control.registrations import RegistrationState
 
-__all__ = ["Health", "Readiness", "RegistrationState", "router"]
-
-RegistrationState = Literal["pending", "registered", "failed"]
+__all__ = ["Health", "Readiness", "router"]
 
 
 @dataclass(frozen=True, slots=True)
