@@ -39,6 +39,7 @@ from edge.events import (
 )
 from media.client import MediaError
 from media.messages import (
+    AgentAsks,
     AgentEnded,
     AgentFailed,
     AgentReady,
@@ -60,6 +61,7 @@ from media.messages import (
     Result,
     SourceLearnt,
     StartMedia,
+    TellAgent,
 )
 
 __all__ = [
@@ -251,6 +253,9 @@ class CallManager:
                 self._end(id, "edge", _AGENT_FAILURE.get(cause, "agent_unavailable"), message, refused=True)
             case AgentEnded(call=id, cause=cause, message=message):
                 self._end(id, "agent", _AGENT_END.get(cause, "agent_lost"), message)
+            case AgentAsks(call=id, verb=verb):
+                if call := self._by_id.get(id):
+                    self._spawn(call, self._refuse_wish(call, verb), "refuse a wish")
             case MediaLost(call=id, kind=kind):
                 self._end(id, "edge", "no_media" if kind == "never" else "media_lost")
             case DigitReceived(call=id, digit=digit):
@@ -403,6 +408,11 @@ class CallManager:
         code = result.code if isinstance(result, Failed) else "internal_error"
         self._count_refusal("reoffer_" + code, 488)
         self._do.signalling.refuse_offer(key, REFUSALS.get(code, REFUSALS["bad_sdp"]))
+
+    async def _refuse_wish(self, call: _Call, verb: str) -> None:
+        self._do.counters.add("agent_requests_refused", verb=verb)
+        data: dict[str, str | int | float | bool | None] = {"verb": verb, "message": "not supported on this call"}
+        await self._request(TellAgent(call=call.id, event="refused", data=data))
 
     async def _apply_answer(self, call: _Call, answer: bytes) -> None:
         result = await self._request(ApplyAnswer(call=call.id, answer=answer))

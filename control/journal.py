@@ -243,6 +243,12 @@ class Replayer:
         self._position: JournalPosition | None = None
         self._alive_at = clock()
 
+    @property
+    def behind_bytes(self) -> int:
+        """What the journal holds and the registry has not taken yet; 0 when every record is where the API reads it."""
+        size, position = self._journal.size(), self._position
+        return size if position is None or position.offset > size else size - position.offset
+
     async def run(self) -> None:
         """Replay until cancelled. A registry that is busy, full or gone is tried again; the calls feel nothing.
 

@@ -79,6 +79,7 @@ GAUGES: Final = {
     "tasks": "supervised tasks",
     "task_failures": "supervised tasks that failed",
     "journal_queued": "journal lines waiting for room on the disk",
+    "journal_behind_bytes": "bytes of the journal that the registry has not taken yet",
     "journal_lost": "journal lines lost because the queue was full too",
     "passes": "calls announced by a webhook whose INVITE may still come",
     "tick_late_p99_ms": "99th percentile of the media tick's lateness over 10 s, of the worker that is worst",
@@ -262,7 +263,7 @@ class Edge:
         path = self.settings.registry.path
         journal = Journal.open(path.with_name(path.name + ".journal"), entropy=entropy, clock=wall_clock)
         stack.callback(journal.close)
-        replayer = Replayer(journal, registry, clock=monotonic_clock)
+        self._replayer = replayer = Replayer(journal, registry, clock=monotonic_clock)
         replay = tasks.spawn(replayer.run(), "journal replay", on_failure=OnFailure.STOP)
         self._registry_open = True
 
@@ -334,6 +335,7 @@ class Edge:
             "tasks": len(tasks.names),
             "task_failures": tasks.failures,
             "journal_queued": journal.statistics.queued,
+            "journal_behind_bytes": self._replayer.behind_bytes,
             "journal_lost": journal.statistics.lost,
             "tick_late_p99_ms": self._tick_late_p99_ms,
             "media_workers": 0 if self._workers is None else self._workers.ready,

@@ -14,7 +14,9 @@ import msgspec
 
 from media import g711
 from media.agents.base import Agent, AgentCounts, Encoding, EndCause
+from media.convert import Converter
 from media.messages import (
+    AgentAsks,
     AgentEnded,
     AgentFailed,
     AgentReady,
@@ -165,6 +167,7 @@ class Bridge:
         self._notify = notify
         self._clock = clock
         self._law: Encoding = leg.law
+        self._converters: dict[tuple[Encoding, Encoding], Converter] = {}
         self._queue = PlayoutQueue(g711.silence(leg.law))
         self._opened_at = 0.0
         self._established = False
@@ -203,6 +206,11 @@ class Bridge:
             return
         self._notify(DigitReceived(call=self.call, digit=digit, duration_ms=duration_ms))
         self._agent.on_digit(digit, duration_ms)
+
+    def tell(self, event: str, data: Mapping[str, object]) -> None:
+        """Control tells the agent of something."""
+        if self.state is not State.CLOSED:
+            self._agent.on_event(event, data)
 
     async def close(self) -> None:
         """The call is over; the agent is told, and keeps what it has to keep."""
@@ -259,7 +267,7 @@ class Bridge:
             frame = self._leg.hear(tick.due_at(index))
             wanted = agent.encoding
             if wanted is not None and wanted != law:
-                frame = _recode(frame, law, wanted)
+                frame = self._convert(frame, law, wanted)
             agent.on_audio(frame, self._at_ms)
             self._at_ms += FRAME_MS
 
@@ -288,7 +296,7 @@ class Bridge:
         if self.state not in _TALKING or not audio:
             return
         if encoding != self._law:
-            audio = _recode(audio, encoding, self._law)
+            audio = self._convert(audio, encoding, self._law)
         self._agent_bytes += len(audio)
         self._queue.put(audio)
         if self.state is State.STARTED:
@@ -308,6 +316,11 @@ class Bridge:
         if self.state in _TALKING:
             self._leg.send_digits(digits)
 
+    def ask(self, verb: str, arguments: Mapping[str, str]) -> None:
+        """See :class:`AgentPort`."""
+        if self.state in _TALKING:
+            self._notify(AgentAsks(call=self.call, verb=verb, arguments=dict(arguments)))
+
     def hang_up(self) -> None:
         """See :class:`AgentPort`."""
         self._ending, self._message = "hang_up", ""
@@ -324,6 +337,13 @@ class Bridge:
             return
         self._ending, self._message = cause, message
         self._feed(Input.CLOSED if cause == "closed" else Input.LOST)
+
+    def _convert(self, audio: bytes, source: Encoding, target: Encoding) -> bytes:
+        """The next piece of the one stream that is in ``source`` and wanted in ``target``."""
+        converter = self._converters.get((source, target))
+        if converter is None:
+            converter = self._converters[source, target] = Converter(source, target)
+        return converter(audio)
 
     # --- the machine ----------------------------------------------------------------------------
 
@@ -359,14 +379,3 @@ class Bridge:
                 self._notify(AgentFailed(call=self.call, cause=self._failure, message=message))
             case Action.TELL_ENDED:
                 self._notify(AgentEnded(call=self.call, cause=self._ending, message=self._message))
-
-
-def _recode(audio: bytes, source: Encoding, target: Encoding) -> bytes:
-    """Between the two laws and linear; half a linear sample at the end is dropped."""
-    if source == target:
-        return audio
-    if source == "L16":
-        return g711.ENCODERS[target](audio[: len(audio) & ~1])
-    if target == "L16":
-        return g711.DECODERS[source](audio)
-    return g711.transcode(audio, source, target)

@@ -158,6 +158,17 @@ class SendDigits(Message, frozen=True, kw_only=True, tag="send_digits"):
     digits: str
 
 
+class TellAgent(Message, frozen=True, kw_only=True, tag="tell_agent"):
+    """Tell the agent of something in its call that media does not see: how a transfer goes, what was heard.
+
+    ``event`` is one word, ``data`` its values. Reply: :class:`Done`, also where the protocol has no place for it.
+    """
+
+    call: str
+    event: str
+    data: dict[str, str | int | float | bool | None] = {}
+
+
 class CloseCall(Message, frozen=True, kw_only=True, tag="close_call"):
     """End the media and the agent leg now. Reply: :class:`CallClosed` (also when unknown)."""
 
@@ -169,7 +180,7 @@ class Ping(Message, frozen=True, kw_only=True, tag="ping"):
     """Reply: :class:`Done`."""
 
 
-Command = OpenCall | ApplyAnswer | StartMedia | Renegotiate | SendDigits | CloseCall | Ping
+Command = OpenCall | ApplyAnswer | StartMedia | Renegotiate | SendDigits | TellAgent | CloseCall | Ping
 
 # --- replies ----------------------------------------------------------------------------------
 
@@ -232,6 +243,17 @@ class AgentEnded(Message, frozen=True, kw_only=True, tag="agent_ended"):
     message: str = ""
 
 
+class AgentAsks(Message, frozen=True, kw_only=True, tag="agent_asks"):
+    """The agent asks for what only control can do: ``verb`` is ``transfer`` (``target``), ``hold`` or ``resume``.
+
+    Control tells it of the outcome by :class:`TellAgent`.
+    """
+
+    call: str
+    verb: str
+    arguments: dict[str, str] = {}
+
+
 class MediaLost(Message, frozen=True, kw_only=True, tag="media_lost"):
     """The watchdog: ``kind`` ``never`` (no RTP since the start) or ``silence`` (none for the time-out, not on hold)."""
 
@@ -262,7 +284,7 @@ class Statistics(Message, frozen=True, kw_only=True, tag="statistics"):
     tick_late_p99_ms: float | None = None
 
 
-NoticeBody = AgentReady | AgentFailed | AgentEnded | MediaLost | DigitReceived | SourceLearnt | Statistics
+NoticeBody = AgentReady | AgentFailed | AgentEnded | AgentAsks | MediaLost | DigitReceived | SourceLearnt | Statistics
 
 # --- envelopes --------------------------------------------------------------------------------
 

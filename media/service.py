@@ -42,6 +42,7 @@ from media.messages import (
     SourceLearnt,
     StartMedia,
     Statistics,
+    TellAgent,
     decode,
     encode,
 )
@@ -215,6 +216,9 @@ class MediaService:
             case Renegotiate():
                 sdp = call.leg.offer() if command.offer is None else call.leg.answer(command.offer, self._clock())
                 return CallOpened(sdp=sdp, codec=call.leg.codec, held=call.leg.held)
+            case TellAgent():
+                call.bridge.tell(command.event, command.data)
+                return Done()
             case SendDigits():
                 call.leg.queue_digits(command.digits)
                 return Done()

@@ -1,6 +1,6 @@
 """What an agent is to the bridge, and the bridge to an agent.
 
-Audio is 8 kHz mono. The bridge hands the agent exactly one 20 ms frame for every 20 ms of call (what
+Audio is mono. The bridge hands the agent exactly one 20 ms frame for every 20 ms of call (what
 the caller said, concealment for what was lost, silence for what never came); the agent hands back
 pieces of any length, as fast as it likes.
 """
@@ -26,8 +26,8 @@ __all__ = [
     "Spawn",
 ]
 
-Encoding = Literal["PCMU", "PCMA", "L16"]
-"""G.711 by its RTP name, one byte a sample; or linear 16-bit samples in host byte order."""
+Encoding = Literal["PCMU", "PCMA", "L16", "L16/16000", "L16/24000", "L16/48000"]
+"""G.711 by its RTP name, one byte a sample; or linear 16-bit samples in host byte order, at 8 kHz unless it says."""
 
 EndCause = Literal["closed", "lost"]
 
@@ -79,6 +79,9 @@ class AgentPort(Protocol):
     def send_digits(self, digits: str) -> None:
         """RFC 4733 digits to the phone (``0-9*#A-D``, ``w`` a pause); ignored where the peer takes none."""
 
+    def ask(self, verb: str, arguments: Mapping[str, str]) -> None:
+        """Ask control for what media cannot do, see :class:`AgentAsks`; :meth:`Agent.on_event` tells how it went."""
+
     def hang_up(self) -> None:
         """End the call once all that is queued has been played."""
 
@@ -114,6 +117,9 @@ class Agent(Protocol):
 
     def on_mark(self, name: str) -> None:
         """Playout has reached a mark."""
+
+    def on_event(self, event: str, data: Mapping[str, object]) -> None:
+        """Control tells of something, see :class:`TellAgent`; ignored where the protocol has no place for it."""
 
     async def close(self) -> None:
         """The call is over. Returns when everything of the call is kept (a recording written); links end after."""

@@ -57,6 +57,9 @@ class Echo:
     def on_mark(self, name: str) -> None:
         """It sets none."""
 
+    def on_event(self, event: str, data: Mapping[str, object]) -> None:
+        """It asks for nothing that it would be told of."""
+
     async def close(self) -> None:
         """Forget the call."""
         self._port = None
@@ -180,6 +183,9 @@ class Parrot:
 
     def on_mark(self, name: str) -> None:
         """It sets none."""
+
+    def on_event(self, event: str, data: Mapping[str, object]) -> None:
+        """It asks for nothing that it would be told of."""
 
     async def close(self) -> None:
         """Forget the call."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -111,6 +112,9 @@ class Softphone:
     def _leave_if_done(self) -> None:
         if self._played and not self._digits_due and "hang_up" in self._given and self._port is not None:
             self._port.hang_up()
+
+    def on_event(self, event: str, data: Mapping[str, object]) -> None:
+        """It asks for nothing that it would be told of."""
 
     async def close(self) -> None:
         """Write the recordings; they are on disk when this returns (a failure is logged)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -223,6 +224,9 @@ class TwilioAgent:
     def on_mark(self, name: str) -> None:
         """``mark``, back to the agent."""
         self._say("mark", name)
+
+    def on_event(self, event: str, data: Mapping[str, object]) -> None:
+        """Twilio's protocol has no message for it."""
 
     async def close(self) -> None:
         """``stop``, then the close handshake, which goes on after this returns."""

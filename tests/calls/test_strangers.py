@@ -50,6 +50,7 @@ async def test_an_unlisted_tcp_connection_hears_nothing_either(tmp_path: Path, k
         writer.write_eof()
         assert await asyncio.wait_for(reader.read(), 12.0) == b""
         writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])

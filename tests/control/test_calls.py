@@ -39,6 +39,7 @@ from edge.events import (
 from edge.trunks import TrunkTable
 from media.client import MediaGone
 from media.messages import (
+    AgentAsks,
     AgentEnded,
     AgentFailed,
     AgentReady,
@@ -57,6 +58,7 @@ from media.messages import (
     Renegotiate,
     Result,
     StartMedia,
+    TellAgent,
 )
 
 DID = "+15551230001"
@@ -630,6 +632,15 @@ async def test_digits_are_lines_of_the_timeline() -> None:
 
 
 # --- the table --------------------------------------------------------------------------------
+
+
+async def test_a_wish_that_cannot_be_granted_is_counted_and_the_agent_told() -> None:
+    async with world() as w:
+        call = await w.establish()
+        w.calls.on_notice(AgentAsks(call=call, verb="levitate"))
+        await w.settle()
+        assert [command.event for command in w.media.of(TellAgent)] == ["refused"]
+        assert w.counters.get("agent_requests_refused", verb="levitate") == 1
 
 
 async def test_pairs_outside_the_table_change_nothing() -> None:

@@ -118,6 +118,17 @@ async def test_what_is_appended_reaches_the_registry(open_journal: Opener) -> No
     assert call.timeline == ((0.0, "offered"), (1.0, "answered"), (9.0, "ended: caller_hung_up"))
 
 
+async def test_how_far_the_registry_is_behind_is_told(open_journal: Opener) -> None:
+    journal, registry = open_journal(), MemoryRegistry()
+    reader = replayer(journal, registry)
+    journal.append(event("e1", "offered", **OFFER))
+    assert reader.behind_bytes == journal.size() > 0
+    await reader.catch_up()
+    assert reader.behind_bytes == 0
+    journal.append(event("e2", "answered"))
+    assert 0 < reader.behind_bytes < journal.size()
+
+
 async def test_an_append_is_in_the_file_when_it_returns(open_journal: Opener) -> None:
     journal = open_journal()
     journal.append(event("e1", "offered", **OFFER))

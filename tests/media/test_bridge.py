@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
 from media import g711
 from media.agents.base import AgentCounts, AgentPort, Encoding, EndCause
 from media.bridge import TRANSITIONS, Bridge, Input, State
-from media.messages import AgentEnded, AgentFailed, AgentReady, AgentSpec, DigitReceived, LegStatistics, NoticeBody
+from media.messages import (
+    AgentAsks,
+    AgentEnded,
+    AgentFailed,
+    AgentReady,
+    AgentSpec,
+    DigitReceived,
+    LegStatistics,
+    NoticeBody,
+)
 from media.ticker import FRAME_S, Tick
 from tests.support.clock import FakeClock
 
@@ -52,6 +61,7 @@ class FakeAgent:
         self.heard: list[tuple[int, bytes]] = []
         self.digits: list[str] = []
         self.marks: list[str] = []
+        self.events: list[tuple[str, dict[str, object]]] = []
         self.closed = False
 
     def open(self, port: AgentPort) -> None:
@@ -68,6 +78,9 @@ class FakeAgent:
 
     def on_mark(self, name: str) -> None:
         self.marks.append(name)
+
+    def on_event(self, event: str, data: Mapping[str, object]) -> None:
+        self.events.append((event, dict(data)))
 
     async def close(self) -> None:
         self.closed = True
@@ -485,3 +498,33 @@ def test_every_pair_is_in_the_table_or_listed_as_ignored() -> None:
     pairs = {(state, each) for state in State for each in Input}
     assert TRANSITIONS.keys() | IGNORED == pairs
     assert not TRANSITIONS.keys() & IGNORED
+
+
+# --- what only control can do -----------------------------------------------------------------------
+
+
+def test_a_wish_of_the_agent_goes_to_control_and_the_outcome_comes_back() -> None:
+    call = Call().answered()
+    call.bridge.ask("transfer", {"target": "+15550001111"})
+    assert call.notices == [AgentAsks(call="c", verb="transfer", arguments={"target": "+15550001111"})]
+    call.bridge.tell("transfer", {"status": 200})
+    assert call.agent.events == [("transfer", {"status": 200})]
+
+
+async def test_after_the_end_the_agent_asks_and_is_told_nothing() -> None:
+    call = Call().answered()
+    await call.bridge.close()
+    call.bridge.ask("transfer", {})
+    call.bridge.tell("transfer", {})
+    assert (call.notices, call.agent.events) == ([], [])
+
+
+def test_an_agent_of_another_rate_hears_and_is_heard() -> None:
+    """One frame of 20 ms each way, at its own rate."""
+    agent = FakeAgent()
+    agent.encoding = "L16/16000"
+    call = Call(agent=agent).answered()
+    call.run(0.1)
+    assert {len(frame) for _, frame in agent.heard[1:]} == {640}
+    call.bridge.play(bytes(640 * 10), "L16/16000")
+    assert abs(call.bridge.statistics(0.0).agent_frames_received - 10) <= 1

@@ -1,0 +1,59 @@
+"""Between the encodings of :data:`media.agents.base.Encoding`: laws, linear samples, sample rates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from media import g711
+
+if TYPE_CHECKING:
+    from media.agents.base import Encoding
+
+__all__ = ["Converter", "frame_bytes", "is_linear", "rate_hz"]
+
+_LINEAR: Final = "L16"
+
+
+def is_linear(encoding: Encoding) -> bool:
+    """16-bit samples, whatever their rate."""
+    return encoding.startswith(_LINEAR)
+
+
+def rate_hz(encoding: Encoding) -> int:
+    """Its sample rate [Hz]."""
+    _, _, rate = encoding.partition("/")
+    return int(rate) if rate else g711.SAMPLE_RATE_HZ
+
+
+def frame_bytes(encoding: Encoding) -> int:
+    """20 ms of it."""
+    return rate_hz(encoding) // 50 * (2 if is_linear(encoding) else 1)
+
+
+class Converter:
+    """One direction of one stream: it remembers what a change of rate needs of the piece before."""
+
+    __slots__ = ("_odd", "_rates", "_source", "_state", "_target")
+
+    def __init__(self, source: Encoding, target: Encoding) -> None:
+        self._source, self._target = source, target
+        self._rates = (rate_hz(source), rate_hz(target))
+        self._state: Any = None
+        self._odd = b""
+
+    def __call__(self, audio: bytes) -> bytes:
+        """The next piece, of any length; half a linear sample at its end waits for the other half."""
+        source, target = self._source, self._target
+        if not is_linear(source) and not is_linear(target):
+            return g711.transcode(audio, source, target)
+        linear = self._whole_samples(audio) if is_linear(source) else g711.DECODERS[source](audio)
+        if self._rates[0] != self._rates[1]:
+            linear, self._state = g711.resample(linear, *self._rates, self._state)
+        return linear if is_linear(target) else g711.ENCODERS[target](linear)
+
+    def _whole_samples(self, audio: bytes) -> bytes:
+        if self._odd:
+            audio, self._odd = self._odd + audio, b""
+        if len(audio) & 1:
+            audio, self._odd = audio[:-1], audio[-1:]
+        return audio
