@@ -26,6 +26,7 @@ from control.providers.sdk import CHECKS, WarningCode
 from edge import offers, registration, session, transaction
 from edge.message import REASON_PHRASES
 from media import bridge
+from scripts import interop
 
 __all__ = ["PAGES", "main", "stale"]
 
@@ -404,6 +405,41 @@ def _label(text: str) -> str:
     return re.sub(r'[:;"#]', " ", text)
 
 
+# --- interoperation ---------------------------------------------------------------------------
+
+
+def interop_page() -> str:
+    """User agents by what they are seen to do."""
+    found = interop.seen(ROOT / "tests" / "calls")
+    pairs = {(item.feature, item.agent) for item in found}
+    matrix = (
+        (feature, *("✓" if (feature, agent) in pairs else "" for agent in interop.AGENTS), meaning)
+        for feature, meaning in interop.FEATURES.items()
+    )
+    proofs: dict[tuple[str, str], list[str]] = {}
+    for item in found:
+        proofs.setdefault((item.feature, item.test), []).append(item.agent)
+    order = list(interop.FEATURES)
+    shown = (
+        (feature, ", ".join(dict.fromkeys(agents)), code(test.removeprefix("tests/calls/")))
+        for (feature, test), agents in sorted(proofs.items(), key=lambda proof: order.index(proof[0][0]))
+    )
+    return page(
+        "Interoperation",
+        "the `interop` marks on `tests/calls`",
+        (
+            "Real user agents that call the edge, or are called by it, in the project's own tests. A tick is a test",
+            "that `scripts/test` runs where the program is installed; an empty cell is a pair that no test has seen,",
+            "whether it would work or not.",
+        ),
+        table(("", *interop.AGENTS, "what it is"), matrix),
+        ["## The user agents"],
+        table(("name", "what it is"), ((code(name), text) for name, text in interop.AGENTS.items())),
+        ["## The tests", "", "All in `tests/calls/`."],
+        table(("feature", "with", "shown by"), shown),
+    )
+
+
 # --- the pages --------------------------------------------------------------------------------
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
@@ -413,6 +449,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/openapi.json": openapi,
     "reference/errors.md": errors_page,
     "reference/sip.md": sip_page,
+    "reference/interop.md": interop_page,
     "states.md": states_page,
 }
 

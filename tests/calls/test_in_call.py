@@ -36,6 +36,7 @@ async def test_an_invite_without_an_offer_gets_ours_and_answers_in_the_ack(edge:
     await edge.expect_records(1)
 
 
+@pytest.mark.interop(agent="pjsua2", feature=("held by the phone", "re-INVITE"))
 @has_pjsip
 async def test_a_held_call_stays_up_and_is_heard_again_afterwards(edge: Edge, tmp_path: Path) -> None:
     """PJSIP's hold and resume (RFC 3264 §8.4): two re-INVITEs, silence in between."""

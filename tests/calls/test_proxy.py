@@ -28,6 +28,7 @@ async def proxy(edge: Edge, tmp_path: Path) -> AsyncIterator[Kamailio]:
         yield kamailio
 
 
+@pytest.mark.interop(agent="kamailio", feature=("UDP", "TCP", "digits by RFC 4733", "caller hangs up"))
 @pytest.mark.parametrize(("name", "transport"), PHONES)
 async def test_a_call_through_a_proxy_is_as_one_without(
     edge: Edge, proxy: Kamailio, tmp_path: Path, name: str, transport: str
@@ -50,6 +51,7 @@ async def test_a_call_through_a_proxy_is_as_one_without(
     assert record["end_reason"] == "caller_hung_up"
 
 
+@pytest.mark.interop(agent="kamailio", feature=("UDP", "TCP", "edge hangs up"))
 @pytest.mark.parametrize(("name", "transport"), PHONES)
 async def test_the_edges_own_bye_goes_back_through_the_proxy(
     edge: Edge, proxy: Kamailio, tmp_path: Path, name: str, transport: str
@@ -80,6 +82,7 @@ async def test_every_via_comes_back_as_it_went(edge: Edge, proxy: Kamailio) -> N
     await edge.expect_records(1)
 
 
+@pytest.mark.interop(agent="kamailio", feature="CANCEL")
 async def test_cancel_through_a_proxy_ends_the_ringing(edge: Edge, proxy: Kamailio) -> None:
     """RFC 3261 §9.2: 200 to the CANCEL, 487 to the INVITE, a record that says so, and no agent left behind."""
     async with MediaStreamsAgent.open() as agent:

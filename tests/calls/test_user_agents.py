@@ -20,6 +20,10 @@ pytestmark = pytest.mark.realtime
 CALLER_HZ = 1000
 
 
+@pytest.mark.interop(
+    agent=("baresip", "linphone", "pjsua2"),
+    feature=("UDP", "TCP", "TLS", "PCMU", "digits by RFC 4733", "caller hangs up"),
+)
 @pytest.mark.parametrize(("name", "transport"), USER_AGENTS)
 async def test_caller_and_agent_hear_each_other_and_the_caller_hangs_up(
     edge: Edge, pki: Pki, tmp_path: Path, name: str, transport: str
@@ -43,6 +47,7 @@ async def test_caller_and_agent_hear_each_other_and_the_caller_hangs_up(
     assert (record["ended_by"], record["end_reason"], record["status"]) == ("caller", "caller_hung_up", "completed")
 
 
+@pytest.mark.interop(agent=("baresip", "linphone", "pjsua2"), feature=("UDP", "TCP", "TLS", "edge hangs up"))
 @pytest.mark.parametrize(("name", "transport"), USER_AGENTS)
 async def test_the_agent_hangs_up_and_what_it_said_is_played_out(
     edge: Edge, pki: Pki, tmp_path: Path, name: str, transport: str
@@ -59,6 +64,7 @@ async def test_the_agent_hangs_up_and_what_it_said_is_played_out(
     assert (record["ended_by"], record["end_reason"]) == ("agent", "agent_closed")
 
 
+@pytest.mark.interop(agent="sipp", feature=("UDP", "TCP", "PCMU", "caller hangs up"))
 @needs("sipp")
 @can_sniff
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -79,6 +85,7 @@ async def test_sipp_and_agent_hear_each_other_and_sipp_hangs_up(edge: Edge, tmp_
     assert record["end_reason"] == "caller_hung_up"
 
 
+@pytest.mark.interop(agent="sipp", feature="edge hangs up")
 @needs("sipp")
 @can_sniff
 async def test_sipp_is_hung_up_on_by_the_agent(edge: Edge, tmp_path: Path) -> None:
@@ -95,6 +102,7 @@ async def test_sipp_is_hung_up_on_by_the_agent(edge: Edge, tmp_path: Path) -> No
     assert record["end_reason"] == "agent_closed"
 
 
+@pytest.mark.interop(agent="sipp", feature="digits by RFC 4733")
 @needs("sipp")
 async def test_digits_that_sipp_plays_from_a_capture_arrive(edge: Edge, tmp_path: Path) -> None:
     """RFC 4733: three keys of 100 ms, their packets repeated at the end."""
