@@ -19,11 +19,12 @@ from uuid import UUID
 import msgspec
 
 from config.settings import Agents, Limits
+from control.call import Call, End, Timer
 from control.call_table import END_REASONS, REFUSALS, TRANSITIONS, Action, Input, State
 from control.entropy import new_id
 from control.ports import PortPool
 from control.registry.types import CallEvent, RegistryError, Route
-from control.routing import Find, Found, caller_number
+from control.routing import Find, Found
 from edge.counters import Counters, printable
 from edge.events import (
     CallConfirmed,
@@ -116,10 +117,6 @@ class CallLog(Protocol):
     def append(self, event: CallEvent) -> None: ...
 
 
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
 class Spawn(Protocol):
     """:meth:`control.supervisor.Supervisor.spawn`."""
 
@@ -161,37 +158,6 @@ class LiveCall:
     statistics: LegStatistics | None
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    by: str
-    reason: str
-    sip_status: int | None = None
-    detail: str = ""
-
-
-@dataclass(slots=True)
-class _Call:
-    """One call. ``id`` is the record's, ``offered.key`` the engine's; ``started`` is monotonic [s]."""
-
-    id: str
-    offered: CallOffered
-    started: float
-    from_number: str
-    state: State = State.LOOKING_UP
-    route: Route | None = None
-    spec: AgentSpec | None = None
-    account_id: str = ""
-    to_number: str = ""
-    found: Found | None = None
-    port: int | None = None
-    sdp: bytes = b""
-    end: _End | None = None
-    confirmed_body: bytes | None = None
-    statistics: LegStatistics | None = None
-    length_timer: Timer | None = None
-    counted: tuple[tuple[str, str], ...] = ()
-
-
 # --- the manager ------------------------------------------------------------------------------
 
 
@@ -209,8 +175,8 @@ class CallManager:
         self._limits = limits
         self._agents = agents
         self._policy = policy
-        self._by_key: dict[CallKey, _Call] = {}
-        self._by_id: dict[str, _Call] = {}
+        self._by_key: dict[CallKey, Call] = {}
+        self._by_id: dict[str, Call] = {}
         self._live: Counter[tuple[str, str]] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -281,7 +247,7 @@ class CallManager:
         self._end(call.id, by, reason)
         return True
 
-    def _by_sid(self, call_id: str) -> _Call | None:
+    def _by_sid(self, call_id: str) -> Call | None:
         """A call the agent knows by its carrier's id, read as a UUID like ours."""
         sid = _sid("CA", call_id)
         return next((call for call in self._by_id.values() if call.found and call.found.call_sid == sid), None)
@@ -306,7 +272,7 @@ class CallManager:
 
     # --- the machine's motor ---
 
-    def _feed(self, call: _Call, event: Input) -> None:
+    def _feed(self, call: Call, event: Input) -> None:
         transition = TRANSITIONS.get((call.state, event))
         if transition is None:
             return
@@ -319,39 +285,39 @@ class CallManager:
         if call is None:
             return
         if call.end is None:
-            call.end = _End(by, reason, detail=detail)
+            call.end = End(by, reason, detail=detail)
         self._feed(call, Input.REFUSED if refused else Input.HANG_UP)
 
-    def _refuse(self, call: _Call, reason: str, detail: str = "") -> None:
+    def _refuse(self, call: Call, reason: str, detail: str = "") -> None:
         self._end(call.id, "edge", reason, detail, refused=True)
 
     # --- inputs that need work ---
 
     def _offered(self, offered: CallOffered) -> None:
         do = self._do
-        call = _Call(new_id(do.entropy), offered, do.now(), caller_number(offered.caller))
+        call = Call.of(offered, new_id(do.entropy), do.now())
         self._by_key[offered.key] = call
         self._by_id[call.id] = call
         self._idle.clear()
         if (full := self._first_full(("edge_full", ""), ("trunk_full", offered.trunk))) is not None:
             self._refuse(call, full)
             return
-        self._spawn(call, self._look_up(call), "look up")
+        self._spawn(call, self._look_up(call, offered), "look up")
 
-    async def _look_up(self, call: _Call) -> None:
+    async def _look_up(self, call: Call, offered: CallOffered) -> None:
         try:
-            found = await self._do.find(call.offered)
+            found = await self._do.find(offered)
         except RegistryError as error:
             self._refuse(call, "registry_unavailable", str(error))
             return
         if call.state is not State.LOOKING_UP:
             return
         if found is None:
-            self._refuse(call, "unknown_number", "tried " + ", ".join(map(printable, call.offered.dialed)))
+            self._refuse(call, "unknown_number", "tried " + ", ".join(map(printable, offered.dialed)))
             return
         self._routed(call, found)
 
-    def _routed(self, call: _Call, found: Found) -> None:
+    def _routed(self, call: Call, found: Found) -> None:
         route = found.route
         call.found, call.route = found, route
         call.to_number, call.from_number = found.number, found.from_number
@@ -384,22 +350,22 @@ class CallManager:
             log.warning("agent settings refused", extra={"error": str(error)})
             return None
 
-    def _sip_ended(self, call: _Call, ended: CallEnded) -> None:
+    def _sip_ended(self, call: Call, ended: CallEnded) -> None:
         if call.end is None:
             by = "caller" if ended.by is Party.REMOTE else "edge"
             reason = _SIP_END.get(ended.cause, "signalling_lost")
-            call.end = _End(by, reason, ended.status or None, _reason_header(ended.headers))
-        self._by_key.pop(call.offered.key, None)
+            call.end = End(by, reason, ended.status or None, _reason_header(ended.headers))
+        self._by_key.pop(call.key, None)
         self._feed(call, Input.SIP_ENDED)
 
-    def _reoffered(self, call: _Call, offer: bytes | None) -> None:
+    def _reoffered(self, call: Call, offer: bytes | None) -> None:
         if call.state is not State.ESTABLISHED:
-            self._do.signalling.refuse_offer(call.offered.key, Refusal(491, "the call is not established"))
+            self._do.signalling.refuse_offer(call.key, Refusal(491, "the call is not established"))
             return
         self._spawn(call, self._renegotiate(call, offer), "renegotiate")
 
-    async def _renegotiate(self, call: _Call, offer: bytes | None) -> None:
-        key = call.offered.key
+    async def _renegotiate(self, call: Call, offer: bytes | None) -> None:
+        key = call.key
         result = await self._request(Renegotiate(call=call.id, offer=offer))
         if isinstance(result, CallOpened):
             self._note(call, "held" if result.held else "renegotiated")
@@ -409,12 +375,12 @@ class CallManager:
         self._count_refusal("reoffer_" + code, 488)
         self._do.signalling.refuse_offer(key, REFUSALS.get(code, REFUSALS["bad_sdp"]))
 
-    async def _refuse_wish(self, call: _Call, verb: str) -> None:
+    async def _refuse_wish(self, call: Call, verb: str) -> None:
         self._do.counters.add("agent_requests_refused", verb=verb)
         data: dict[str, str | int | float | bool | None] = {"verb": verb, "message": "not supported on this call"}
         await self._request(TellAgent(call=call.id, event="refused", data=data))
 
-    async def _apply_answer(self, call: _Call, answer: bytes) -> None:
+    async def _apply_answer(self, call: Call, answer: bytes) -> None:
         result = await self._request(ApplyAnswer(call=call.id, answer=answer))
         if isinstance(result, Failed):
             self._end(call.id, "edge", "bad_answer", result.message)
@@ -436,10 +402,10 @@ class CallManager:
         }
         return next((key[0] for key in keys if self._live[key] >= caps[key[0]]), None)
 
-    def _count_in(self, call: _Call) -> str | None:
+    def _count_in(self, call: Call) -> str | None:
         keys = (
             ("edge_full", ""),
-            ("trunk_full", call.offered.trunk),
+            ("trunk_full", call.trunk),
             ("account_full", call.account_id),
             ("number_full", call.to_number),
             *((("caller_full", call.from_number),) if call.from_number.startswith("+") else ()),
@@ -450,7 +416,7 @@ class CallManager:
             call.counted = keys
         return full
 
-    def _count_out(self, call: _Call) -> None:
+    def _count_out(self, call: Call) -> None:
         for key in call.counted:
             self._live[key] -= 1
             if not self._live[key]:
@@ -459,22 +425,22 @@ class CallManager:
 
     # --- actions ---
 
-    def _ring(self, call: _Call) -> None:
+    def _ring(self, call: Call) -> None:
         self._note(call, "ringing")
-        self._do.signalling.ring(call.offered.key)
+        self._do.signalling.ring(call.key)
 
-    def _open_media(self, call: _Call) -> None:
+    def _open_media(self, call: Call) -> None:
         self._spawn(call, self._open(call), "open media")
 
-    async def _open(self, call: _Call) -> None:
+    async def _open(self, call: Call) -> None:
         for _ in range(_PORT_ATTEMPTS):
             if call.spec is None or call.port is None:
                 return
             command = OpenCall(
                 call=call.id,
                 rtp_port=call.port,
-                offer=call.offered.offer,
-                policy=self._policy(call.offered.trunk),
+                offer=call.offer,
+                policy=self._policy(call.trunk),
                 agent=call.spec,
                 context=_context(call),
             )
@@ -487,7 +453,7 @@ class CallManager:
         elif isinstance(result, Failed):
             self._refuse(call, _OPEN_FAILURE.get(result.code, "media_unavailable"), result.message)
 
-    def _moved_on(self, call: _Call, result: Result | None) -> bool:
+    def _moved_on(self, call: Call, result: Result | None) -> bool:
         """Whether the call has another pair of ports to try: another program may hold one of our range."""
         taken = isinstance(result, Failed) and result.code == "port_unavailable"
         if not taken or call.end is not None or call.port is None:
@@ -500,19 +466,19 @@ class CallManager:
         call.port = other
         return True
 
-    def _answer(self, call: _Call) -> None:
+    def _answer(self, call: Call) -> None:
         self._journal(call, "answered", {})
-        self._do.signalling.answer(call.offered.key, call.sdp)
+        self._do.signalling.answer(call.key, call.sdp)
         call.length_timer = self._do.call_later(
             self._limits.call_length_s, lambda: self._end(call.id, "edge", "call_length")
         )
 
-    def _start_media(self, call: _Call) -> None:
+    def _start_media(self, call: Call) -> None:
         self._note(call, "established")
         self._spawn(call, self._start(call), "start media")
 
-    async def _start(self, call: _Call) -> None:
-        if call.offered.offer is None:
+    async def _start(self, call: Call) -> None:
+        if call.offer is None:
             if call.confirmed_body is None:
                 self._end(call.id, "edge", "bad_answer", "the ACK of a delayed offer carries no answer")
                 return
@@ -520,37 +486,37 @@ class CallManager:
         if call.state is State.ESTABLISHED:
             await self._request(StartMedia(call=call.id))
 
-    def _send_refusal(self, call: _Call) -> None:
-        end = call.end or _End("edge", "internal_error")
+    def _send_refusal(self, call: Call) -> None:
+        end = call.end or End("edge", "internal_error")
         reason = end.reason if end.reason in REFUSALS else "agent_left"
         refusal = REFUSALS[reason]
-        call.end = _End(end.by, end.reason, refusal.status, end.detail)
+        call.end = End(end.by, end.reason, refusal.status, end.detail)
         self._count_refusal(reason, refusal.status)
-        self._do.signalling.refuse(call.offered.key, refusal)
+        self._do.signalling.refuse(call.key, refusal)
 
-    def _hang_up(self, call: _Call) -> None:
+    def _hang_up(self, call: Call) -> None:
         reason = call.end.reason if call.end is not None else "internal_error"
-        self._do.signalling.hang_up(call.offered.key, END_REASONS.get(reason, reason))
+        self._do.signalling.hang_up(call.key, END_REASONS.get(reason, reason))
 
-    def _close_media(self, call: _Call) -> None:
+    def _close_media(self, call: Call) -> None:
         self._spawn(call, self._close(call), "close media")
 
-    async def _close(self, call: _Call) -> None:
+    async def _close(self, call: Call) -> None:
         reason = call.end.reason if call.end is not None else "internal_error"
         result = await self._request(CloseCall(call=call.id, reason=reason))
         if isinstance(result, CallClosed) and result.statistics is not None:
             call.statistics = result.statistics
         self._feed(call, Input.CLOSED)
 
-    def _record_end(self, call: _Call) -> None:
-        end = call.end or _End("edge", "internal_error")
+    def _record_end(self, call: Call) -> None:
+        end = call.end or End("edge", "internal_error")
         if call.length_timer is not None:
             call.length_timer.cancel()
         if call.port is not None:
             self._do.ports.release(call.port, self._do.now())
         self._count_out(call)
         self._by_id.pop(call.id, None)
-        self._by_key.pop(call.offered.key, None)
+        self._by_key.pop(call.key, None)
         self._do.counters.add("calls_ended", reason=end.reason, by=end.by)
         if call.route is not None:
             self._journal(call, "ended", _end_data(end, call.statistics))
@@ -558,7 +524,7 @@ class CallManager:
         if not self._by_id:
             self._idle.set()
 
-    _carry_out: Mapping[Action, Callable[[CallManager, _Call], None]] = MappingProxyType(
+    _carry_out: Mapping[Action, Callable[[CallManager, Call], None]] = MappingProxyType(
         {
             Action.RING: _ring,
             Action.OPEN_MEDIA: _open_media,
@@ -580,7 +546,7 @@ class CallManager:
             self._do.counters.add("media_requests_failed", command=type(command).__name__)
             return Failed(code="media_unavailable", message=str(error))
 
-    def _spawn(self, call: _Call, work: Coroutine[Any, Any, None], what: str) -> None:
+    def _spawn(self, call: Call, work: Coroutine[Any, Any, None], what: str) -> None:
         def failed(error: Exception) -> None:
             if call.state is State.CLOSING:
                 self._feed(call, Input.CLOSED)
@@ -588,27 +554,27 @@ class CallManager:
 
         self._do.spawn(work, f"{what} {call.id}", failed=failed)
 
-    def _journal(self, call: _Call, kind: str, data: Mapping[str, Any]) -> None:
+    def _journal(self, call: Call, kind: str, data: Mapping[str, Any]) -> None:
         do = self._do
         offset_s = do.now() - call.started
         do.journal.append(
             CallEvent(id=new_id(do.entropy), kind=kind, at=do.wall(), call_id=call.id, offset_s=offset_s, data=data)
         )
 
-    def _note(self, call: _Call, kind: str, note: str = "") -> None:
+    def _note(self, call: Call, kind: str, note: str = "") -> None:
         self._journal(call, kind, {"note": note} if note else {})
 
     def _count_refusal(self, reason: str, status: int) -> None:
         self._do.counters.add("calls_refused", reason=reason, status=str(status))
 
-    def _log_end(self, call: _Call, end: _End) -> None:
+    def _log_end(self, call: Call, end: End) -> None:
         log.info(
             "call ended",
             extra={
                 "call": call.id,
-                "sip_call_id": printable(call.offered.call_id),
-                "trunk": call.offered.trunk,
-                "to": call.to_number or [printable(raw) for raw in call.offered.dialed],
+                "sip_call_id": printable(call.sip_call_id),
+                "trunk": call.trunk,
+                "to": call.to_number or [printable(raw) for raw in call.dialed],
                 "from": printable(call.from_number),
                 "by": end.by,
                 "reason": end.reason,
@@ -638,32 +604,32 @@ def _sid(prefix: str, id: str) -> str:
         return prefix + id
 
 
-def _context(call: _Call) -> CallContext:
+def _context(call: Call) -> CallContext:
     return CallContext(
         call_sid=(call.found and call.found.call_sid) or _sid("CA", call.id),
         account_sid=(call.found and call.found.account_sid) or _sid("AC", call.account_id),
-        direction="inbound",
+        direction=call.direction,
         from_number=call.from_number,
         to_number=call.to_number,
-        trunk=call.offered.trunk,
-        headers={name: value for name, value in call.offered.headers if not name.lower().startswith(_OWN_HEADERS)},
+        trunk=call.trunk,
+        headers={name: value for name, value in call.headers if not name.lower().startswith(_OWN_HEADERS)},
     )
 
 
-def _offer_data(call: _Call, route: Route) -> dict[str, Any]:
+def _offer_data(call: Call, route: Route) -> dict[str, Any]:
     return {
         "account_id": call.account_id,
-        "direction": "inbound",
-        "trunk": call.offered.trunk,
+        "direction": call.direction,
+        "trunk": call.trunk,
         "from_number": call.from_number,
         "to_number": call.to_number,
         "number_id": route.number.id,
         "agent_id": route.number.agent_id,
-        "sip_call_id": call.offered.call_id,
+        "sip_call_id": call.sip_call_id,
     }
 
 
-def _end_data(end: _End, statistics: LegStatistics | None) -> dict[str, Any]:
+def _end_data(end: End, statistics: LegStatistics | None) -> dict[str, Any]:
     return {
         "ended_by": end.by,
         "end_reason": end.reason,
@@ -677,13 +643,13 @@ def _reason_header(headers: tuple[tuple[str, str], ...]) -> str:
     return next((value for name, value in headers if name.lower() == "reason"), "")
 
 
-def _live_call(call: _Call, route: Route, age_s: float) -> LiveCall:
+def _live_call(call: Call, route: Route, age_s: float) -> LiveCall:
     return LiveCall(
         id=call.id,
         account_id=call.account_id,
         number_id=route.number.id,
         agent_id=route.number.agent_id or "",
-        trunk=call.offered.trunk,
+        trunk=call.trunk,
         from_number=call.from_number,
         to_number=call.to_number,
         state=call.state.value,
