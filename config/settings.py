@@ -303,6 +303,10 @@ class Agents(_Model):
     agent_timeout_s: Annotated[float, Field(gt=0, le=60)] = 15.0
     """An agent that is not connected after this [s] gets no call: 480."""
 
+    allow_private: bool = False
+    """Agents may have addresses that are not public: this machine's, private, link-local and shared ones. Only where
+    everybody with an API key may reach whatever the edge can reach."""
+
 
 class Providers(_Model):
     """The carriers that numbers are imported from. Their addresses ship with the edge; these stand in for them."""

@@ -32,6 +32,7 @@ REFUSALS: Final[Mapping[str, Refusal]] = MappingProxyType(
         "media_address_refused": Refusal(488, "the media address is not allowed on this trunk"),
         "agent_unavailable": Refusal(480, "the agent did not connect in time"),
         "agent_refused": Refusal(480, "the agent refused the connection"),
+        "agent_forbidden": Refusal(480, "the agent's address is not public"),
         "agent_left": Refusal(480, "the agent ended the call before the answer"),
         "bad_agent": Refusal(480, "the agent's settings cannot be used"),
         "operator_hung_up": Refusal(480, "ended by the operator"),

@@ -81,7 +81,12 @@ __all__ = [
 log = logging.getLogger("truedy.calls")
 
 _AGENT_END: Final = {"hang_up": "agent_hung_up", "closed": "agent_closed", "lost": "agent_lost"}
-_AGENT_FAILURE: Final = {"timeout": "agent_unavailable", "refused": "agent_refused", "error": "agent_unavailable"}
+_AGENT_FAILURE: Final = {
+    "timeout": "agent_unavailable",
+    "refused": "agent_refused",
+    "error": "agent_unavailable",
+    "forbidden": "agent_forbidden",
+}
 _SIP_END: Final = {
     Cause.BYE: "caller_hung_up",
     Cause.CANCELLED: "caller_cancelled",

@@ -217,7 +217,9 @@ class Edge:
     async def _media(self, tasks: Supervisor) -> InProcessMedia | MediaWorkers:
         """Not started yet; but processes take a while, and have begun."""
         given = self.settings.media
-        settings = ServiceSettings(given.listen_address, given.public_address)
+        settings = ServiceSettings(
+            given.listen_address, given.public_address, allow_private=self.settings.agents.allow_private
+        )
         count = worker_count(given.workers)
         if not count:
             return InProcessMedia(settings, on_notice=self._on_notice, entropy=entropy)

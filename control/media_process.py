@@ -29,6 +29,7 @@ def arguments(descriptor: int, settings: ServiceSettings, level: str) -> list[st
         *("--listen-address", settings.listen_address),
         *public,
         *("--max-calls", str(settings.max_calls)),
+        *(("--allow-private",) if settings.allow_private else ()),
         *("--log-level", level),
     ]
 
@@ -41,11 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--listen-address", required=True)
     parser.add_argument("--public-address")
     parser.add_argument("--max-calls", type=int, required=True)
+    parser.add_argument("--allow-private", action="store_true")
     parser.add_argument("--log-level", required=True)
     given = parser.parse_args(argv)
     logs.set_up(given.log_level)
     _name_in_logs(given.epoch)
-    settings = ServiceSettings(given.listen_address, given.public_address, max_calls=given.max_calls, epoch=given.epoch)
+    settings = ServiceSettings(
+        given.listen_address,
+        given.public_address,
+        max_calls=given.max_calls,
+        epoch=given.epoch,
+        allow_private=given.allow_private,
+    )
     return uvloop.run(worker.run(given.fd, settings, entropy=entropy))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import update_wrapper
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -63,6 +64,7 @@ from control.resources import (
     IntegrationDeleted,
     KeyResource,
     Listing,
+    Pipeline,
     Released,
     SavedTelnyxIntegration,
     SavedTwilioIntegration,
@@ -89,6 +91,7 @@ from control.resources import (
     twilio_integration,
 )
 from media.messages import LegStatistics
+from media.targets import literal_problem
 
 __all__ = ["LiveCall", "LiveCalls", "NoLiveCalls", "Operations", "Principal"]
 
@@ -316,6 +319,7 @@ class Operations:
     async def create_agent(self, by: Principal, request: CreateAgent) -> AgentResource:
         """In the caller's account."""
         now = self._clock()
+        self._check_targets(request.pipeline)
         pipeline = request.pipeline.model_dump(exclude_none=True)
         agent = Agent(new_id(self._entropy), by.account, request.name, pipeline, now, now)
         await self._registry.create_agent(agent)
@@ -339,11 +343,22 @@ class Operations:
         if request.name is not None:
             agent = replace(agent, name=request.name)
         if request.pipeline is not None:
+            self._check_targets(request.pipeline)
             agent = replace(agent, pipeline=request.pipeline.model_dump(exclude_none=True))
         if request.model_fields_set:
             agent = replace(agent, updated_at=self._clock())
             await self._registry.update_agent(agent)
         return agent_resource(agent)
+
+    def _check_targets(self, pipeline: Pipeline) -> None:
+        """What a URL's text shows already; names are judged at each call, by the addresses they have then."""
+        if self.settings.agents.allow_private:
+            return
+        for field in ("url", "fallback_url"):
+            url = getattr(pipeline, field, None)
+            problem = literal_problem(urlsplit(url).hostname or "") if isinstance(url, str) else None
+            if problem is not None:
+                raise ValidationFailed.of(f"pipeline.{field}", f"{problem}: agents need a public one on this edge")
 
     @_told
     async def delete_agent(self, by: Principal, agent_id: str) -> Deleted:

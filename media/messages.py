@@ -228,7 +228,10 @@ class AgentReady(Message, frozen=True, kw_only=True, tag="agent_ready"):
 
 
 class AgentFailed(Message, frozen=True, kw_only=True, tag="agent_failed"):
-    """The agent could not be reached before the answer; ``cause`` ``timeout``, ``refused`` or ``error``."""
+    """The agent could not be reached before the answer; ``cause`` ``timeout``, ``refused``, ``error`` or ``forbidden``.
+
+    The last: the agent's address is none that an agent may have.
+    """
 
     call: str
     cause: str

@@ -47,6 +47,7 @@ from media.messages import (
     encode,
 )
 from media.sdp import SdpError
+from media.targets import Targets
 from media.tasks import Tasks
 from media.ticker import Tick, Ticker
 from media.udp import Address, PortPair, PortUnavailable, open_pair
@@ -64,6 +65,7 @@ class ServiceSettings:
     """``listen_address`` is bound; ``public_address`` (None: the same) is told to the peers.
 
     ``tls`` verifies agents behind ``wss:`` (None: the system's trust). ``max_calls`` is the worker's own cap.
+    ``allow_private``: agents may have addresses that are not public.
     """
 
     listen_address: str
@@ -71,6 +73,7 @@ class ServiceSettings:
     tls: ssl.SSLContext | None = None
     max_calls: int = 2000
     epoch: int = 0
+    allow_private: bool = False
 
 
 @dataclass(slots=True)
@@ -110,7 +113,8 @@ class MediaService:
         self._clock = clock
         self._tasks = Tasks()
         self._links = Tasks()
-        self._websockets = WebSocketClient(self._links, settings.tls)
+        self._targets = Targets(allow_private=settings.allow_private)
+        self._websockets = WebSocketClient(self._links, settings.tls, self._targets)
         self._ticker = Ticker(self.tick)
         self._recordings: Mapping[str, bytes] = {}
         self._calls: dict[str, _Call] = {}
@@ -273,6 +277,7 @@ class MediaService:
                 spec=command.agent,
                 context=command.context,
                 websockets=self._websockets,
+                targets=self._targets,
                 recordings=self._recordings,
                 entropy=self._entropy,
                 spawn=self._tasks.spawn,

@@ -9,24 +9,28 @@ import asyncio
 import logging
 import socket
 import ssl
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal, Protocol
 
 import picows
 from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport
 
+from media.targets import TargetRefused, Targets
 from media.tasks import Tasks
 
-__all__ = ["FailureCause", "Link", "LinkHandler", "WebSocketClient"]
+__all__ = ["FailureCause", "Headers", "Link", "LinkHandler", "WebSocketClient"]
 
 log = logging.getLogger("truedy.media.websocket")
 _library_log = logging.getLogger("truedy.media.websocket.picows")
 _library_log.setLevel(logging.ERROR)  # it tells of every connection and writes request lines
 
-FailureCause = Literal["refused", "timeout", "error"]
+FailureCause = Literal["refused", "timeout", "error", "forbidden"]
+
+Headers = tuple[tuple[str, str], ...]
+"""Names and values for the handshake; they can hold secrets, and are never logged."""
 
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
-_SEND_BUFFER_BYTES: Final = 64 * 1024  # kernel; about 4 s of caller audio, so a stall is noticed soon
 _HIGH_WATER_BYTES: Final = 16 * 1024  # this process
 _CLOSE_TIMEOUT_S: Final = 2.0
 _PING_IDLE_S: Final = 20.0  # picows wants it no shorter than the time for the pong
@@ -52,10 +56,24 @@ class LinkHandler(Protocol):
         """The write buffer has drained: ``Link.writable`` is True again."""
 
     def on_failed(self, cause: FailureCause, message: str) -> None:
-        """No connection: ``refused`` (TCP or HTTP), ``timeout`` or ``error`` (name, TLS, protocol)."""
+        """No connection: ``refused`` (TCP or HTTP), ``timeout``, ``error`` (name, TLS, protocol) or ``forbidden``.
+
+        The last is an address that no agent may have (:mod:`media.targets`).
+        """
 
     def on_closed(self, orderly: bool, message: str) -> None:
         """The link is gone; ``orderly``: the peer sent a normal close frame, or we had closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a link is made. ``headers`` go with the handshake."""
+
+    url: str = field(repr=False)
+    timeout_s: float
+    context: ssl.SSLContext | None
+    targets: Targets
+    headers: Headers = field(default=(), repr=False)
 
 
 class Link(picows.WSListener):
@@ -154,15 +172,15 @@ class Link(picows.WSListener):
             if self._handler is not None:
                 self._handler.on_message(whole, True)
 
-    def start(self, tasks: Tasks, url: str, timeout_s: float, context: ssl.SSLContext | None, name: str) -> None:
+    def start(self, tasks: Tasks, plan: Plan, name: str) -> None:
         """Begin to connect, in a task of ``tasks``."""
-        self._task = tasks.spawn(self._run(url, timeout_s, context), name)
+        self._task = tasks.spawn(self._run(plan), name)
 
-    async def _run(self, url: str, timeout_s: float, context: ssl.SSLContext | None) -> None:
+    async def _run(self, plan: Plan) -> None:
         """Connect, serve until the end, and tell the handler how it ended."""
         try:
-            async with asyncio.timeout(timeout_s):
-                transport = await self._connect(url, timeout_s, context)
+            async with asyncio.timeout(plan.timeout_s):
+                transport = await self._connect(plan)
         except (Exception, asyncio.CancelledError) as error:
             self._give_up()
             self._failed(error)
@@ -174,43 +192,27 @@ class Link(picows.WSListener):
         finally:
             self._finish()
 
-    async def _connect(self, url: str, timeout_s: float, context: ssl.SSLContext | None) -> WSTransport:
+    async def _connect(self, plan: Plan) -> WSTransport:
         transport, _ = await picows.ws_connect(
             lambda: self,
-            url,
-            ssl_context=context,
-            websocket_handshake_timeout=timeout_s,
+            plan.url,
+            ssl_context=plan.context,
+            websocket_handshake_timeout=plan.timeout_s,
             logger_name=_library_log,
             enable_auto_ping=True,
             auto_ping_idle_timeout=_PING_IDLE_S,
             auto_ping_reply_timeout=_PONG_TIMEOUT_S,
             max_frame_size=MAX_MESSAGE_BYTES,
             max_redirects=0,
-            socket_factory=partial(self._open_socket, timeout_s),
+            extra_headers=plan.headers,
+            socket_factory=partial(self._open_socket, plan),
             use_aiofastnet=False,
         )
         return transport
 
-    async def _open_socket(self, timeout_s: float, url: picows.WSParsedURL) -> socket.socket:
-        """A connected socket to the first of the host's addresses that answers within its share of the time."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-        failure = OSError(f"no address for {url.host}")
-        for family, kind, protocol, _, address in found:
-            attempt = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
-            try:
-                attempt.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-                async with asyncio.timeout(timeout_s / len(found)):
-                    await loop.sock_connect(attempt, address)
-            except BaseException as error:
-                attempt.close()
-                if not isinstance(error, OSError):
-                    raise
-                failure = error
-            else:
-                self._socket = attempt
-                return attempt
-        raise failure
+    async def _open_socket(self, plan: Plan, url: picows.WSParsedURL) -> socket.socket:
+        self._socket = await plan.targets.connect(url.host, url.port, plan.timeout_s)
+        return self._socket
 
     async def _until_disconnected(self, transport: WSTransport) -> None:
         try:
@@ -259,6 +261,8 @@ class Link(picows.WSListener):
 
 def _classify(error: BaseException) -> tuple[FailureCause, str]:
     match error:
+        case TargetRefused():
+            return "forbidden", _plain(str(error))
         case TimeoutError():
             return "timeout", "no connection in time"
         case ConnectionRefusedError():
@@ -285,20 +289,21 @@ def _default_context() -> ssl.SSLContext:
 class WebSocketClient:
     """Makes links. ``context`` verifies names and certificates for ``wss:``; None: the system's trust.
 
-    Next: :meth:`prepare`.
+    ``targets`` says where to. Next: :meth:`prepare`.
     """
 
-    def __init__(self, tasks: Tasks, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tasks: Tasks, context: ssl.SSLContext | None = None, targets: Targets | None = None) -> None:
         self._tasks = tasks
         self._context = context
+        self._targets = targets or Targets()
 
     async def prepare(self) -> None:
         """Read the system's trust now, off the loop: it takes longer than a frame."""
         if self._context is None:
             self._context = await asyncio.to_thread(_default_context)
 
-    def connect(self, url: str, handler: LinkHandler, timeout_s: float, name: str) -> Link:
+    def connect(self, url: str, handler: LinkHandler, timeout_s: float, name: str, headers: Headers = ()) -> Link:
         """Begin to connect; ``name`` names the task. The handler hears how it goes."""
         link = Link(handler)
-        link.start(self._tasks, url, timeout_s, self._context, name)
+        link.start(self._tasks, Plan(url, timeout_s, self._context, self._targets, headers), name)
         return link

@@ -186,6 +186,7 @@ class Served:
             '[sip]\nlisten = ["udp:127.0.0.1:0"]\n[api]\nlisten = "127.0.0.1:0"\n'
             f'[registry]\npath = "{folder / "registry.db"}"\n'
             f'[secrets]\nkey = "{base64.b64encode(secrets.token_bytes(32)).decode()}"\n'
+            "[agents]\nallow_private = true\n"
             "[limits]\ncalls = 2000\ncalls_per_account = 2000\ncalls_per_trunk = 2000\ncalls_per_did = 2000\n"
             "calls_per_caller = 2000\nattempts_per_second = 100000.0\nattempts_burst = 100000\n"
             '[[trunks]]\nname = "lab"\naddresses = ["127.0.0.0/8"]\nlab = true\nallow_private_media = true\n'

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from media.messages import AgentSpec, CallContext
+from media.targets import Targets
 from media.websocket import FailureCause, WebSocketClient
 
 __all__ = [
@@ -127,11 +128,15 @@ class Agent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What an agent is built with. ``entropy(n)`` gives n random bytes; ``recordings`` are PCM16 by name."""
+    """What an agent is built with. ``entropy(n)`` gives n random bytes; ``recordings`` are PCM16 by name.
+
+    Whatever connects without ``websockets`` connects by ``targets``.
+    """
 
     spec: AgentSpec
     context: CallContext
     websockets: WebSocketClient
+    targets: Targets
     recordings: Mapping[str, bytes]
     entropy: Callable[[int], bytes]
     spawn: Spawn

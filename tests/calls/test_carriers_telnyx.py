@@ -411,7 +411,7 @@ async def test_a_registration_whose_connection_breaks_is_made_again_and_the_call
 
 async def test_final_responses_steer_the_carriers_own_failover(tmp_path: Path, keyring: Keyring) -> None:
     """Busy stays here; a full edge sends the call elsewhere; an agent that does not come, too."""
-    settings = replace(FAST, limits={"calls": 2, "calls_per_did": 1}, more="[agents]\nagent_timeout_s = 0.5\n")
+    settings = replace(FAST, limits={"calls": 2, "calls_per_did": 1}, agents={"agent_timeout_s": 0.5})
     async with Stage.open(tmp_path / "edge", keyring, settings) as stage:
         connection = await stage.telnyx_number()
         await stage.telnyx_number("+14155550201", connection=connection)

@@ -314,7 +314,7 @@ async def test_a_lab_trunk_over_all_of_loopback_takes_no_carriers_call(stage: St
 
 async def test_a_caller_hears_an_apology_when_the_agent_does_not_come(tmp_path: Path, keyring: Keyring) -> None:
     """480; the action's TwiML says something fit for a caller."""
-    settings = replace(FAST, more="[agents]\nagent_timeout_s = 0.5\n")
+    settings = replace(FAST, agents={"agent_timeout_s": 0.5})
     async with Stage.open(tmp_path / "edge", keyring, settings) as stage:
         await stage.twilio_number(pipeline={"protocol": "twilio-media-streams", "url": "ws://127.0.0.1:9/agent"})
         call = await stage.twilio.call(TWILIO_DID)

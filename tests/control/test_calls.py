@@ -373,6 +373,15 @@ async def test_an_agent_that_does_not_connect_in_time_is_480() -> None:
         assert w.end(call).data["sip_status"] == 480
 
 
+async def test_an_agent_whose_address_is_not_public_has_a_reason_of_its_own() -> None:
+    async with world() as w:
+        call = await w.offer()
+        w.calls.on_notice(AgentFailed(call=call, cause="forbidden", message="agent.example has a private address"))
+        await w.settle()
+        await refused_with(w, 480, "agent_forbidden")
+        assert w.end(call).data["note"] == "agent.example has a private address"
+
+
 async def test_an_agent_that_leaves_before_the_answer_is_480() -> None:
     async with world() as w:
         call = await w.offer()

@@ -28,7 +28,7 @@ def _logging() -> Iterator[None]:
 def test_the_worker_gets_the_settings_its_arguments_were_made_of(
     public: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = ServiceSettings("127.0.0.1", public, max_calls=7, epoch=12)
+    given = ServiceSettings("127.0.0.1", public, max_calls=7, epoch=12, allow_private=public is None)
     lives: list[tuple[int, ServiceSettings]] = []
 
     async def run(descriptor: int, settings: ServiceSettings, *, entropy: object) -> int:

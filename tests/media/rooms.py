@@ -50,7 +50,9 @@ class Room:
         self.notices: list[NoticeBody] = []
         self._grew = asyncio.Event()
         self.media = InProcessMedia(
-            ServiceSettings(listen_address="127.0.0.1", **settings), on_notice=self._hear, entropy=os.urandom
+            ServiceSettings(listen_address="127.0.0.1", **{"allow_private": True, **settings}),
+            on_notice=self._hear,
+            entropy=os.urandom,
         )
         self.request = self.media.request
 

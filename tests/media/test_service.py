@@ -54,7 +54,7 @@ class Pipe:
     def __init__(self, **settings: Any) -> None:
         self.sent: list[bytes] = []
         self.service = MediaService(
-            ServiceSettings(listen_address="127.0.0.1", **settings),
+            ServiceSettings(listen_address="127.0.0.1", allow_private=True, **settings),
             send=self.sent.append,
             entropy=bytes,
             clock=FakeClock(),

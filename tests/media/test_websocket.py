@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from picows import WSCloseCode, WSMsgType
 
+from media.targets import Targets
 from media.tasks import Tasks
 from media.websocket import MAX_MESSAGE_BYTES, FailureCause, Link, WebSocketClient
 from tests.media.agents.server import AgentServer, mute_server, serve
@@ -49,11 +50,13 @@ class Handler:
 
 
 @asynccontextmanager
-async def client(context: ssl.SSLContext | None = None) -> AsyncIterator[WebSocketClient]:
+async def client(
+    context: ssl.SSLContext | None = None, *, allow_private: bool = True
+) -> AsyncIterator[WebSocketClient]:
     """Closed at the end, with its links."""
     tasks = Tasks()
     try:
-        websockets = WebSocketClient(tasks, context)
+        websockets = WebSocketClient(tasks, context, Targets(allow_private=allow_private))
         await websockets.prepare()
         yield websockets
     finally:
@@ -280,3 +283,28 @@ async def test_a_certificate_of_another_name_is_refused(pki: Pki, tmp_path: Path
         failed = await handler.next()
         assert failed[:2] == ("failed", "error")
         assert "localhost" in str(failed[2])
+
+
+# --- where links may go -------------------------------------------------------------------------
+
+
+async def test_a_private_address_is_forbidden_and_never_connected_to() -> None:
+    async with serve() as agent, client(allow_private=False) as websockets:
+        handler = Handler()
+        websockets.connect(agent.url, handler, 5.0, "link")
+        assert await handler.next() == (
+            "failed",
+            "forbidden",
+            "127.0.0.1 has a loopback address, and agents.allow_private is off",
+        )
+        assert agent.path == ""
+
+
+async def test_headers_go_with_the_handshake() -> None:
+    async with serve() as agent, client() as websockets:
+        handler = Handler()
+        link = websockets.connect(agent.url, handler, 5.0, "link", (("Authorization", "Bearer t"), ("X-One", "1")))
+        assert await handler.next() == ("open",)
+        assert agent.headers["authorization"] == "Bearer t"
+        assert agent.headers["x-one"] == "1"
+        link.close()

@@ -75,6 +75,7 @@ class Settings:
     limits: Mapping[str, object] = field(default_factory=dict)
     media: Mapping[str, object] = field(default_factory=dict)
     api: Mapping[str, object] = field(default_factory=dict)
+    agents: Mapping[str, object] = field(default_factory=dict)
     providers: Mapping[str, object] = field(default_factory=dict)
     pki: Pki | None = None
     more: str = ""
@@ -100,6 +101,7 @@ class Settings:
             "[media]": media,
             "[limits]": limits,
             "[api]": {"listen": "127.0.0.1:0", **self.api},
+            "[agents]": {"allow_private": True, **self.agents},
             "[providers]": self.providers,
             "[registry]": {"path": str(registry)},
             "[secrets]": {"key": SECRET},

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from config.settings import Agents
 from tests.support.desk import BASE, Desk
 
 AGENTS = f"{BASE}/agents"
@@ -152,3 +153,31 @@ async def test_an_agent_that_answers_numbers_is_not_deleted(acme: httpx.AsyncCli
     assert refused.json()["error"]["details"]["numbers"] == 1
     await acme.patch(path, json={"agent_id": None})
     assert (await acme.delete(f"{AGENTS}/{parrot['id']}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://127.0.0.1:9000/",
+        "wss://10.0.0.1/",
+        "ws://[::1]/",
+        "ws://localhost/",
+        "ws://169.254.169.254/latest",
+        "ws://127.1/",
+    ],
+)
+async def test_a_url_inside_the_edges_own_network_is_refused_at_once(acme: httpx.AsyncClient, url: str) -> None:
+    """Unless the operator allows it; names are judged at each call."""
+    answer = await acme.post(AGENTS, json={"name": "a", "pipeline": {**STREAMS, "url": url}})
+    assert answer.status_code == 422
+    (problem,) = answer.json()["error"]["details"]["errors"]
+    assert problem["field"] == "pipeline.url"
+    assert "agents need a public one on this edge" in problem["problem"]
+    agent = await made(acme, STREAMS)
+    changed = await acme.patch(f"{AGENTS}/{agent['id']}", json={"pipeline": {**STREAMS, "url": url}})
+    assert changed.status_code == 422
+
+
+async def test_a_lab_may_have_agents_on_its_own_machine(acme: httpx.AsyncClient, desk: Desk) -> None:
+    desk.operations.settings = desk.settings.model_copy(update={"agents": Agents(allow_private=True)})
+    await made(acme, {**STREAMS, "url": "ws://127.0.0.1:9000/"})

@@ -9,7 +9,8 @@ from typing import Any
 from media.agents import recordings
 from media.agents.base import Encoding, EndCause, Host
 from media.messages import AgentSpec, CallContext
-from media.websocket import FailureCause, LinkHandler
+from media.targets import Targets
+from media.websocket import FailureCause, Headers, LinkHandler
 
 CONTEXT = CallContext(
     call_sid="CA" + "1" * 32,
@@ -91,8 +92,10 @@ class FakeWebSockets:
     def __init__(self) -> None:
         self.link = FakeLink()
         self.asked: list[tuple[str, float]] = []
+        self.headers: list[Headers] = []
 
-    def connect(self, url: str, handler: LinkHandler, timeout_s: float, name: str) -> FakeLink:
+    def connect(self, url: str, handler: LinkHandler, timeout_s: float, name: str, headers: Headers = ()) -> FakeLink:
+        self.headers.append(headers)
         self.asked.append((url, timeout_s))
         return self.link
 
@@ -111,6 +114,7 @@ def host(
         spec=spec,
         context=CONTEXT,
         websockets=websockets or FakeWebSockets(),  # type: ignore[arg-type]
+        targets=Targets(),
         recordings=RECORDINGS,
         entropy=entropy,
         spawn=spawn,

@@ -53,6 +53,7 @@ class AgentServer:
         self.on_start: Callable[[], None] = lambda: None
         self.url = ""
         self.path = ""
+        self.headers: dict[str, str] = {}
         self.status: int | None = None
         self._transport: WSTransport | None = None
         self._grew = asyncio.Event()
@@ -60,6 +61,7 @@ class AgentServer:
     def accept(self, request: picows.WSUpgradeRequest) -> Any:
         """The handshake: refused with ``status`` when that is set."""
         self.path = request.path.decode()
+        self.headers = {name.lower(): value for name, value in request.headers.items()}
         if self.status is not None:
             return picows.WSUpgradeResponseWithListener(
                 picows.WSUpgradeResponse.create_error_response(self.status), None
