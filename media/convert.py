@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from media import g711
+from media.resample import Resampler
 
 if TYPE_CHECKING:
     from media.agents.base import Encoding
@@ -33,12 +34,12 @@ def frame_bytes(encoding: Encoding) -> int:
 class Converter:
     """One direction of one stream: it remembers what a change of rate needs of the piece before."""
 
-    __slots__ = ("_odd", "_rates", "_source", "_state", "_target")
+    __slots__ = ("_odd", "_resample", "_source", "_target")
 
     def __init__(self, source: Encoding, target: Encoding) -> None:
         self._source, self._target = source, target
-        self._rates = (rate_hz(source), rate_hz(target))
-        self._state: Any = None
+        rates = rate_hz(source), rate_hz(target)
+        self._resample = Resampler(*rates) if rates[0] != rates[1] else None
         self._odd = b""
 
     def __call__(self, audio: bytes) -> bytes:
@@ -47,8 +48,8 @@ class Converter:
         if not is_linear(source) and not is_linear(target):
             return g711.transcode(audio, source, target)
         linear = self._whole_samples(audio) if is_linear(source) else g711.DECODERS[source](audio)
-        if self._rates[0] != self._rates[1]:
-            linear, self._state = g711.resample(linear, *self._rates, self._state)
+        if self._resample is not None:
+            linear = self._resample(linear)
         return linear if is_linear(target) else g711.ENCODERS[target](linear)
 
     def _whole_samples(self, audio: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -28,7 +28,6 @@ __all__ = [
     "decode_ulaw",
     "encode_alaw",
     "encode_ulaw",
-    "resample",
     "silence",
     "transcode",
 ]
@@ -77,11 +76,6 @@ def transcode(data: bytes, source: str, target: str) -> bytes:
     if source == target:
         return data
     return data.translate(_ULAW_TO_ALAW if source == PCMU else _ALAW_TO_ULAW)
-
-
-def resample(pcm16: bytes, source_hz: int, target_hz: int, state: Any = None) -> tuple[bytes, Any]:
-    """Linear samples at another rate, by linear interpolation; ``state`` is what the piece before gave."""
-    return audioop.ratecv(pcm16, 2, 1, source_hz, target_hz, state)
 
 
 def silence(law: str, count: int = FRAME_BYTES) -> bytes:
