@@ -1,0 +1,40 @@
+"""``scripts/bench``: measures the edge on this machine, the edge on core 0 and its load on core 1."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from . import bridge
+from .machine import LOAD_CORE, facts, pin
+from .report import HEADING, Report
+
+BENCHES: dict[str, Callable[[Report, bool], None]] = {
+    "bridge": bridge.bench,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("benches", nargs="*", metavar="BENCH", help=" ".join(BENCHES))
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    arguments = parser.parse_args(argv)
+    if unknown := sorted(set(arguments.benches) - set(BENCHES)):
+        parser.error(f"no bench called {unknown[0]}")
+    pin(LOAD_CORE)
+    report = Report(facts(), arguments.quick)
+    report.say("# " + ", ".join(f"{name} {value}" for name, value in report.machine.items()))
+    report.say(HEADING)
+    for name in arguments.benches or BENCHES:
+        BENCHES[name](report, arguments.quick)
+    if arguments.json:
+        report.save(arguments.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
