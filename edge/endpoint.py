@@ -37,6 +37,7 @@ from edge.events import (
 from edge.ladder import TraceEntry
 from edge.layer import EndpointSettings, Hop, TransactionLayer, parse_next_hop, safe_headers
 from edge.message import NameAddress, Request, Response, check_request, check_response, parse, response_to, salvage
+from edge.refer import takes_refer
 from edge.registration import Registration
 from edge.session import Session
 from edge.throttle import Throttle
@@ -183,6 +184,10 @@ class Endpoint:
     def reoffer(self, key: CallKey, body: bytes, *, now: float) -> None:
         """Our re-INVITE. Next: MediaAnswered or MediaRefused."""
         self._command(key, "reoffer", lambda call: call.reoffer(body, now))
+
+    def refer(self, key: CallKey, target: str, *, now: float) -> None:
+        """REFER the peer to ``target``, a SIP URI. Next: ReferProgressed, then ReferEnded."""
+        self._command(key, "refer", lambda call: call.refer(target, now))
 
     def invite(self, call: OutgoingCall, *, now: float) -> CallKey:
         """Call somebody. Next: CallProgressed, CallAnswered or CallEnded; a bad URI ends it at once."""
@@ -346,7 +351,8 @@ class Endpoint:
         if not session.dialog.accepts(request.cseq.number):
             self._refuse(request, Refusal(500, "CSeq out of order"), flow, now)
             return
-        refusal = uas.check_method(request) or uas.check_required(request)
+        refusal = None if request.method == "NOTIFY" else uas.check_method(request)
+        refusal = refusal or uas.check_required(request)
         if refusal is None and request.method == "INVITE":
             request.contact  # noqa: B018  a ParseError now rather than when it is accepted
             refusal = uas.check_content(request)
@@ -358,12 +364,22 @@ class Endpoint:
         session.flow = flow
         if request.method == "INVITE":
             session.on_invite(request, now)
+        elif request.method == "NOTIFY":
+            self._notified(session, request, flow, now)
         else:
             headers = uas.CAPABILITIES if request.method == "OPTIONS" else ()
             response = response_to(request, 200, headers=headers)
             self.layer.serve(request, flow, now).respond(200, bytes(response), now)
             if request.method == "BYE":
                 session.on_bye(request, now)
+
+    def _notified(self, session: Session, request: Request, flow: Flow, now: float) -> None:
+        status = session.referral.on_notify(request, now)
+        if status != 200:
+            self._counters.add("refused", source=flow.remote.host, status=str(status), reason="NOTIFY")
+        headers = [("Allow-Events", "refer")] if status == 489 else []
+        response = response_to(request, status, headers=headers)
+        self.layer.serve(request, flow, now).respond(status, bytes(response), now)
 
     def _receive_new(self, request: Request, flow: Flow, now: float) -> None:
         """Outside any dialog: who is it, what do they want, have we room."""
@@ -413,7 +429,7 @@ class Endpoint:
 
     def _objection(self, request: Request) -> Refusal | None:
         """What forbids serving a request outside any dialog, in the order of §8.2; None to go on."""
-        if request.method == "BYE":
+        if request.method in ("BYE", "NOTIFY"):
             return Refusal(481, "no such call")
         refusal = uas.check_method(request)
         if refusal is not None:
@@ -447,6 +463,8 @@ class Endpoint:
             offer=uas.offer(request),
             flow=flow,
             headers=uas.allowed_headers(request),
+            takes_refer=takes_refer(request),
+            max_forwards=_hops_left(request),
         )
         request.expires  # noqa: B018
         self._sessions[event.key] = Session.offered(self, event.key, request, dialog, flow, now=now)
@@ -513,6 +531,12 @@ class Endpoint:
 
 def _bucket(verdict: Accepted) -> str:
     return f"{verdict.identified_by.value}:{verdict.trunk}:{verdict.identity}"
+
+
+def _hops_left(request: Request) -> int:
+    """Max-Forwards; 70 for a peer of RFC 2543, which sends none."""
+    hops = request.max_forwards
+    return 70 if hops is None else hops
 
 
 class _Question:

@@ -28,6 +28,9 @@ __all__ = [
     "OptionsAnswered",
     "OutgoingCall",
     "Party",
+    "ReferEnded",
+    "ReferProgressed",
+    "ReferSource",
     "Refusal",
     "Registered",
     "RegistrationFailed",
@@ -139,26 +142,38 @@ class CallOffered:
     offer: bytes | None
     flow: Flow
     headers: tuple[tuple[str, str], ...] = ()
+    takes_refer: bool = False
+    max_forwards: int = 70
 
 
 @dataclass(frozen=True, slots=True)
 class CallProgressed:
-    """A provisional response (101..199) to our INVITE; ``body`` is early media's SDP or None."""
+    """A provisional response (101..199) to our INVITE; ``body`` is early media's SDP or None.
+
+    ``tag`` tells the early dialogs of a forked INVITE apart (RFC 3261 §12.1.2). ``headers`` as in :class:`CallOffered`.
+    """
 
     key: CallKey
     status: int
     phrase: str
     body: bytes | None
+    tag: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CallAnswered:
-    """A 2xx to our INVITE; the ACK has been sent. ``body`` is the SDP answer or None."""
+    """A 2xx to our INVITE; the ACK has been sent. ``body`` is the SDP answer or None.
+
+    ``takes_refer``: the peer's Allow lists REFER. ``headers`` as in :class:`CallOffered`.
+    """
 
     key: CallKey
     status: int
     phrase: str
     body: bytes | None
+    takes_refer: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +232,8 @@ class OutgoingCall:
 
     ``target`` is the Request-URI; ``next_hop`` overrides where it is sent (a ``host:port;transport``
     is resolved by RFC 3263 from the URI when None). ``username``/``password`` answer a challenge of
-    that one peer. ``trunk`` names the peer in logs.
+    that one peer. ``trunk`` names the peer in logs. ``call_id`` None: one that nobody can guess. ``max_forwards`` is
+    what is left of the hops (RFC 3261 §20.22, RFC 7332 §4.2 for a call that goes on from another one).
     """
 
     target: str
@@ -231,6 +247,42 @@ class OutgoingCall:
     realm: str | None = None
     trunk: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    call_id: str | None = None
+    max_forwards: int = 70
+
+
+class ReferSource(Enum):
+    """What says how a REFER ended."""
+
+    NOTIFY = "notify"
+    """The peer's NOTIFY, with a final status."""
+    REFUSED = "refused"
+    """The answer to the REFER itself, or that there was none."""
+    TERMINATED = "terminated"
+    """The peer ended the subscription without telling."""
+    EXPIRED = "expired"
+    """The peer let the subscription run out without telling."""
+    CALL_ENDED = "call ended"
+    """The call ended first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferProgressed:
+    """Our REFER was accepted (202), or a NOTIFY tells of a provisional status; nothing is decided yet."""
+
+    key: CallKey
+    status: int
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReferEnded:
+    """How our REFER ended: the last word on it. ``status`` is final, or 0 where ``source`` could tell none."""
+
+    key: CallKey
+    status: int
+    phrase: str
+    source: ReferSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +350,8 @@ Event = (
     | MediaAnswered
     | MediaRefused
     | CallEnded
+    | ReferProgressed
+    | ReferEnded
     | Registered
     | RegistrationFailed
     | OptionsAnswered

@@ -37,6 +37,8 @@ class Detail:
     cause: Cause = Cause.BYE
     headers: tuple[tuple[str, str], ...] = ()
     reason: str | None = None
+    takes_refer: bool = False
+    tag: str = ""
 
 
 class Answer:

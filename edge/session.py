@@ -30,6 +30,7 @@ from edge.invite import Acknowledgement, Answer, Detail, Nobody, answer_to, in_d
 from edge.layer import Hop, TransactionLayer, parse_next_hop, safe_headers
 from edge.message import REASON_PHRASES, NameAddress, Request, Response, printable, response_to
 from edge.offers import Offers
+from edge.refer import Referral, takes_refer
 from edge.timers import Timer
 from edge.transaction import Failure, ServerInvite
 from edge.uac import Credential, Draft, Outgoing
@@ -185,6 +186,7 @@ class Session:
         self.flow: Flow | None = None
         self.credential: Credential | None = None
         self.offers = Offers(host, self)
+        self.referral = Referral(host, self)
         self._invite: ServerInvite | None = None
         self._answer: Answer | None = None
         self._outgoing: Outgoing | None = None
@@ -266,6 +268,10 @@ class Session:
             return self.offers.keep(body)
         return self.state is State.CONFIRMED and self.offers.reoffer(body, now)
 
+    def refer(self, target: str, now: float) -> bool:
+        """REFER the peer of an established call to another one."""
+        return self.state is State.CONFIRMED and self.referral.ask(target, now)
+
     # what comes from the wire, in the dialog
 
     def on_ack(self, request: Request, now: float) -> None:
@@ -316,7 +322,9 @@ class Session:
         """A response to the INVITE of :meth:`calling`."""
         if response.status < 200:
             body = uas.offer(response)
-            self._step(Input.PROVISIONAL, now, Detail(response.status, response.phrase, body))
+            headers = uas.allowed_headers(response)
+            detail = Detail(response.status, response.phrase, body, headers=headers, tag=response.to.tag or "")
+            self._step(Input.PROVISIONAL, now, detail)
         elif response.status < 300:
             self._on_success(outgoing, response, now)
         else:
@@ -354,7 +362,14 @@ class Session:
         self.dialog, self.flow = dialog, outgoing.flow
         self._acknowledgement = Acknowledgement(self._layer, dialog, outgoing)
         self._host.bind(self, dialog)
-        self._step(Input.SUCCESS, now, Detail(response.status, response.phrase, body))
+        detail = Detail(
+            response.status,
+            response.phrase,
+            body,
+            headers=uas.allowed_headers(response),
+            takes_refer=takes_refer(response),
+        )
+        self._step(Input.SUCCESS, now, detail)
 
     def _end_fork(self, dialog: Dialog, outgoing: Outgoing, now: float) -> None:
         acknowledgement = Acknowledgement(self._layer, dialog, outgoing)
@@ -432,10 +447,12 @@ class Session:
 
     def _report_progress(self, detail: Detail, now: float) -> None:
         if detail.status > 100:
-            self._host.emit(CallProgressed(self.key, detail.status, detail.phrase, detail.body))
+            progressed = CallProgressed(self.key, detail.status, detail.phrase, detail.body, detail.tag, detail.headers)
+            self._host.emit(progressed)
 
     def _report_answer(self, detail: Detail, now: float) -> None:
-        self._host.emit(CallAnswered(self.key, detail.status, detail.phrase, detail.body))
+        answered = CallAnswered(self.key, detail.status, detail.phrase, detail.body, detail.takes_refer, detail.headers)
+        self._host.emit(answered)
 
     def _report_confirmed(self, detail: Detail, now: float) -> None:
         self._host.emit(CallConfirmed(self.key, detail.body))
@@ -444,6 +461,7 @@ class Session:
         self.offers.resume(now)
 
     def _end(self, detail: Detail, now: float) -> None:
+        self.referral.close(now)
         phrase = detail.phrase or REASON_PHRASES.get(detail.status, "")
         self._host.emit(CallEnded(self.key, detail.by, detail.cause, detail.status, phrase, detail.headers))
         self._host.ended(self)
@@ -512,7 +530,7 @@ def _invitation(layer: TransactionLayer, call: OutgoingCall) -> tuple[Draft, Sip
     fixed = [
         ("From", str(NameAddress(printable(call.from_name), source).with_tag(layer.new_tag()))),
         ("To", str(to)),
-        ("Call-ID", layer.entropy(16).hex()),
+        ("Call-ID", call.call_id or layer.entropy(16).hex()),
         ("Allow", uas.ALLOW),
         ("Supported", ""),
         ("User-Agent", layer.settings.user_agent),
@@ -526,4 +544,4 @@ def _invitation(layer: TransactionLayer, call: OutgoingCall) -> tuple[Draft, Sip
         return [*fixed, ("Contact", f"<{layer.contact_uri(hop, source.user, secure=secure)}>")]
 
     next_hop = target if call.next_hop is None else parse_next_hop(call.next_hop)
-    return Draft("INVITE", str(target), compose, call.body), next_hop
+    return Draft("INVITE", str(target), compose, call.body, call.max_forwards), next_hop

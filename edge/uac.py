@@ -42,12 +42,14 @@ class Draft:
     """A request before it is known where it goes.
 
     ``headers`` gives, for a hop, everything but Via, Max-Forwards, CSeq and credentials.
+    ``max_forwards`` is the hops it may go.
     """
 
     method: str
     uri: str
     headers: Callable[[Hop], list[tuple[str, str]]]
     body: bytes = b""
+    max_forwards: int = 70
 
 
 class RequestUser(Protocol):
@@ -184,7 +186,8 @@ class Outgoing:
         return len(bytes(request)) > self._layer.settings.udp_limit_octets
 
     def _build(self, hop: Hop, branch: str) -> Request:
-        headers = [("Via", self._layer.via(hop, branch)), ("Max-Forwards", "70"), *self._draft.headers(hop)]
+        headers = [("Via", self._layer.via(hop, branch)), ("Max-Forwards", str(self._draft.max_forwards))]
+        headers += self._draft.headers(hop)
         headers += [("CSeq", f"{self._number} {self._draft.method}"), *self.credentials.items()]
         return Request.create(self._draft.method, self._draft.uri, headers, self._draft.body)
 

@@ -29,7 +29,7 @@ __all__ = [
     "refusal_headers",
 ]
 
-ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS"
+ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY"
 SDP: Final = "application/sdp"
 
 CAPABILITIES: Final = (

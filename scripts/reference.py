@@ -23,7 +23,7 @@ from control.errors import ERRORS
 from control.main import GAUGES
 from control.providers import Check
 from control.providers.sdk import CHECKS, WarningCode
-from edge import offers, registration, session, transaction
+from edge import offers, refer, registration, session, transaction
 from edge.message import REASON_PHRASES
 from media import bridge
 from scripts import interop
@@ -377,6 +377,7 @@ def _tables() -> Iterator[tuple[str, str, Table]]:
     modules: tuple[tuple[ModuleType, str], ...] = (
         (session, "session: {}"),
         (offers, "session: {}"),
+        (refer, "session: {}"),
         (transaction, "{} transaction"),
         (registration, "{}"),
     )

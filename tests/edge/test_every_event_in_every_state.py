@@ -28,7 +28,7 @@ from edge.message import Request, Response, check_response
 from edge.uri import ParseError
 from tests.edge.pair import ANSWER, DIGEST, EDGE, LAB, OFFER, PEER, STRANGER, Solo, invite, reply, request
 
-METHODS = ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "REFER", "UPDATE", "PRACK"]
+METHODS = ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "REFER", "NOTIFY", "UPDATE", "PRACK"]
 STATUSES = [100, 180, 183, 200, 202, 301, 401, 404, 407, 408, 423, 481, 486, 487, 491, 500, 503, 603]
 FLOWS = [
     Flow(TransportName.UDP, EDGE, PEER),

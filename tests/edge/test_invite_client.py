@@ -94,9 +94,20 @@ def test_provisional_responses_are_reported_but_for_100() -> None:
     solo.receive(reply(sent, 100, tag=None))
     assert solo.events == []
     solo.receive(reply(sent, 180))
-    assert solo.take(CallProgressed) == CallProgressed(key, 180, "Ringing", None)
-    solo.receive(reply(sent, 183, body=ANSWER))
-    assert solo.take(CallProgressed) == CallProgressed(key, 183, "Session Progress", ANSWER)
+    assert solo.take(CallProgressed) == CallProgressed(key, 180, "Ringing", None, "callee")
+    ids = (("X-Telnyx-Session-ID", "7"),)
+    solo.receive(reply(sent, 183, tag="other-fork", body=ANSWER, headers=ids))
+    assert solo.take(CallProgressed) == CallProgressed(key, 183, "Session Progress", ANSWER, "other-fork", ids)
+
+
+def test_what_we_originate_has_the_hops_and_the_call_id_it_is_given() -> None:
+    """RFC 7332 §4.2: a call that goes on from another one has fewer hops left."""
+    solo = Solo()
+    call = OutgoingCall("sip:+1@192.0.2.7", "sip:edge@edge.test", OFFER, call_id="ours@edge", max_forwards=41)
+    solo.endpoint.invite(call, now=0.0)
+    (sent,) = solo.drain()
+    assert isinstance(sent, Request)
+    assert (sent.call_id, sent.max_forwards) == ("ours@edge", 41)
 
 
 @pytest.mark.parametrize("ringing", [False, True])
