@@ -26,7 +26,7 @@ from media.messages import (
     NoticeBody,
 )
 from media.playout import PlayoutQueue
-from media.ticker import Tick
+from media.ticker import FRAME_S, Tick
 from media.websocket import FailureCause
 
 __all__ = ["TRANSITIONS", "Action", "Bridge", "Input", "Leg", "State"]
@@ -247,11 +247,13 @@ class Bridge:
             self._timer = None
             self._expired(timer[1])
         if self._established:
-            self._late_max_s = max(self._late_max_s, tick.late_s)
+            if tick.late_s > self._late_max_s:  # noqa: PLR1730 - a call less, for every call and frame
+                self._late_max_s = tick.late_s
             if tick.skipped:
                 self._leg.skip(tick.skipped)
+            say, take, now = self._leg.say, self._queue.take, tick.now
             for _ in range(tick.frames):
-                self._leg.say(self._queue.take, tick.now)
+                say(take, now)
         if self.state is State.LEAVING and self._queue.idle and not self._leg.digits_pending:
             self._feed(Input.PLAYED_OUT)
 
@@ -260,11 +262,14 @@ class Bridge:
         if not self._established:
             return
         agent, law = self._agent, self._law
-        for name in self._queue.reached():
-            agent.on_mark(name)
+        if self._queue.marks:
+            for name in self._queue.reached():
+                agent.on_mark(name)
         self._at_ms += tick.skipped * FRAME_MS
-        for index in range(tick.frames):
-            frame = self._leg.hear(tick.due_at(index))
+        due = tick.due_at(0)
+        for _ in range(tick.frames):
+            frame = self._leg.hear(due)
+            due += FRAME_S
             wanted = agent.encoding
             if wanted is not None and wanted != law:
                 frame = self._convert(frame, law, wanted)

@@ -18,7 +18,7 @@ from bisect import insort
 from collections import deque
 from enum import Enum
 from math import gcd
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -41,11 +41,13 @@ class Gap(Enum):
     """The stream has not begun, or pauses: silence."""
 
 
-class _Packet(NamedTuple):
-    start: int
-    end: int
-    sequence: int
-    payload: bytes
+_Packet = tuple[int, int, int, bytes]
+"""Where it starts and ends, its unwrapped sequence number, its payload; a bare tuple, for there is one a frame."""
+
+_START: Final = 0
+_END: Final = 1
+_SEQUENCE: Final = 2
+_PAYLOAD: Final = 3
 
 
 class _Transits:
@@ -84,7 +86,7 @@ class _Transits:
                 return
         counts[each] = counts.get(each, 0) + 1
         window.append(each)
-        if len(window) % self.EVERY == 0 or transit < self.lowest or len(window) == 1:
+        if transit < self.lowest or len(window) % self.EVERY == 0 or len(window) == 1:
             self._aim()
 
     def miss(self) -> None:
@@ -141,6 +143,7 @@ class JitterBuffer:
         if not 0 < min_ms <= initial_ms <= max_ms <= 1000:
             raise ValueError("0 < min_ms <= initial_ms <= max_ms <= 1000")
         self._law = law
+        self._quiet = _QUIET[law]
         self._limits = (min_ms * _PER_MS, max_ms * _PER_MS, initial_ms * _PER_MS)
         self._content_max = (max_ms + 60) * _PER_MS
         self.received = 0
@@ -168,6 +171,8 @@ class JitterBuffer:
         self._packets: list[_Packet] = []
         self._transits = _Transits(*self._limits)
         self._last: tuple[int, int] | None = None
+        self._next_timestamp = _NEVER
+        self._next_start = 0
         self._play: int | None = None
         self._played_to = _NEVER
         self._played_sequence = _NEVER
@@ -204,6 +209,14 @@ class JitterBuffer:
 
     def put(self, sequence: int, timestamp: int, payload: bytes, arrival_s: float, *, marker: bool = False) -> None:
         """A packet. An empty payload (an event, a keep-alive) only says that its sequence number is not lost."""
+        if timestamp == self._next_timestamp and len(payload) == self._size and not marker:
+            highest = self._highest
+            if (
+                highest is not None
+                and sequence == (highest + 1) & 0xFFFF
+                and self._follows(highest + 1, payload, arrival_s)
+            ):
+                return
         if len(payload) > self.MAX_PAYLOAD:
             self.refused += 1
             return
@@ -224,6 +237,28 @@ class JitterBuffer:
                 self._accept(*suspect)
         self._suspect = None
         self._accept(extended, timestamp, payload, arrival)
+
+    def _follows(self, sequence: int, payload: bytes, arrival_s: float) -> bool:
+        """Take the packet that follows the last one in every way, as nearly all do; False: look at it more closely."""
+        transits, packets, start = self._transits, self._packets, self._next_start
+        transit = int(arrival_s * _PER_S) - start
+        end = start + self._size
+        punctual = end > (self._played_to if self._play is None else self._play)
+        if not punctual or self._suspect is not None or self._jumps(transit, marker=False):
+            return False
+        self._expected_odd = None
+        self._highest = sequence
+        self._seen = (self._seen << 1 | 1) & _SEEN_MASK
+        self.expected += 1
+        self.received += 1
+        self._late_run = 0
+        transits.add(transit)
+        self._last = (self._next_timestamp, start)
+        self._next_timestamp, self._next_start = (self._next_timestamp + self._size) & 0xFFFFFFFF, end
+        packets.append((start, end, sequence, payload))
+        if end - packets[0][_START] > self._content_max or len(packets) > self.MAX_PACKETS:
+            self._bound()
+        return True
 
     def _register(self, sequence: int) -> int | None:
         """The unwrapped sequence number; None for a duplicate, and for the first of a far jump (RFC 3550 §A.1)."""
@@ -280,10 +315,12 @@ class JitterBuffer:
 
     def _accept(self, sequence: int, timestamp: int, payload: bytes, arrival: int) -> None:
         start = self._position(timestamp)
-        packet = _Packet(start, start + len(payload), sequence, payload)
+        end = start + len(payload)
+        packet: _Packet = (start, end, sequence, payload)
         self._transits.add(arrival - start)
         self._last = (timestamp, start)
-        if packet.end <= (self._played_to if self._play is None else self._play) and not self._falls_back(packet):
+        self._next_timestamp, self._next_start = (timestamp + len(payload)) & 0xFFFFFFFF, end
+        if end <= (self._played_to if self._play is None else self._play) and not self._falls_back(packet):
             self.late += 1
             self._transits.miss()
             self._late_run += 1
@@ -296,7 +333,7 @@ class JitterBuffer:
             self._size = len(payload)
             self._grid = gcd(FRAME, self._size)
         packets = self._packets
-        if not packets or packet.start >= packets[-1].start:
+        if not packets or start >= packets[-1][_START]:
             packets.append(packet)
         else:
             insort(packets, packet)
@@ -306,36 +343,36 @@ class JitterBuffer:
         """Keep no more than ``max_ms`` and a packet; the oldest goes, and play-out skips it."""
         packets = self._packets
         while len(packets) > 1 and (
-            packets[-1].end - packets[0].start > self._content_max or len(packets) > self.MAX_PACKETS
+            packets[-1][_END] - packets[0][_START] > self._content_max or len(packets) > self.MAX_PACKETS
         ):
-            self._played_sequence = packets.pop(0).sequence
+            self._played_sequence = packets.pop(0)[_SEQUENCE]
             self.overflowed += 1
             if self._play is not None:
-                self._play = max(self._play, packets[0].start)
+                self._play = max(self._play, packets[0][_START])
 
     def _falls_back(self, packet: _Packet) -> bool:
         """Late, but only concealment has been heard for a while: play on from here after all."""
-        waits = not self._packets or self._packets[0].start == self._play
-        if self._run < 2 or not waits or packet.start < self._played_to:
+        waits = not self._packets or self._packets[0][_START] == self._play
+        if self._run < 2 or not waits or packet[_START] < self._played_to:
             return False
-        self._play = packet.start
+        self._play = packet[_START]
         return True
 
     # --- out ------------------------------------------------------------------------------------
 
     def get(self, now: float) -> bytes | Gap:
         """The next 20 ms: 160 bytes of G.711, or what to play in their place."""
-        clock = int(now * _PER_S)
-        return self._resume(clock) if self._play is None else self._next(clock, self._play)
+        clock, play = int(now * _PER_S), self._play
+        return self._resume(clock) if play is None else self._next(clock, play)
 
     def _next(self, clock: int, play: int) -> bytes | Gap:
-        packets = self._packets
-        surplus = clock - play - self._wanted_lag()
-        if surplus > self._grid + self.SLACK:
+        packets, grid = self._packets, self._grid
+        surplus = clock - play - (self._transits.target + FRAME - grid)  # see _wanted_lag
+        if surplus > grid + self.SLACK:
             merged = self._merge(play, surplus)
             if merged is not None:
                 return merged
-        if packets and packets[0].start == play and packets[0].end == play + FRAME:
+        if packets and packets[0][_START] == play and packets[0][_END] == play + FRAME:
             _, _, self._played_sequence, frame = packets.pop(0)
         else:
             assembled = self._assemble(play, FRAME)
@@ -361,7 +398,7 @@ class JitterBuffer:
         """Begin a talkspurt when its first packet is due."""
         if not self._packets:
             return Gap.NOTHING
-        start, end = self._packets[0].start, self._packets[-1].end
+        start, end = self._packets[0][_START], self._packets[-1][_END]
         overdue = clock - self._wanted_lag() - start
         if overdue > self.JUMP and end - start < overdue // 2:
             # Held up by the network, more would have come with it: the sender's clock has stood still.
@@ -378,20 +415,20 @@ class JitterBuffer:
         """``length`` samples from ``start``, or None if any is missing."""
         at, end = start, start + length
         pieces = []
-        for packet in self._packets:
-            if packet.start > at:
+        for first, last, _, payload in self._packets:
+            if first > at:
                 return None
-            if packet.end > at:
-                pieces.append(packet.payload[at - packet.start : end - packet.start])
-                at = packet.end
+            if last > at:
+                pieces.append(payload[at - first : end - first])
+                at = last
                 if at >= end:
                     return b"".join(pieces)
         return None
 
     def _drop_before(self, position: int) -> None:
         packets = self._packets
-        while packets and packets[0].end <= position:
-            self._played_sequence = packets.pop(0).sequence
+        while packets and packets[0][_END] <= position:
+            self._played_sequence = packets.pop(0)[_SEQUENCE]
 
     def _miss(self, clock: int, play: int) -> Gap | bytes:
         """Nothing whole to play: a pause of the sender, or a packet lost or late."""
@@ -410,8 +447,8 @@ class JitterBuffer:
         """Give a frame up. Off the packets' grid (the sender's clock slipped in a loss), get back on it."""
         self._play = play + FRAME
         head = self._packets[0] if self._packets else None
-        if head is not None and head.start < self._play and (head.start - play) % self._grid:
-            self._play = head.start if head.start > play else head.end
+        if head is not None and head[_START] < self._play and (head[_START] - play) % self._grid:
+            self._play = head[_START] if head[_START] > play else head[_END]
         self._drop_before(self._play)
 
     def _pauses(self, play: int) -> bool:
@@ -421,9 +458,9 @@ class JitterBuffer:
         lost around a digit is concealed for its own length and no longer.
         """
         packets = self._packets
-        if packets and packets[0].start <= play:
+        if packets and packets[0][_START] <= play:
             return False
-        between = range(self._played_sequence + 1, packets[0].sequence if packets else (self._highest or 0) + 1)
+        between = range(self._played_sequence + 1, packets[0][_SEQUENCE] if packets else (self._highest or 0) + 1)
         if len(between) > self.MEMORY:
             return False
         lost = sum(each not in self._soundless for each in between)
@@ -437,8 +474,11 @@ class JitterBuffer:
         """One frame out of up to two, by a cross-fade that begins as the first and ends as the second."""
         skip = min(surplus, FRAME) // self._grid * self._grid
         hurried = surplus > self.HURRY and self._since_merge >= self.HURRY_FRAMES
+        head = self._packets[0] if self._packets else None
+        if not hurried and head and head[_START] == play and self._loud(head[_PAYLOAD][:FRAME]) * 20 > FRAME + skip:
+            return None  # whatever comes after it, the span is not quiet
         span = self._assemble(play, FRAME + skip)
-        if span is None or not (hurried or self._is_quiet(span)):
+        if span is None or not (hurried or self._loud(span) * 20 <= len(span)):
             return None
         samples = np.frombuffer(g711.DECODERS[self._law](span), np.int16)
         faded = samples[:FRAME] * _FADE_OUT + samples[skip:] * _FADE_IN
@@ -449,9 +489,9 @@ class JitterBuffer:
         self.frames_played += 1
         return g711.ENCODERS[self._law](faded.astype(np.int16).tobytes())
 
-    def _is_quiet(self, span: bytes) -> bool:
-        """At most a twentieth of the samples louder than −42 dBm0."""
-        return len(span.translate(None, _QUIET[self._law])) * 20 <= len(span)
+    def _loud(self, span: bytes) -> int:
+        """How many of the samples are louder than −42 dBm0; a span is quiet with at most a twentieth of them."""
+        return len(span.translate(None, self._quiet))
 
 
 def _quiet_codes(law: str, limit: int = 250) -> bytes:

@@ -37,6 +37,7 @@ _PAUSE_FRAMES: Final = 5
 _ATTEND_EVERY_S: Final = 0.1
 _MASK16: Final = 0xFFFF
 _MASK32: Final = 0xFFFFFFFF
+_pack: Final = rtp.HEADER.pack
 
 
 class LegError(Exception):
@@ -82,6 +83,8 @@ class _Outgoing:
 
     def marker(self, speech: bool) -> bool:
         """Whether the audio packet of this frame begins a talkspurt (RFC 3551 §4.1)."""
+        if speech and not self._pause and not self._gap:
+            return False
         begins = self._gap or (speech and self._pause >= _PAUSE_FRAMES)
         self._gap = False
         self._pause = 0 if speech else self._pause + 1
@@ -93,7 +96,7 @@ class _Outgoing:
         self._sequence = (sequence + 1) & _MASK16
         self.packets += 1
         self.octets += len(payload)
-        return rtp.build(payload_type, sequence, timestamp, self.ssrc, payload, marker=marker)
+        return _pack(0x80, payload_type | 0x80 if marker else payload_type, sequence, timestamp, self.ssrc) + payload
 
 
 class PhoneLeg:
@@ -148,7 +151,8 @@ class PhoneLeg:
         self._events = Receiver()
         self._jitter = JitterBuffer(self.law)
         self._concealer = Concealer(self.law)
-        self._attend_at = 0.0
+        self.attend_at = 0.0
+        """When :meth:`attend` has something to do [s]."""
 
     # --- offer and answer -------------------------------------------------------------------------
 
@@ -264,9 +268,9 @@ class PhoneLeg:
 
         While nothing may be sent (hold) time passes and audio is lost, as it is for a live speaker.
         """
-        out = self._out
-        timestamp = out.tick()
-        target, send, agreed = self._target, self._send_rtp, self._agreed
+        out, target, send, agreed = self._out, self._target, self._send_rtp, self._agreed
+        timestamp = out.timestamp
+        out.timestamp = (timestamp + _FRAME) & _MASK32
         if target is None or send is None or agreed is None:
             take()
             out.interrupt()
@@ -368,11 +372,11 @@ class PhoneLeg:
         return self._concealer.good(got)
 
     def attend(self, now: float) -> None:
-        """What has its own time: digits whose end was lost, the watchdog, reports. To be called at every tick."""
+        """What has its own time: digits whose end was lost, the watchdog, reports. Call it from ``attend_at`` on."""
+        self.attend_at = now + _ATTEND_EVERY_S
         reporter = self._reporter
-        if now < self._attend_at or reporter is None:
+        if reporter is None:
             return
-        self._attend_at = now + _ATTEND_EVERY_S
         self._tell_digits(self._events.expire(now))
         loss = self._watchdog.check(now)
         if loss is not None:

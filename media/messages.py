@@ -206,9 +206,8 @@ class CallClosed(Message, frozen=True, kw_only=True, tag="call_closed"):
 class Failed(Message, frozen=True, kw_only=True, tag="failed"):
     """Not carried out.
 
-    ``code`` is one of the command's docstring, or ``unknown_call``, ``deadline`` (it took longer than
-    its request allowed, and was undone), ``overload``, ``closing``, ``stale_epoch`` (meant for an
-    earlier life of the worker), ``internal``.
+    ``code`` is one of the command's docstring, or ``unknown_call``, ``overload``, ``closing``,
+    ``stale_epoch`` (meant for an earlier life of the worker), ``internal``.
     """
 
     code: str

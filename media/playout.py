@@ -34,11 +34,11 @@ class PlayoutQueue:
     __slots__ = (
         "_audio",
         "_limit_bytes",
-        "_marks",
         "_queued",
         "_silence",
         "_taken",
         "_waited",
+        "marks",
         "marks_refused",
         "overflow_bytes",
     )
@@ -46,7 +46,8 @@ class PlayoutQueue:
     def __init__(self, silence: bytes, limit_ms: int = LIMIT_MS) -> None:
         """``silence``: one frame of it in the leg's law."""
         self._audio = bytearray()
-        self._marks: deque[tuple[int, str]] = deque()
+        self.marks: deque[tuple[int, str]] = deque()
+        """Those not reached yet: (position in bytes ever queued, name)."""
         self._silence = silence
         self._limit_bytes = limit_ms * _BYTES_PER_MS
         self._queued = 0  # bytes ever accepted: the position a new mark gets
@@ -89,10 +90,10 @@ class PlayoutQueue:
         """Note ``name`` after what is queued; True when that has been played already (echo it now)."""
         if not self._audio:
             return True
-        if len(self._marks) >= self.LIMIT_MARKS:
+        if len(self.marks) >= self.LIMIT_MARKS:
             self.marks_refused += 1
             return False
-        self._marks.append((self._queued, name))
+        self.marks.append((self._queued, name))
         return False
 
     def take(self) -> bytes | None:
@@ -116,17 +117,17 @@ class PlayoutQueue:
 
     def reached(self) -> tuple[str, ...]:
         """Marks passed since the last call, in order."""
-        if not self._marks or self._marks[0][0] > self._taken:
+        if not self.marks or self.marks[0][0] > self._taken:
             return ()
         names = []
-        while self._marks and self._marks[0][0] <= self._taken:
-            names.append(self._marks.popleft()[1])
+        while self.marks and self.marks[0][0] <= self._taken:
+            names.append(self.marks.popleft()[1])
         return tuple(names)
 
     def clear(self) -> tuple[str, ...]:
         """Drop all audio; the outstanding marks, in order."""
-        names = tuple(name for _, name in self._marks)
-        self._marks.clear()
+        names = tuple(name for _, name in self.marks)
+        self.marks.clear()
         self._taken += len(self._audio)
         self._audio.clear()
         self._waited = 0

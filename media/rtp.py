@@ -7,13 +7,15 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["RtpPacket", "SequenceTracker", "build", "parse", "sequence_delta", "timestamp_delta"]
+__all__ = ["HEADER", "RtpPacket", "SequenceTracker", "build", "parse", "sequence_delta", "timestamp_delta"]
 
 HEADER_BYTES: Final = 12
 
-_HEADER: Final = struct.Struct("!BBHII")
-_unpack: Final = _HEADER.unpack_from
-_pack: Final = _HEADER.pack
+HEADER: Final = struct.Struct("!BBHII")
+"""Version and flags, marker and payload type, sequence number, timestamp, SSRC."""
+
+_unpack: Final = HEADER.unpack_from
+_pack: Final = HEADER.pack
 
 # RFC 5761 §4: with the marker bit set these payload types are RTCP's packet types 192..223.
 _RTCP_FIRST: Final = 192
@@ -107,6 +109,7 @@ class SequenceTracker:
         "_highest",
         "_jitter",
         "_lost_before",
+        "_next",
         "_probation",
         "_probation_packets",
         "_received_before",
@@ -128,6 +131,7 @@ class SequenceTracker:
         """Packets counted in all, over restarts."""
         self._lost_before = 0
         self._started = False
+        self._next = self._NONE
         self._probation = probation
         self._jitter = 0.0
         self._restart(0)
@@ -143,11 +147,20 @@ class SequenceTracker:
 
     def update(self, sequence: int, timestamp: int, arrival_s: float) -> bool:
         """Count one packet; False while the source is on probation or the packet is far out of sequence."""
-        if not self._in_sequence(sequence):
+        if sequence == self._next and not self._probation:
+            self._highest = sequence
+            self._next = sequence + 1  # at the wrap no packet is the next: the long way counts the cycle
+        elif not self._in_sequence(sequence):
             return False
+        else:
+            self._next = self._highest + 1
         self.received += 1
         self.total_received += 1
-        self._update_jitter(timestamp, arrival_s)
+        transit = (int(arrival_s * self._clock_rate_hz) - timestamp) & 0xFFFFFFFF
+        previous, self._transit = self._transit, transit
+        if previous is not None:
+            apart = abs(transit - previous)
+            self._jitter += (min(apart, 0x100000000 - apart) - self._jitter) / 16
         return True
 
     def _in_sequence(self, sequence: int) -> bool:
@@ -184,13 +197,6 @@ class SequenceTracker:
             return False
         self._restart(sequence)
         return True
-
-    def _update_jitter(self, timestamp: int, arrival_s: float) -> None:
-        arrival = int(arrival_s * self._clock_rate_hz)
-        transit = (arrival - timestamp) & 0xFFFFFFFF
-        previous, self._transit = self._transit, transit
-        if previous is not None:
-            self._jitter += (abs(timestamp_delta(transit, previous)) - self._jitter) / 16
 
     @property
     def valid(self) -> bool:

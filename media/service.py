@@ -50,7 +50,7 @@ from media.sdp import SdpError
 from media.targets import Targets
 from media.tasks import Tasks
 from media.ticker import Tick, Ticker
-from media.udp import Address, PortPair, PortUnavailable, open_pair
+from media.udp import Address, Datagrams, PortPair, PortUnavailable
 from media.websocket import WebSocketClient
 
 __all__ = ["MediaService", "ServiceSettings"]
@@ -88,12 +88,13 @@ class MediaService:
     """Carries out the commands of :mod:`media.messages`.
 
     A request that comes twice is carried out once and answered twice; the last ``REPLIES`` replies
-    are remembered. Commands of one call are carried out in the order they come, but for
-    :class:`CloseCall`, which breaks off an :class:`OpenCall` under way. While ``congested`` (control is
-    far behind with reading) no statistics are told. Next: :meth:`start`.
+    are remembered. Commands of one call are carried out in the order they come, each at once but for
+    :class:`CloseCall`, which waits for what the agent has to keep. While ``congested`` (control is far
+    behind with reading) no statistics are told. Next: :meth:`start`.
     """
 
     REPLIES: Final = 4096
+    CLOSE_S: Final = 5.0
     GRACE_S: Final = 1.0
     LINK_GRACE_S: Final = 2.5
 
@@ -116,9 +117,9 @@ class MediaService:
         self._targets = Targets(allow_private=settings.allow_private)
         self._websockets = WebSocketClient(self._links, settings.tls, self._targets)
         self._ticker = Ticker(self.tick)
+        self._datagrams = Datagrams()
         self._recordings: Mapping[str, bytes] = {}
         self._calls: dict[str, _Call] = {}
-        self._opening: dict[str, asyncio.Task[None]] = {}
         self._replies: OrderedDict[int, bytes | None] = OrderedDict()
         self._statistics_at = 0.0
         self._closing = False
@@ -126,8 +127,8 @@ class MediaService:
 
     @property
     def calls(self) -> int:
-        """Calls open or opening."""
-        return len(self._calls) + len(self._opening)
+        """Calls open."""
+        return len(self._calls)
 
     async def start(self) -> None:
         """Read the recordings and the system's trust, begin to tick."""
@@ -139,8 +140,6 @@ class MediaService:
     async def close(self) -> None:
         """End every call, free every port, wait a moment for the agents' closing handshakes."""
         self._closing = True
-        for task in tuple(self._opening.values()):
-            task.cancel()
         await asyncio.gather(*(self._close_call(call) for call in tuple(self._calls)))
         self._ticker.stop()
         await self._tasks.close(grace_s=self.GRACE_S)
@@ -177,7 +176,7 @@ class MediaService:
             return
         command = request.body
         if isinstance(command, OpenCall):
-            self._begin_opening(request, command)
+            self._reply(request, self._opened(command))
         elif isinstance(command, CloseCall):
             self._tasks.spawn(self._answer_close(request, command), f"close {command.call}")
         else:
@@ -231,44 +230,31 @@ class MediaService:
 
     # --- opening and closing --------------------------------------------------------------------
 
-    def _begin_opening(self, request: Request, command: OpenCall) -> None:
-        problem = self._refusal(command.call)
-        if problem is not None:
-            self._reply(request, problem)
-            return
-        task = self._tasks.spawn(self._answer_open(request, command), f"open {command.call}")
-        self._opening[command.call] = task
+    def _opened(self, command: OpenCall) -> Result:
+        if (problem := self._refusal(command.call)) is not None:
+            return problem
+        try:
+            return self._open(command)
+        except (SdpError, LegError) as error:
+            return Failed(code=error.code, message=str(error))
+        except BadAgent as error:
+            return Failed(code="bad_agent", message=str(error))
+        except PortUnavailable as error:
+            return Failed(code="port_unavailable", message=str(error))
+        except Exception as error:
+            log.exception("a call could not be opened", extra={"call": command.call})
+            return Failed(code="internal", message=type(error).__name__)
 
     def _refusal(self, call: str) -> Failed | None:
         if self._closing:
             return Failed(code="closing", message="the worker is closing")
-        if call in self._calls or call in self._opening:
+        if call in self._calls:
             return Failed(code="call_exists", message=call)
         if self.calls >= self._settings.max_calls:
             return Failed(code="overload", message=f"{self.calls} calls are open")
         return None
 
-    async def _answer_open(self, request: Request, command: OpenCall) -> None:
-        result: Result = Failed(code="unknown_call", message="closed while it was opened")
-        try:
-            async with asyncio.timeout(request.deadline_s):
-                result = await self._open(command)
-        except TimeoutError:
-            result = Failed(code="deadline", message=f"not opened in {request.deadline_s:g} s")
-        except (SdpError, LegError) as error:
-            result = Failed(code=error.code, message=str(error))
-        except BadAgent as error:
-            result = Failed(code="bad_agent", message=str(error))
-        except PortUnavailable as error:
-            result = Failed(code="port_unavailable", message=str(error))
-        except Exception as error:
-            log.exception("a call could not be opened", extra={"call": command.call})
-            result = Failed(code="internal", message=type(error).__name__)
-        finally:
-            self._opening.pop(command.call, None)
-            self._reply(request, result)
-
-    async def _open(self, command: OpenCall) -> CallOpened:
+    def _open(self, command: OpenCall) -> CallOpened:
         """What can be refused is refused before a port is bound; what is bound is freed on any failure."""
         leg = self._leg(command)
         sdp = leg.offer() if command.offer is None else leg.answer(command.offer, self._clock())
@@ -283,16 +269,19 @@ class MediaService:
                 spawn=self._tasks.spawn,
             )
         )
-        ports = await open_pair(self._settings.listen_address, command.rtp_port, leg.receive_rtp, leg.receive_rtcp)
+        ports = self._datagrams.open_pair(
+            self._settings.listen_address, command.rtp_port, leg.receive_rtp, leg.receive_rtcp
+        )
         bridge = Bridge(command.call, spec=command.agent, leg=leg, agent=agent, notify=self._notify, clock=self._clock)
         leg.connect(ports.send_rtp, ports.send_rtcp)
         leg.on_digit = bridge.digit
-        self._calls[command.call] = _Call(bridge, leg, ports)
         try:
             bridge.open()
         except BaseException:
-            await self._close_call(command.call)
+            leg.close(self._clock())
+            ports.close()
             raise
+        self._calls[command.call] = _Call(bridge, leg, ports)
         return CallOpened(sdp=sdp, codec=leg.codec, held=leg.held)
 
     def _leg(self, command: OpenCall) -> PhoneLeg:
@@ -316,18 +305,14 @@ class MediaService:
         )
 
     async def _answer_close(self, request: Request, command: CloseCall) -> None:
-        opening = self._opening.get(command.call)
-        if opening is not None:
-            opening.cancel()
-            await asyncio.wait((opening,))
         statistics: LegStatistics | None = None
         try:
-            statistics = await self._close_call(command.call)
+            statistics = await self._close_call(command.call, request.deadline_s)
         finally:
             self._reply(request, CallClosed(statistics=statistics))
 
-    async def _close_call(self, name: str) -> LegStatistics | None:
-        """No packet leaves after this has begun; the ports are free when it returns."""
+    async def _close_call(self, name: str, deadline_s: float = CLOSE_S) -> LegStatistics | None:
+        """No packet leaves after this has begun; the ports are free when it returns, at its deadline or before."""
         call = self._calls.pop(name, None)
         if call is None:
             return None
@@ -335,15 +320,18 @@ class MediaService:
         try:
             statistics = call.bridge.statistics(now)
             call.leg.close(now)
-            await call.bridge.close()
+            async with asyncio.timeout(deadline_s):
+                await call.bridge.close()
+        except TimeoutError:
+            log.error("an agent did not close in time", extra={"call": name})
         finally:
-            await call.ports.close()
+            call.ports.close()
         return statistics
 
     # --- the ticker -----------------------------------------------------------------------------
 
     def tick(self, tick: Tick) -> None:
-        """20 ms of every call: first all that is to be sent, then all that was heard."""
+        """20 ms of every call: first all that is to be sent, then all that was received, then all that is heard."""
         calls = tuple(self._calls.items())
         for name, call in calls:
             if not call.broken:
@@ -351,11 +339,14 @@ class MediaService:
                     call.bridge.say(tick)
                 except Exception as error:
                     self._break(name, call, error)
+        self._datagrams.receive()
+        now = tick.now
         for name, call in calls:
             if not call.broken:
                 try:
                     call.bridge.hear(tick)
-                    call.leg.attend(tick.now)
+                    if now >= call.leg.attend_at:
+                        call.leg.attend(now)
                 except Exception as error:
                     self._break(name, call, error)
         if tick.now >= self._statistics_at:

@@ -38,8 +38,14 @@ class Clear(msgspec.Struct, frozen=True, gc=False):
     """The agent's ``clear``."""
 
 
-class _Media(msgspec.Struct):
+class _Media(msgspec.Struct, gc=False):
     payload: bytes  # base64 in JSON
+
+
+class _Said(msgspec.Struct, gc=False):
+    event: str
+    media: _Media
+    streamSid: str | None = None  # noqa: N815 - the wire's name
 
 
 class _Named(msgspec.Struct):
@@ -53,6 +59,7 @@ class _Heard(msgspec.Struct):
     mark: msgspec.Raw = msgspec.Raw(b"")
 
 
+_decode_said = msgspec.json.Decoder(_Said).decode
 _decode_heard = msgspec.json.Decoder(_Heard).decode
 _decode_media = msgspec.json.Decoder(_Media).decode
 _decode_mark = msgspec.json.Decoder(_Named | None).decode
@@ -139,6 +146,12 @@ class Stream:
         A message without ``streamSid`` is taken as this stream's.
         """
         try:
+            said = _decode_said(data)
+            if said.event == "media" and (said.streamSid == self.stream_sid or not said.streamSid):
+                return Play(said.media.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # no audio: looked at more closely
+        try:
             heard = _decode_heard(data)
             if heard.streamSid and heard.streamSid != self.stream_sid:
                 return self._ignore()
@@ -208,7 +221,7 @@ class TwilioAgent:
         if link is None:
             return
         self._chunk += 1
-        if link.writable and not self._backlog:
+        if link.writable and not self._frames and not self._others:
             link.send(self._stream.media(self._chunk, at_ms, frame))
             self._counts.sent += 1
             return

@@ -379,16 +379,22 @@ async def test_a_call_closed_while_it_opens_leaves_no_port_behind() -> None:
 
 
 @pytest.mark.realtime
-async def test_an_opening_that_takes_longer_than_its_deadline_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(*_: object) -> None:
+async def test_an_agent_that_does_not_close_in_time_keeps_no_port(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never(_: Bridge) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("media.service.open_pair", never)
+    port = free_ports(2)
     async with room() as it:
-        result = await it.request(open_call("c", free_ports(2), offer(4000)), deadline_s=0.05)
-        assert isinstance(result, Failed)
-        assert result.code == "deadline"
-        assert it.media.service.calls == 0
+        await it.opened(open_call("c", port, offer(4000)))
+        with monkeypatch.context() as patched:
+            patched.setattr(Bridge, "close", never)
+            closed = await it.request(CloseCall(call="c", reason="test"), deadline_s=0.05)
+        assert isinstance(closed, CallClosed)
+        assert closed.statistics is not None
+        assert "did not close in time" in caplog.text
+        await it.opened(open_call("d", port, offer(4000)))
 
 
 @pytest.mark.realtime
