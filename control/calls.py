@@ -19,6 +19,7 @@ from uuid import UUID
 import msgspec
 
 from config.settings import Agents, Limits
+from control.agent_spec import agent_spec
 from control.call import Call, End, Timer
 from control.call_table import END_REASONS, REFUSALS, TRANSITIONS, Action, Input, State
 from control.entropy import new_id
@@ -44,7 +45,6 @@ from media.messages import (
     AgentEnded,
     AgentFailed,
     AgentReady,
-    AgentSpec,
     ApplyAnswer,
     CallClosed,
     CallContext,
@@ -331,7 +331,7 @@ class CallManager:
         if route.agent is None:
             self._refuse(call, "unassigned_number")
             return
-        spec = self._agent_spec(route.agent.pipeline)
+        spec = agent_spec(route.agent, self._agents, self._do.wall())
         if spec is None:
             self._refuse(call, "bad_agent")
             return
@@ -345,15 +345,6 @@ class CallManager:
             self._refuse(call, "no_media_port")
             return
         self._feed(call, Input.ROUTED)
-
-    def _agent_spec(self, pipeline: Mapping[str, Any]) -> AgentSpec | None:
-        defaults = {"answer_after_s": self._agents.answer_after_s, "agent_timeout_s": self._agents.agent_timeout_s}
-        given = {name: value for name, value in pipeline.items() if value is not None}
-        try:
-            return msgspec.convert(defaults | given, AgentSpec)
-        except msgspec.ValidationError as error:
-            log.warning("agent settings refused", extra={"error": str(error)})
-            return None
 
     def _sip_ended(self, call: Call, ended: CallEnded) -> None:
         if call.end is None:

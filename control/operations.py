@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from config.settings import Settings, Trunk
+from control import agent_secrets
 from control.carriers import Carriers
 from control.entropy import new_id
 from control.errors import (
@@ -70,6 +71,8 @@ from control.resources import (
     SavedTwilioIntegration,
     SaveTelnyxIntegration,
     SaveTwilioIntegration,
+    SigningSecret,
+    SigningSecretDeleted,
     SipNumber,
     Supported,
     TelnyxIntegration,
@@ -87,6 +90,7 @@ from control.resources import (
     imported_number,
     key_resource,
     number_resource,
+    parse_pipeline,
     telnyx_integration,
     twilio_integration,
 )
@@ -320,35 +324,65 @@ class Operations:
         """In the caller's account."""
         now = self._clock()
         self._check_targets(request.pipeline)
+        secrets = agent_secrets.changed_headers({}, request.headers)
+        secrets = agent_secrets.with_twilio_token(secrets, request.twilio_auth_token)
+        _check_secrets(request.pipeline, secrets)
         pipeline = request.pipeline.model_dump(exclude_none=True)
-        agent = Agent(new_id(self._entropy), by.account, request.name, pipeline, now, now)
+        agent = Agent(new_id(self._entropy), by.account, request.name, pipeline, now, now, secrets)
         await self._registry.create_agent(agent)
-        return agent_resource(agent)
+        return agent_resource(agent, self._clock())
 
     @_told
     async def agents(self, by: Principal, page: Page) -> Listing[AgentResource]:
         """The account's, newest first."""
         found, total = await self._registry.agents(by.account, page)
-        return Listing([agent_resource(row) for row in found], total, page)
+        return Listing([agent_resource(row, self._clock()) for row in found], total, page)
 
     @_told
     async def agent(self, by: Principal, agent_id: str) -> AgentResource:
         """One of the account's."""
-        return agent_resource(await self._registry.agent(by.account, _known("agent", agent_id)))
+        return agent_resource(await self._own_agent(by, agent_id), self._clock())
 
     @_told
     async def update_agent(self, by: Principal, agent_id: str, request: UpdateAgent) -> AgentResource:
         """Absent fields stay; calls that are up keep the pipeline they began with."""
-        agent = await self._registry.agent(by.account, _known("agent", agent_id))
+        agent = await self._own_agent(by, agent_id)
         if request.name is not None:
             agent = replace(agent, name=request.name)
         if request.pipeline is not None:
             self._check_targets(request.pipeline)
             agent = replace(agent, pipeline=request.pipeline.model_dump(exclude_none=True))
+        if "headers" in request.model_fields_set:
+            agent = replace(agent, secrets=agent_secrets.changed_headers(agent.secrets, request.headers))
+        if "twilio_auth_token" in request.model_fields_set:
+            agent = replace(agent, secrets=agent_secrets.with_twilio_token(agent.secrets, request.twilio_auth_token))
         if request.model_fields_set:
+            _check_secrets(parse_pipeline(agent.pipeline), agent.secrets)
             agent = replace(agent, updated_at=self._clock())
             await self._registry.update_agent(agent)
-        return agent_resource(agent)
+        return agent_resource(agent, self._clock())
+
+    @_told
+    async def make_signing_secret(self, by: Principal, agent_id: str) -> SigningSecret:
+        """The answer holds it, this once. The one before signs too for an hour, so that none of its calls is lost."""
+        agent = await self._own_agent(by, agent_id)
+        now = self._clock()
+        text, secrets = agent_secrets.new_signing_secret(agent.secrets, self._entropy(32), now)
+        _check_secrets(parse_pipeline(agent.pipeline), secrets)
+        await self._registry.update_agent(replace(agent, secrets=secrets, updated_at=now))
+        return SigningSecret(id=agent.id, signing_secret=text)
+
+    @_told
+    async def delete_signing_secret(self, by: Principal, agent_id: str) -> SigningSecretDeleted:
+        """Calls from now on are not signed; a second time changes nothing."""
+        agent = await self._own_agent(by, agent_id)
+        secrets = agent_secrets.without_signing_secret(agent.secrets)
+        if secrets != agent.secrets:
+            await self._registry.update_agent(replace(agent, secrets=secrets, updated_at=self._clock()))
+        return SigningSecretDeleted(id=agent.id)
+
+    async def _own_agent(self, by: Principal, agent_id: str) -> Agent:
+        return await self._registry.agent(by.account, _known("agent", agent_id))
 
     def _check_targets(self, pipeline: Pipeline) -> None:
         """What a URL's text shows already; names are judged at each call, by the addresses they have then."""
@@ -520,6 +554,14 @@ class Operations:
             return HungUp(id=id)
         record = await self._registry.call(by.account, id)
         raise CallNotLive(id, record.status)
+
+
+def _check_secrets(pipeline: Pipeline, secrets: Mapping[str, str]) -> None:
+    """They go to a URL, and Twilio's signature to an agent that was written for Twilio's."""
+    if secrets and not hasattr(pipeline, "url"):
+        raise ValidationFailed.of("pipeline", f"{pipeline.protocol} has no url that headers or signatures could go to")
+    if "twilio_auth_token" in secrets and pipeline.protocol != "twilio-media-streams":
+        raise ValidationFailed.of("twilio_auth_token", "is for twilio-media-streams")
 
 
 def _require_operator(by: Principal) -> None:

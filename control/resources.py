@@ -33,6 +33,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from control.agent_secrets import HEADER
 from control.errors import from_validation
 from control.numbers import canonical
 from control.providers import ProviderWarning
@@ -70,6 +71,8 @@ __all__ = [
     "SaveTwilioIntegration",
     "SavedTelnyxIntegration",
     "SavedTwilioIntegration",
+    "SigningSecret",
+    "SigningSecretDeleted",
     "SipNumber",
     "Supported",
     "TelnyxIntegration",
@@ -200,6 +203,35 @@ SipPassword = Annotated[
 ]
 ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_one_line)]
 ParameterValue = Annotated[str, StringConstraints(max_length=2000)]
+_HEADER_NAME: Final = re.compile(r"[0-9A-Za-z!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
+_NOT_YOURS: Final = frozenset(
+    ("host", "connection", "upgrade", "content-length", "content-type", "transfer-encoding", "te", "trailer", "expect")
+)
+
+
+def _header_name(text: str) -> str:
+    if _HEADER_NAME.fullmatch(text) is None:
+        raise ValueError("is no HTTP header name")
+    name = text.lower()
+    if name in _NOT_YOURS or name.startswith(("sec-websocket-", "x-truedy-", "x-twilio-signature", "proxy-")):
+        raise ValueError("is the edge's own to send")
+    return text
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isascii() or not text.isprintable() or text != text.strip():
+        raise ValueError("has characters that no header value has")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[SecretStr, AfterValidator(_header_value), Field(min_length=1, max_length=4096)]
+RecordingName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"),
+    Field(description="A recording's name: one of the edge's own, or of `agents.recordings_path`."),
+]
 WebSocketUrl = Annotated[
     str,
     StringConstraints(min_length=1, max_length=2000),
@@ -371,6 +403,18 @@ class CreateAgent(_Request):
 
     name: Name
     pipeline: Pipeline
+    headers: dict[HeaderName, HeaderValue] = Field(
+        default={}, max_length=20, description="Sent with every request to the agent's URL; kept sealed."
+    )
+    twilio_auth_token: Credential | None = Field(
+        default=None,
+        description="Any token you choose: signs the URL as Twilio does (X-Twilio-Signature).",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        _distinct(self.headers)
+        return self
 
 
 class UpdateAgent(_Request):
@@ -378,6 +422,15 @@ class UpdateAgent(_Request):
 
     name: Name | SkipJsonSchema[None] = None
     pipeline: Pipeline | SkipJsonSchema[None] = None
+    headers: dict[HeaderName, HeaderValue | None] | None = Field(
+        default=None, max_length=20, description="Added to those that are there; a header that is null goes, null: all."
+    )
+    twilio_auth_token: Credential | None = Field(default=None, description="Null: no X-Twilio-Signature from now on.")
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        _distinct(self.headers or {})
+        return self
 
     @field_validator("name", "pipeline", mode="before")
     @classmethod
@@ -387,14 +440,39 @@ class UpdateAgent(_Request):
         return value
 
 
+def _distinct(headers: Mapping[str, Any]) -> None:
+    if len({name.lower() for name in headers}) < len(headers):
+        raise ValueError("headers has a name twice")
+
+
 class AgentResource(_Resource):
-    """An agent."""
+    """An agent. Of a secret there is only that it is there."""
 
     id: str
     name: str
     pipeline: Pipeline
+    headers: dict[str, Literal["********"]] = Field(description="The names of the headers that go to its URL.")
+    signing_secret_set: bool = Field(description="Whether requests to its URL carry X-Truedy-Signature.")
+    previous_signing_secret_until: Timestamp | None = Field(
+        description="After a new signing secret was made: how long requests are signed with the one before, too."
+    )
+    twilio_auth_token_set: bool = Field(description="Whether requests to its URL carry X-Twilio-Signature.")
     created_at: Timestamp
     updated_at: Timestamp
+
+
+class SigningSecret(_Resource):
+    """What requests to the agent's URL are signed with from now on: shown this once."""
+
+    id: str
+    signing_secret: str = Field(repr=False)
+
+
+class SigningSecretDeleted(_Resource):
+    """Requests are signed no more."""
+
+    id: str
+    deleted: Literal[True] = True
 
 
 # --- numbers ----------------------------------------------------------------------------------
@@ -702,12 +780,17 @@ def created_key(row: rows.ApiKey, text: str) -> CreatedKey:
     return CreatedKey(**_key_fields(row), key=text)
 
 
-def agent_resource(row: rows.Agent) -> AgentResource:
-    """As the API shows it."""
+def agent_resource(row: rows.Agent, now: float) -> AgentResource:
+    """As the API shows it, masked; ``now`` is UTC [s since the epoch]."""
+    until = float(row.secrets.get("previous_signing_secret_until", 0.0))
     return AgentResource(
         id=row.id,
         name=row.name,
         pipeline=parse_pipeline(row.pipeline),
+        headers={name.removeprefix(HEADER): "********" for name in row.secrets if name.startswith(HEADER)},
+        signing_secret_set="signing_secret" in row.secrets,
+        previous_signing_secret_until=_moment(until) if now < until else None,
+        twilio_auth_token_set="twilio_auth_token" in row.secrets,
         created_at=_moment(row.created_at),
         updated_at=_moment(row.updated_at),
     )

@@ -37,11 +37,26 @@ class LegPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     silence_timeout_s: float | None = 20.0
 
 
+class OnLost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to do, in this order, when the agent is lost in mid-call; then the call ends.
+
+    ``reconnect`` once, for ``reconnect_timeout_s`` [s] at most; play the recording called ``message``; ask for a
+    transfer of the caller to ``transfer`` (E.164 or a SIP URI).
+    """
+
+    reconnect: bool = False
+    reconnect_timeout_s: float = 5.0
+    message: str | None = None
+    transfer: str | None = None
+
+
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which agent answers: ``protocol`` is ``builtin``, ``twilio-media-streams`` or ``softphone``.
 
     ``answer_after_s``: 200 at the agent's first audio or this long after ``start``, whichever is
-    first. ``agent_timeout_s``: no connection in this time fails the call (480).
+    first. ``agent_timeout_s``: no connection in this time fails the call (480). ``fallback_url`` is tried within it
+    when ``url`` cannot be reached. ``headers``, ``signing_secrets`` and ``twilio_auth_token`` authenticate requests
+    (:mod:`media.agents.signing`): they are secret, and no ``repr`` shows them.
     """
 
     protocol: str
@@ -50,6 +65,14 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     parameters: dict[str, str] = {}
     answer_after_s: float = 1.0
     agent_timeout_s: float = 15.0
+    fallback_url: str | None = None
+    on_lost: OnLost | None = None
+    headers: dict[str, str] = {}
+    signing_secrets: tuple[str, ...] = ()
+    twilio_auth_token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"AgentSpec(protocol={self.protocol!r}, name={self.name!r})"
 
 
 class CallContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -105,6 +105,7 @@ class MediaService:
         send: Callable[[bytes], None],
         entropy: Callable[[int], bytes],
         clock: Callable[[], float] = Ticker.now,
+        wall: Callable[[], float] = Ticker.wall,
         congested: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
@@ -112,6 +113,7 @@ class MediaService:
         self._congested = congested
         self._entropy = entropy
         self._clock = clock
+        self._wall = wall
         self._tasks = Tasks()
         self._links = Tasks()
         self._targets = Targets(allow_private=settings.allow_private)
@@ -267,6 +269,9 @@ class MediaService:
                 recordings=self._recordings,
                 entropy=self._entropy,
                 spawn=self._tasks.spawn,
+                wall=self._wall,
+                clock=self._clock,
+                call_later=asyncio.get_running_loop().call_later,
             )
         )
         ports = self._datagrams.open_pair(

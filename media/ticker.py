@@ -112,6 +112,11 @@ class Ticker:
         """The monotonic clock [s], the ``now`` of everything in media."""
         return time.monotonic()
 
+    @staticmethod
+    def wall() -> float:
+        """UTC [s since the epoch], for what others read; may jump."""
+        return time.time()
+
     def start(self) -> None:
         """Begin on the running loop; the first tick comes 20 ms from now."""
         self._loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from control.api.door import Caller, Ops
 from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, documented
 from control.api.routing import PREFIX, GuardedRoute, Paging
 from control.errors import Code
-from control.resources import AgentResource, CreateAgent, Deleted, UpdateAgent
+from control.resources import AgentResource, CreateAgent, Deleted, SigningSecret, SigningSecretDeleted, UpdateAgent
 
 __all__ = ["router"]
 
@@ -25,6 +25,14 @@ class AgentsAnswer(ListAnswer[AgentResource]):
 
 class AgentDeletedAnswer(Answer[Deleted]):
     """The agent is gone."""
+
+
+class SigningSecretAnswer(Answer[SigningSecret]):
+    """The new secret."""
+
+
+class SigningSecretDeletedAnswer(Answer[SigningSecretDeleted]):
+    """There is none any more."""
 
 
 @router.post(f"{PREFIX}/agents", status_code=status.HTTP_201_CREATED, responses=documented(body=True))
@@ -50,6 +58,24 @@ async def get_agent(agent_id: str, by: Caller, operations: Ops, meta: RequestMet
 async def update_agent(agent_id: str, body: UpdateAgent, by: Caller, operations: Ops, meta: RequestMeta) -> AgentAnswer:
     """Change what is given, keep the rest. Calls that are up go on as they began."""
     return AgentAnswer(data=await operations.update_agent(by, agent_id, body), meta=meta)
+
+
+@router.post(
+    f"{PREFIX}/agents/{{agent_id}}/signing-secret",
+    status_code=status.HTTP_201_CREATED,
+    responses=documented(Code.NOT_FOUND, Code.VALIDATION_ERROR, Code.SECRETS_UNAVAILABLE, writes=True),
+)
+async def make_signing_secret(agent_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> SigningSecretAnswer:
+    """Make a secret that requests to the agent's URL are signed with, the first or the next. It is shown this once."""
+    return SigningSecretAnswer(data=await operations.make_signing_secret(by, agent_id), meta=meta)
+
+
+@router.delete(f"{PREFIX}/agents/{{agent_id}}/signing-secret", responses=documented(Code.NOT_FOUND, writes=True))
+async def delete_signing_secret(
+    agent_id: str, by: Caller, operations: Ops, meta: RequestMeta
+) -> SigningSecretDeletedAnswer:
+    """Sign no more requests."""
+    return SigningSecretDeletedAnswer(data=await operations.delete_signing_secret(by, agent_id), meta=meta)
 
 
 @router.delete(f"{PREFIX}/agents/{{agent_id}}", responses=documented(Code.NOT_FOUND, Code.CONFLICT, writes=True))

@@ -68,7 +68,7 @@ def insert(table: str, columns: str) -> str:
 
 ACCOUNT: Final = _columns(Account)
 KEY: Final = _columns(ApiKey)
-AGENT: Final = _columns(Agent)
+AGENT: Final = _columns(Agent, "secrets")
 NUMBER: Final = _columns(Number)
 CALL: Final = _columns(Call, "timeline")
 CONNECTION: Final = _columns(Connection, "secrets") + ", sealed"
@@ -83,7 +83,7 @@ def values(row: Any) -> tuple[Any, ...]:
 
 
 def agent_values(agent: Agent) -> tuple[Any, ...]:
-    """As the columns of ``AGENT``."""
+    """As the columns of ``AGENT``; secrets are :mod:`control.registry.sealed`'s."""
     pipeline = encode(agent.pipeline)
     return agent.id, agent.account_id, agent.name, pipeline, agent.created_at, agent.updated_at
 

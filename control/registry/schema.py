@@ -151,6 +151,12 @@ def what_integrations_are_found_by(db: Database) -> None:
     )
 
 
+@migrations()
+def agents_secrets(db: Database) -> None:
+    """What an agent's requests are authenticated with, sealed."""
+    _table(db, "agents").add_column("sealed", bytes)
+
+
 def _refuse_newer(database: Database) -> None:
     ours = {migration.name for migration in migrations.pending(Database(memory=True))}
     applied = {migration.name for migration in migrations.applied(database)}

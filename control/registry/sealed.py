@@ -1,4 +1,4 @@
-"""Rows with secrets: carriers' credentials and connections. Each function works inside its caller's transaction."""
+"""Rows with secrets: carriers' credentials and connections, and agents. All run in their caller's transaction."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from control.registry import rows
-from control.registry.types import Connection, Integration, NotFound, SecretsUnavailable
+from control.registry.types import Agent, Connection, Integration, NotFound, SecretsUnavailable
 from control.vault import Vault, VaultError
 
-__all__ = ["BY_REFERENCE", "Sealed"]
+__all__ = ["AGENT", "BY_REFERENCE", "Sealed"]
 
 _INTEGRATION: Final = f"SELECT {rows.INTEGRATION} FROM integrations WHERE account_id = ? AND provider = ?"  # noqa: S608
 _CONNECTION: Final = f"SELECT {rows.CONNECTION} FROM connections WHERE account_id = ? AND provider = ? AND id = ?"  # noqa: S608
+
+AGENT: Final = f"{rows.AGENT}, sealed"
+"""An agent's columns, with its secrets."""
+
+_AGENT: Final = f"SELECT {AGENT} FROM agents WHERE id = ? AND account_id = ?"  # noqa: S608
 
 _SAVE_INTEGRATION: Final = (
     f"{rows.insert('integrations', rows.INTEGRATION)} ON CONFLICT (account_id, provider) DO UPDATE"
@@ -106,6 +111,35 @@ class Sealed:
         secrets = self._open(sealed, "connections", *key) if sealed else {}
         return Connection(**fields | {"host_used": bool(fields["host_used"]), "secrets": secrets})
 
+    # agents
+
+    def agent(self, db: sqlite3.Connection, account_id: str, agent_id: str) -> Agent:
+        """With its secrets, or :class:`NotFound`."""
+        for row in db.execute(_AGENT, (agent_id, account_id)).fetchall():
+            return self.to_agent(row)
+        raise NotFound("agent", agent_id)
+
+    def agent_values(self, agent: Agent) -> tuple[Any, ...]:
+        """As the columns of ``AGENT``."""
+        sealed = self._seal(agent.secrets, "agents", agent.account_id, agent.id) if agent.secrets else None
+        return (*rows.agent_values(agent), sealed)
+
+    def to_agent(self, row: Sequence[Any]) -> Agent:
+        """From the columns of ``AGENT``."""
+        agent = rows.to_agent(tuple(row[:-1]))
+        if not row[-1]:
+            return agent
+        return replace(agent, secrets=self._open(row[-1], "agents", agent.account_id, agent.id))
+
+    def update_agent(self, db: sqlite3.Connection, agent: Agent) -> None:
+        """Its name, pipeline, secrets and ``updated_at``; :class:`NotFound`."""
+        rows.agent(db, agent.account_id, agent.id)
+        *_, name, pipeline, _, updated_at, sealed = self.agent_values(agent)
+        db.execute(
+            "UPDATE agents SET name = ?, pipeline = ?, updated_at = ?, sealed = ? WHERE id = ?",
+            (name, pipeline, updated_at, sealed, agent.id),
+        )
+
     # keys
 
     def reseal(self, db: sqlite3.Connection) -> int:
@@ -118,6 +152,10 @@ class Sealed:
         for row in db.execute(f"SELECT {rows.CONNECTION} FROM connections").fetchall():  # noqa: S608
             if self._is_old(row[-1]):
                 self.save_connection(db, self.to_connection(row))
+                count += 1
+        for row in db.execute(f"SELECT {AGENT} FROM agents WHERE sealed IS NOT NULL").fetchall():  # noqa: S608
+            if self._is_old(row[-1]):
+                self.update_agent(db, self.to_agent(row))
                 count += 1
         return count
 

@@ -36,7 +36,7 @@ from control.registry.connection import (
 )
 from control.registry.records import check
 from control.registry.schema import migrate
-from control.registry.sealed import BY_REFERENCE, Sealed
+from control.registry.sealed import AGENT, BY_REFERENCE, Sealed
 from control.registry.types import (
     Account,
     Agent,
@@ -72,7 +72,7 @@ _NUMBER_WIDTH: Final = len(fields(Number))
 _KEY_WIDTH: Final = len(fields(ApiKey))
 _ROUTE: Final = (
     f"SELECT {', '.join('n.' + name for name in rows.NUMBER.split(', '))},"  # noqa: S608
-    f" {', '.join('a.' + name for name in rows.AGENT.split(', '))}"
+    f" {', '.join('a.' + name for name in AGENT.split(', '))}"
     " FROM numbers n LEFT JOIN agents a ON a.id = n.agent_id WHERE n.phone_number = ?"
     " AND ? IN (n.trunk, n.provider || ':' || n.provider_connection_id)"
 )
@@ -191,30 +191,22 @@ class SqliteRegistry:
 
         def work(connection: sqlite3.Connection) -> None:
             rows.account(connection, agent.account_id)
-            connection.execute(rows.insert("agents", rows.AGENT), rows.agent_values(agent))
+            connection.execute(rows.insert("agents", AGENT), self._sealed.agent_values(agent))
 
         await self._write(work)
 
     async def agent(self, account_id: str, agent_id: str) -> Agent:
         """One of the account's agents."""
-        return await self._read(partial(rows.agent, account_id=account_id, agent_id=agent_id))
+        return await self._read(partial(self._sealed.agent, account_id=account_id, agent_id=agent_id))
 
     async def agents(self, account_id: str, page: Page) -> tuple[list[Agent], int]:
         """A page, and how many there are in all."""
-        found, total = await self._page("agents", rows.AGENT, "created_at", page, {"account_id": account_id})
-        return [rows.to_agent(row) for row in found], total
+        found, total = await self._page("agents", AGENT, "created_at", page, {"account_id": account_id})
+        return [self._sealed.to_agent(row) for row in found], total
 
     async def update_agent(self, agent: Agent) -> None:
-        """Its name, pipeline and ``updated_at``; who owns it and when it was made stay."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            rows.agent(connection, agent.account_id, agent.id)
-            connection.execute(
-                "UPDATE agents SET name = ?, pipeline = ?, updated_at = ? WHERE id = ?",
-                (agent.name, rows.encode(agent.pipeline), agent.updated_at, agent.id),
-            )
-
-        await self._write(work)
+        """Its name, pipeline, secrets and ``updated_at``; who owns it and when it was made stay."""
+        await self._write(partial(self._sealed.update_agent, agent=agent))
 
     async def delete_agent(self, account_id: str, agent_id: str) -> None:
         """:class:`AgentInUse` while numbers point to it."""
@@ -319,7 +311,7 @@ class SqliteRegistry:
         if not found:
             return None
         row = found[0]
-        agent = rows.to_agent(row[_NUMBER_WIDTH:]) if row[_NUMBER_WIDTH] is not None else None
+        agent = self._sealed.to_agent(row[_NUMBER_WIDTH:]) if row[_NUMBER_WIDTH] is not None else None
         return Route(Number(*row[:_NUMBER_WIDTH]), agent)
 
     # integrations

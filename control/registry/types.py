@@ -125,7 +125,12 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """``pipeline`` is the validated JSON of the agent's protocol and its settings."""
+    """``pipeline`` is the validated JSON of the agent's protocol and its settings.
+
+    ``secrets`` go to the agent and nowhere else: ``header:NAME`` for each header of its requests, ``signing_secret``
+    and, for an hour after a new one was made, ``previous_signing_secret`` with ``previous_signing_secret_until`` (UTC
+    seconds as text), ``twilio_auth_token``.
+    """
 
     id: str
     account_id: str
@@ -133,6 +138,7 @@ class Agent:
     pipeline: Mapping[str, Any]
     created_at: float
     updated_at: float
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +343,7 @@ class Registry(Protocol):
     async def keys(self, account_id: str | None = None) -> list[ApiKey]: ...
     async def revoke_key(self, key_id: str, at: float) -> None: ...
 
-    # agents
+    # agents (their secrets AES-GCM at rest)
     async def create_agent(self, agent: Agent) -> None: ...
     async def agent(self, account_id: str, agent_id: str) -> Agent: ...
     async def agents(self, account_id: str, page: Page) -> tuple[list[Agent], int]: ...

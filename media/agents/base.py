@@ -12,25 +12,39 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from media.agents.signing import request_headers
 from media.messages import AgentSpec, CallContext
 from media.targets import Targets
-from media.websocket import FailureCause, WebSocketClient
+from media.websocket import FailureCause, Headers, WebSocketClient
 
 __all__ = [
     "Agent",
     "AgentCounts",
     "AgentPort",
     "BadAgent",
+    "CallLater",
     "Encoding",
     "EndCause",
     "Host",
     "Spawn",
+    "Timer",
 ]
 
 Encoding = Literal["PCMU", "PCMA", "L16", "L16/16000", "L16/24000", "L16/48000"]
 """G.711 by its RTP name, one byte a sample; or linear 16-bit samples in host byte order, at 8 kHz unless it says."""
 
 EndCause = Literal["closed", "lost"]
+
+
+class Timer(Protocol):
+    """Something that is due."""
+
+    def cancel(self) -> None:
+        """Not any more."""
+
+
+CallLater = Callable[[float, Callable[[], None]], Timer]
+"""``call_later(delay_s, function)``."""
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
 
@@ -130,7 +144,8 @@ class Agent(Protocol):
 class Host:
     """What an agent is built with. ``entropy(n)`` gives n random bytes; ``recordings`` are PCM16 by name.
 
-    Whatever connects without ``websockets`` connects by ``targets``.
+    Whatever connects without ``websockets`` connects by ``targets``. Every request to the agent has
+    :meth:`request_headers`. ``wall`` is UTC [s], ``clock`` monotonic [s], ``call_later`` the loop's.
     """
 
     spec: AgentSpec
@@ -140,3 +155,10 @@ class Host:
     recordings: Mapping[str, bytes]
     entropy: Callable[[int], bytes]
     spawn: Spawn
+    wall: Callable[[], float]
+    clock: Callable[[], float]
+    call_later: CallLater
+
+    def request_headers(self, url: str, method: str = "GET") -> Headers:
+        """What authenticates a request to the agent: its record's headers, and the signatures."""
+        return request_headers(self.spec, self.context.call_sid, method, url, self.wall())

@@ -210,7 +210,9 @@ class TwilioAgent:
         """Connect; ``connected`` and ``start`` go as soon as the handshake is done."""
         self._port = port
         name = f"agent {self._host.context.call_sid}"
-        self._link = self._host.websockets.connect(self._url, self, self._host.spec.agent_timeout_s, name)
+        self._link = self._host.websockets.connect(
+            self._url, self, self._host.spec.agent_timeout_s, name, self._host.request_headers(self._url)
+        )
 
     def on_start(self) -> None:
         """Media follows; Twilio has no message for it."""

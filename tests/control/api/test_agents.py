@@ -30,6 +30,10 @@ async def test_an_agent_lives_from_creation_to_deletion(acme: httpx.AsyncClient,
         "id": parrot["id"],
         "name": "Parrot",
         "pipeline": {"protocol": "builtin", "name": "parrot"},
+        "headers": {},
+        "signing_secret_set": False,
+        "previous_signing_secret_until": None,
+        "twilio_auth_token_set": False,
         "created_at": "2026-09-21T14:13:20.000Z",
         "updated_at": "2026-09-21T14:13:20.000Z",
     }
@@ -181,3 +185,86 @@ async def test_a_url_inside_the_edges_own_network_is_refused_at_once(acme: httpx
 async def test_a_lab_may_have_agents_on_its_own_machine(acme: httpx.AsyncClient, desk: Desk) -> None:
     desk.operations.settings = desk.settings.model_copy(update={"agents": Agents(allow_private=True)})
     await made(acme, {**STREAMS, "url": "ws://127.0.0.1:9000/"})
+
+
+async def test_headers_are_kept_masked_and_merged(acme: httpx.AsyncClient, desk: Desk) -> None:
+    body = {"name": "a", "pipeline": STREAMS, "headers": {"Authorization": "Bearer planted", "X-One": "1"}}
+    created = await acme.post(AGENTS, json=body)
+    agent = created.json()["data"]
+    assert agent["headers"] == {"Authorization": "********", "X-One": "********"}
+    path = f"{AGENTS}/{agent['id']}"
+    changed = await acme.patch(path, json={"headers": {"x-one": None, "X-Two": "2"}})
+    assert changed.json()["data"]["headers"] == {"Authorization": "********", "X-Two": "********"}
+    row = await desk.registry.agent(desk.accounts["acme"].id, agent["id"])
+    assert row.secrets == {"header:Authorization": "Bearer planted", "header:X-Two": "2"}
+    assert "planted" not in created.text + changed.text + (await acme.get(path)).text + (await acme.get(AGENTS)).text
+    assert (await acme.patch(path, json={"headers": None})).json()["data"]["headers"] == {}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "x"},
+        {"sec-websocket-key": "x"},
+        {"X-Truedy-Signature": "x"},
+        {"X-Twilio-Signature": "x"},
+        {"A B": "x"},
+        {"": "x"},
+        {"X-A": "x\r\nX-B: y"},
+        {"X-A": ""},
+        {"X-A": "ü"},
+        {"X-A": "1", "x-a": "2"},
+        {"X-A": None},
+        {f"X-{n}": "1" for n in range(21)},
+    ],
+)
+async def test_headers_that_break_a_request_are_refused(acme: httpx.AsyncClient, headers: dict[str, Any]) -> None:
+    answer = await acme.post(AGENTS, json={"name": "a", "pipeline": STREAMS, "headers": headers})
+    assert answer.status_code == 422
+
+
+async def test_a_signing_secret_is_shown_once_and_its_predecessor_signs_for_an_hour(
+    acme: httpx.AsyncClient, desk: Desk
+) -> None:
+    agent = await made(acme, STREAMS)
+    path = f"{AGENTS}/{agent['id']}"
+    first = await acme.post(f"{path}/signing-secret")
+    assert first.status_code == 201
+    assert first.json()["data"]["signing_secret"].startswith("whsec_")
+    shown = (await acme.get(path)).json()["data"]
+    assert (shown["signing_secret_set"], shown["previous_signing_secret_until"]) == (True, None)
+    second = (await acme.post(f"{path}/signing-secret")).json()["data"]["signing_secret"]
+    assert second != first.json()["data"]["signing_secret"]
+    shown = (await acme.get(path)).json()["data"]
+    assert shown["previous_signing_secret_until"] == "2026-09-21T15:13:20.000Z"
+    assert second not in str(shown)
+    assert (await acme.delete(f"{path}/signing-secret")).json()["data"] == {"id": agent["id"], "deleted": True}
+    assert (await acme.delete(f"{path}/signing-secret")).status_code == 200
+    assert (await acme.get(path)).json()["data"]["signing_secret_set"] is False
+
+
+async def test_another_accounts_agent_gets_no_signing_secret(
+    acme: httpx.AsyncClient, globex: httpx.AsyncClient
+) -> None:
+    agent = await made(acme, STREAMS)
+    assert (await globex.post(f"{AGENTS}/{agent['id']}/signing-secret")).status_code == 404
+    assert (await globex.delete(f"{AGENTS}/{agent['id']}/signing-secret")).status_code == 404
+
+
+async def test_a_twilio_token_comes_and_goes(acme: httpx.AsyncClient) -> None:
+    body = {"name": "a", "pipeline": STREAMS, "twilio_auth_token": "planted"}
+    answer = await acme.post(AGENTS, json=body)
+    agent = answer.json()["data"]
+    assert agent["twilio_auth_token_set"] is True
+    assert "planted" not in answer.text
+    gone = await acme.patch(f"{AGENTS}/{agent['id']}", json={"twilio_auth_token": None})
+    assert gone.json()["data"]["twilio_auth_token_set"] is False
+
+
+async def test_an_agent_without_a_url_has_nothing_to_authenticate(acme: httpx.AsyncClient) -> None:
+    for more in ({"headers": {"X-A": "1"}}, {"twilio_auth_token": "t"}):
+        assert (await acme.post(AGENTS, json={**PARROT, **more})).status_code == 422
+    parrot = await made(acme)
+    assert (await acme.post(f"{AGENTS}/{parrot['id']}/signing-secret")).status_code == 422
+    armed = (await acme.post(AGENTS, json={"name": "a", "pipeline": STREAMS, "headers": {"X-A": "1"}})).json()["data"]
+    assert (await acme.patch(f"{AGENTS}/{armed['id']}", json={"pipeline": PARROT["pipeline"]})).status_code == 422

@@ -32,6 +32,8 @@ GUARDED = [
     ("GET", f"/agents/{ID}"),
     ("PATCH", f"/agents/{ID}"),
     ("DELETE", f"/agents/{ID}"),
+    ("POST", f"/agents/{ID}/signing-secret"),
+    ("DELETE", f"/agents/{ID}/signing-secret"),
     ("GET", "/calls"),
     ("GET", f"/calls/{ID}"),
     ("POST", f"/calls/{ID}/hangup"),

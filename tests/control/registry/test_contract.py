@@ -716,3 +716,24 @@ Question = Callable[[Registry], Awaitable[object]]
 )
 async def test_an_id_that_is_none_is_not_found(registry: Registry, question: Question) -> None:
     await refuses(NotFound, question(registry))
+
+
+# what agents are authenticated with
+
+
+async def test_an_agents_secrets_are_kept_with_it_and_come_with_its_route(registry: Registry) -> None:
+    armed = replace(PARROT, secrets={"header:Authorization": "Bearer planted", "signing_secret": "s"})
+    await registry.update_agent(armed)
+    assert await registry.agent("a1", "g1") == armed
+    assert await registry.agents("a1", Page()) == ([armed], 1)
+    await registry.create_number(replace(NUMBER, agent_id="g1"))
+    assert await registry.route("lab", NUMBER.phone_number) == Route(replace(NUMBER, agent_id="g1"), armed)
+    assert "planted" not in repr(armed)
+    await registry.update_agent(PARROT)
+    assert (await registry.agent("a1", "g1")).secrets == {}
+
+
+async def test_a_new_agent_can_have_secrets(registry: Registry) -> None:
+    armed = replace(PARROT, id="g3", created_at=9.0, secrets={"twilio_auth_token": "t"})
+    await registry.create_agent(armed)
+    assert await registry.agent("a1", "g3") == armed

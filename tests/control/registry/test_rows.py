@@ -28,7 +28,7 @@ def empty() -> Iterator[sqlite3.Connection]:
     ("columns", "kind"), [(rows.ACCOUNT, Account), (rows.KEY, ApiKey), (rows.AGENT, Agent), (rows.NUMBER, Number)]
 )
 def test_columns_stand_in_the_order_of_the_fields(columns: str, kind: type) -> None:
-    assert columns.split(", ") == [field.name for field in fields(kind)]
+    assert columns.split(", ") == [field.name for field in fields(kind) if field.name != "secrets"]
 
 
 def test_a_call_s_columns_end_with_its_statistics_and_leave_the_timeline_out() -> None:

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+from control.registry.rows import insert
 from control.registry.schema import migrate
-from control.registry.sealed import BY_REFERENCE, Sealed
-from control.registry.types import Connection, Integration, NotFound, SecretsUnavailable
+from control.registry.sealed import AGENT, BY_REFERENCE, Sealed
+from control.registry.types import Agent, Connection, Integration, NotFound, SecretsUnavailable
 from control.vault import Vault
 
 TWILIO = Integration("a1", "twilio", {"account_sid": "AC1"}, {"auth_token": "planted"}, 5.0, 5.0)
@@ -92,3 +93,34 @@ def test_a_rotated_key_seals_all_rows_anew(db: sqlite3.Connection) -> None:
     new = Sealed(Vault(b"n" * 32, entropy=os.urandom))
     assert new.integration(db, "a1", "twilio") == TWILIO
     assert new.connection(db, "a1", "telnyx", "42") == TELNYX
+
+
+ARMED = Agent("g1", "a1", "A", {"protocol": "builtin"}, 1.0, 1.0, secrets={"signing_secret": "planted"})
+
+
+def test_an_agents_secrets_lie_sealed_and_open_in_their_own_row_alone(db: sqlite3.Connection) -> None:
+    sealed = Sealed(VAULT)
+    columns = insert("agents", AGENT)
+    db.execute(columns, sealed.agent_values(ARMED))
+    db.execute(columns, sealed.agent_values(replace(ARMED, id="g2", secrets={})))
+    assert sealed.agent(db, "a1", "g1") == ARMED
+    assert "planted" not in "".join(db.iterdump())
+    db.execute("UPDATE agents SET sealed = (SELECT sealed FROM agents WHERE id = 'g1') WHERE id = 'g2'")
+    with pytest.raises(SecretsUnavailable, match="does not open"):
+        sealed.agent(db, "a1", "g2")
+
+
+def test_an_agent_without_secrets_needs_no_vault(db: sqlite3.Connection) -> None:
+    bare = replace(ARMED, secrets={})
+    db.execute(insert("agents", AGENT), Sealed(None).agent_values(bare))
+    assert Sealed(None).agent(db, "a1", "g1") == bare
+    with pytest.raises(SecretsUnavailable, match=r"secrets\.key is not set"):
+        Sealed(None).update_agent(db, ARMED)
+
+
+def test_a_new_key_seals_agents_anew(db: sqlite3.Connection) -> None:
+    db.execute(insert("agents", AGENT), Sealed(VAULT).agent_values(ARMED))
+    newer = Sealed(Vault(b"n" * 32, entropy=os.urandom, previous=[bytes(32)]))
+    assert newer.reseal(db) == 1
+    assert newer.agent(db, "a1", "g1") == ARMED
+    assert newer.reseal(db) == 0

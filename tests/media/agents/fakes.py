@@ -11,6 +11,7 @@ from media.agents.base import Encoding, EndCause, Host
 from media.messages import AgentSpec, CallContext
 from media.targets import Targets
 from media.websocket import FailureCause, Headers, LinkHandler
+from tests.support.clock import FakeClock
 
 CONTEXT = CallContext(
     call_sid="CA" + "1" * 32,
@@ -100,12 +101,50 @@ class FakeWebSockets:
         return self.link
 
 
+class FakeTimers:
+    """``call_later`` on a fake clock: :meth:`advance` calls what has become due, in order."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self._due: list[tuple[float, int, FakeTimer]] = []
+
+    def __call__(self, delay_s: float, function: Callable[[], None]) -> FakeTimer:
+        timer = FakeTimer(function)
+        self._due.append((self.clock() + delay_s, len(self._due), timer))
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        end = self.clock() + seconds
+        while due := sorted(entry for entry in self._due if entry[0] <= end):
+            at, _, timer = due[0]
+            self._due.remove(due[0])
+            self.clock.advance(max(0.0, at - self.clock()))
+            if not timer.cancelled:
+                timer.function()
+        self.clock.advance(end - self.clock())
+
+
+class FakeTimer:
+    """One of them."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.function = function
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
 def host(
     spec: AgentSpec,
     websockets: FakeWebSockets | None = None,
     entropy: Callable[[int], bytes] = lambda count: b"\x5a" * count,
+    timers: FakeTimers | None = None,
 ) -> Host:
     """What agents are built with."""
+
+    timers = timers or FakeTimers()
 
     def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work, name=name)
@@ -118,4 +157,7 @@ def host(
         recordings=RECORDINGS,
         entropy=entropy,
         spawn=spawn,
+        wall=lambda: 1_790_000_000.25,
+        clock=timers.clock,
+        call_later=timers,
     )
