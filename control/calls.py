@@ -58,10 +58,12 @@ from media.messages import (
     MediaLost,
     NoticeBody,
     OpenCall,
+    RecordingEnded,
     Renegotiate,
     Result,
     SourceLearnt,
     StartMedia,
+    Statistics,
     TellAgent,
 )
 
@@ -235,8 +237,11 @@ class CallManager:
             case SourceLearnt(call=id, address=address):
                 if call := self._by_id.get(id):
                     self._note(call, "media_from", address)
-            case _:
-                self._statistics(notice.calls)
+            case RecordingEnded(call=id, status=status):
+                if call := self._by_id.get(id):
+                    self._note(call, "recording", status)
+            case Statistics(calls=calls):
+                self._statistics(calls)
 
     def on_lost(self, calls: Iterable[str]) -> None:
         """The media worker of these calls has died."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -26,6 +27,7 @@ from media.messages import (
     NoticeBody,
 )
 from media.playout import PlayoutQueue
+from media.tap import Tap
 from media.ticker import FRAME_S, Tick
 from media.websocket import FailureCause
 
@@ -45,6 +47,10 @@ class Leg(Protocol):
     @property
     def digits_pending(self) -> bool:
         """Digits are still to be sent."""
+
+    @property
+    def sending(self) -> bool:
+        """What is said goes to the phone; False on hold."""
 
     def hear(self, now: float) -> bytes:
         """The next 20 ms of the caller: heard, concealed or silence."""
@@ -178,6 +184,8 @@ class Bridge:
         self._message = ""
         self._agent_bytes = 0
         self._late_max_s = 0.0
+        self._tap: Tap | None = None
+        self._take: Callable[[], bytes | None] = self._queue.take
 
     # --- control --------------------------------------------------------------------------------
 
@@ -193,12 +201,19 @@ class Bridge:
             self._established = True
             self._agent.on_start()
 
+    def listen(self, tap: Tap) -> None:
+        """Let ``tap`` hear both sides from the next tick on."""
+        self._tap = tap
+        self._take = partial(tap.take, self._queue.take)
+
     def law_changed(self) -> None:
         """The leg's law was not known before (our offer has been answered): recode what waits."""
         before, self._law = self._law, self._leg.law
         if before != self._law:
             silence = g711.silence(self._law)
             self._queue.recode(lambda audio: g711.transcode(audio, before, self._law), silence)
+            if self._tap is not None:
+                self._tap.change(self._law)
 
     def digit(self, digit: str, duration_ms: int) -> None:
         """The caller pressed a digit: control hears of it and the agent does."""
@@ -215,6 +230,8 @@ class Bridge:
     async def close(self) -> None:
         """The call is over; the agent is told, and keeps what it has to keep."""
         self._feed(Input.CLOSE)
+        if self._tap is not None:
+            self._tap.end()
         await self._agent.close()
 
     def break_off(self, message: str) -> None:
@@ -249,11 +266,15 @@ class Bridge:
         if self._established:
             if tick.late_s > self._late_max_s:  # noqa: PLR1730 - a call less, for every call and frame
                 self._late_max_s = tick.late_s
+            leg, take, tap, now = self._leg, self._take, self._tap, tick.now
             if tick.skipped:
-                self._leg.skip(tick.skipped)
-            say, take, now = self._leg.say, self._queue.take, tick.now
+                leg.skip(tick.skipped)
+                if tap is not None:
+                    tap.skip(tick.skipped)
             for _ in range(tick.frames):
-                say(take, now)
+                leg.say(take, now)
+                if tap is not None:
+                    tap.said(leg.sending)
         if self.state is State.LEAVING and self._queue.idle and not self._leg.digits_pending:
             self._feed(Input.PLAYED_OUT)
 
@@ -261,7 +282,7 @@ class Bridge:
         """Hand the agent what the caller said, and the marks that playout has reached."""
         if not self._established:
             return
-        agent, law = self._agent, self._law
+        agent, law, tap = self._agent, self._law, self._tap
         if self._queue.marks:
             for name in self._queue.reached():
                 agent.on_mark(name)
@@ -270,6 +291,8 @@ class Bridge:
         for _ in range(tick.frames):
             frame = self._leg.hear(due)
             due += FRAME_S
+            if tap is not None:
+                tap.heard(frame)
             wanted = agent.encoding
             if wanted is not None and wanted != law:
                 frame = self._convert(frame, law, wanted)

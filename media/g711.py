@@ -28,6 +28,8 @@ __all__ = [
     "decode_ulaw",
     "encode_alaw",
     "encode_ulaw",
+    "level",
+    "mix",
     "silence",
     "transcode",
 ]
@@ -76,6 +78,16 @@ def transcode(data: bytes, source: str, target: str) -> bytes:
     if source == target:
         return data
     return data.translate(_ULAW_TO_ALAW if source == PCMU else _ALAW_TO_ULAW)
+
+
+def mix(one: bytes, other: bytes) -> bytes:
+    """Linear samples of both at once; clips."""
+    return audioop.add(one, other, 2)
+
+
+def level(pcm16: bytes) -> int:
+    """The root mean square of linear samples: 0 to 32767; 0 for none."""
+    return audioop.rms(pcm16, 2)
 
 
 def silence(law: str, count: int = FRAME_BYTES) -> bytes:

@@ -261,6 +261,11 @@ class PhoneLeg:
         """Digits are still to be sent."""
         return self._digits.pending > 0 and self._event is not None
 
+    @property
+    def sending(self) -> bool:
+        """What is said goes to the phone; False on hold."""
+        return self._target is not None
+
     # --- to the phone -----------------------------------------------------------------------------
 
     def say(self, take: Callable[[], bytes | None], now: float) -> None:

@@ -7,7 +7,7 @@ reply, and is carried out once. All cross the codec at the end of this file, in 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -87,6 +87,24 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     headers: dict[str, str] = {}
 
 
+class RecordingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Record the call from its start: into a file at ``path`` (without its suffix) that begins with ``head``.
+
+    ``key`` encrypts it and nothing else. ``format`` is ``wav``, ``flac`` or ``ogg``. With ``consent_tone`` the caller
+    hears a tone before the agent's first word, and again every ``consent_tone_every_s`` [s].
+    """
+
+    path: str
+    head: bytes
+    key: bytes
+    format: Literal["wav", "flac", "ogg"] = "flac"
+    consent_tone: bool = True
+    consent_tone_every_s: float | None = None
+
+    def __repr__(self) -> str:
+        return f"RecordingOrder(path={self.path!r}, format={self.format!r})"
+
+
 class LegStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One call's counts (packets), times [ms] and loss [fraction]; None: not known.
 
@@ -138,6 +156,7 @@ class OpenCall(Message, frozen=True, kw_only=True, tag="open_call"):
     policy: LegPolicy
     agent: AgentSpec
     context: CallContext
+    recording: RecordingOrder | None = None
 
 
 class ApplyAnswer(Message, frozen=True, kw_only=True, tag="apply_answer"):
@@ -302,6 +321,21 @@ class SourceLearnt(Message, frozen=True, kw_only=True, tag="source_learnt"):
     address: str
 
 
+class RecordingEnded(Message, frozen=True, kw_only=True, tag="recording_ended"):
+    """What has come of a call's recording; may follow :class:`CallClosed`.
+
+    ``status`` is ``completed``, ``cut`` or ``failed``; without ``seconds`` [s] only the file can tell the rest.
+    ``gaps_ms`` [ms] are silence that stands for what was lost; ``bytes`` is the file's size.
+    """
+
+    call: str
+    status: str
+    seconds: float | None = None
+    gaps_ms: int = 0
+    bytes: int = 0
+    problem: str = ""
+
+
 class Statistics(Message, frozen=True, kw_only=True, tag="statistics"):
     """All calls of a worker, once a second."""
 
@@ -309,7 +343,17 @@ class Statistics(Message, frozen=True, kw_only=True, tag="statistics"):
     tick_late_p99_ms: float | None = None
 
 
-NoticeBody = AgentReady | AgentFailed | AgentEnded | AgentAsks | MediaLost | DigitReceived | SourceLearnt | Statistics
+NoticeBody = (
+    AgentReady
+    | AgentFailed
+    | AgentEnded
+    | AgentAsks
+    | MediaLost
+    | DigitReceived
+    | SourceLearnt
+    | RecordingEnded
+    | Statistics
+)
 
 # --- envelopes --------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from media.agents import recordings
 from media.agents.base import BadAgent, Host
 from media.agents.catalogue import create
 from media.bridge import Bridge
+from media.consent_tone import ConsentTone
 from media.leg import LegError, LegSettings, PhoneLeg, address_text
 from media.messages import (
     ApplyAnswer,
@@ -34,6 +35,7 @@ from media.messages import (
     OpenCall,
     Ping,
     ProtocolError,
+    RecordingOrder,
     Renegotiate,
     Reply,
     Request,
@@ -46,7 +48,9 @@ from media.messages import (
     decode,
     encode,
 )
+from media.recording import RecorderLink
 from media.sdp import SdpError
+from media.tap import Tap
 from media.targets import Targets
 from media.tasks import Tasks
 from media.ticker import Tick, Ticker
@@ -81,6 +85,7 @@ class _Call:
     bridge: Bridge
     leg: PhoneLeg
     ports: PortPair
+    order: RecordingOrder | None = None
     broken: bool = False
 
 
@@ -118,6 +123,7 @@ class MediaService:
         self._links = Tasks()
         self._targets = Targets(allow_private=settings.allow_private)
         self._websockets = WebSocketClient(self._links, settings.tls, self._targets)
+        self._recorder = RecorderLink(self._notify, self._links.spawn)
         self._ticker = Ticker(self.tick)
         self._datagrams = Datagrams()
         self._recordings: Mapping[str, bytes] = {}
@@ -144,6 +150,7 @@ class MediaService:
         self._closing = True
         await asyncio.gather(*(self._close_call(call) for call in tuple(self._calls)))
         self._ticker.stop()
+        await self._recorder.close()
         await self._tasks.close(grace_s=self.GRACE_S)
         await self._links.close(grace_s=self.LINK_GRACE_S)
 
@@ -216,6 +223,7 @@ class MediaService:
                 return Done()
             case StartMedia():
                 call.leg.start(self._clock())
+                self._listen(command.call, call)
                 call.bridge.start()
                 return Done()
             case Renegotiate():
@@ -229,6 +237,15 @@ class MediaService:
                 return Done()
             case _:
                 return Failed(code="internal", message=f"{type(command).__name__} is not handled")
+
+    def _listen(self, name: str, call: _Call) -> None:
+        """What is to hear both sides from the call's start."""
+        order, call.order = call.order, None
+        if order is None:
+            return
+        law = call.leg.law
+        tone = ConsentTone(law, order.consent_tone_every_s) if order.consent_tone else None
+        call.bridge.listen(Tap(recording=self._recorder.begin(name, order, law), tone=tone))
 
     # --- opening and closing --------------------------------------------------------------------
 
@@ -286,7 +303,9 @@ class MediaService:
             leg.close(self._clock())
             ports.close()
             raise
-        self._calls[command.call] = _Call(bridge, leg, ports)
+        if command.recording is not None:
+            self._recorder.prepare()
+        self._calls[command.call] = _Call(bridge, leg, ports, command.recording)
         return CallOpened(sdp=sdp, codec=leg.codec, held=leg.held)
 
     def _leg(self, command: OpenCall) -> PhoneLeg:

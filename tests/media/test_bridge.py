@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from media import g711
 from media.agents.base import AgentCounts, AgentPort, Encoding, EndCause
 from media.bridge import TRANSITIONS, Bridge, Input, State
+from media.consent_tone import ConsentTone
 from media.messages import (
     AgentAsks,
     AgentEnded,
@@ -19,6 +21,9 @@ from media.messages import (
     LegStatistics,
     NoticeBody,
 )
+from media.recorder import Audio, End, RecorderInput
+from media.recording import CallRecording
+from media.tap import Tap
 from media.ticker import FRAME_S, Tick
 from tests.support.clock import FakeClock
 
@@ -31,6 +36,7 @@ class FakeLeg:
     def __init__(self, caller: Iterable[bytes] = ()) -> None:
         self.law: Encoding = "PCMU"
         self.digits_pending = False
+        self.sending = True
         self.caller = iter(caller)
         self.sent: list[bytes | None] = []
         self.skipped = 0
@@ -528,3 +534,37 @@ def test_an_agent_of_another_rate_hears_and_is_heard() -> None:
     assert {len(frame) for _, frame in agent.heard[1:]} == {640}
     call.bridge.play(bytes(640 * 10), "L16/16000")
     assert abs(call.bridge.statistics(0.0).agent_frames_received - 10) <= 1
+
+
+# --- who listens in -------------------------------------------------------------------------------
+
+
+def test_a_tap_is_given_what_the_phone_was_sent_and_what_it_said_frame_for_frame() -> None:
+    handed: list[RecorderInput] = []
+    call = Call(FakeLeg([bytes([100 + number]) * 160 for number in range(5)])).answered()
+    call.bridge.listen(Tap(recording=CallRecording("c", "PCMU", handed.append), tone=ConsentTone("PCMU")))
+    call.bridge.play(bytes([1]) * 160, "PCMU")
+    call.tick(frames=3)
+    call.tick(frames=2, skipped=4)
+    call.leg.sending = False
+    call.tick()
+    asyncio.run(call.bridge.close())
+    first, second, end = handed
+    assert isinstance(first, Audio)
+    assert isinstance(second, Audio)
+    assert (first.at, second.at, end) == (0, 7, End(call="c", frames=10))
+    assert first.heard == b"".join(bytes([100 + number]) * 160 for number in range(3))
+    assert first.said == b"".join(frame or SILENCE for frame in call.leg.sent[:3])
+    assert second.said[-160:] == SILENCE
+    assert call.leg.sent[-1] != SILENCE
+
+
+def test_a_tap_hears_of_a_change_of_law() -> None:
+    handed: list[RecorderInput] = []
+    call = Call()
+    call.bridge.listen(Tap(recording=CallRecording("c", "PCMU", handed.append)))
+    call.leg.law = "PCMA"
+    call.bridge.law_changed()
+    call.answered().tick()
+    asyncio.run(call.bridge.close())
+    assert [message.encoding for message in handed if isinstance(message, Audio)] == ["PCMA"]

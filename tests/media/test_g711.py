@@ -75,3 +75,13 @@ def test_the_import_warns_nobody() -> None:
     """``audioop`` is deprecated in 3.11 and 3.12; importing it here is deliberate."""
     code = "import warnings; warnings.simplefilter('error'); import media.g711"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_level_is_the_root_mean_square_and_nothing_has_none() -> None:
+    assert g711.level(np.full(160, -300, dtype=np.int16).tobytes()) == 300
+    assert g711.level(b"") == 0
+
+
+def test_two_voices_are_mixed_and_clip() -> None:
+    one, other = (np.array(values, dtype=np.int16).tobytes() for values in ([100, 30000], [-40, 30000]))
+    assert np.frombuffer(g711.mix(one, other), dtype=np.int16).tolist() == [60, 32767]

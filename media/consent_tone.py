@@ -1,0 +1,83 @@
+"""The tone that tells a caller of a recording: one before the agent's first word, and more as often as is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+
+from media import g711
+from media.agents.base import Encoding
+from media.convert import Converter, frame_bytes, is_linear
+
+__all__ = ["ConsentTone"]
+
+_HZ: Final = 1400
+_RATE_HZ: Final = 8000
+_LEVEL: Final = 0.15
+"""Of full scale; about -19 dBm0."""
+_RAMP_S: Final = 0.005
+
+Take = Callable[[], bytes | None]
+
+
+class ConsentTone:
+    """What is said to the phone, with the tone in it.
+
+    The first tone comes before anything of the agent's, whose audio waits for it; later ones sound over the agent's
+    voice. ``every_s`` [s]: from one to the next; None: there is only the first.
+    """
+
+    FIRST_FRAMES: Final = 25
+    LATER_FRAMES: Final = 10
+
+    def __init__(self, encoding: Encoding, every_s: float | None = None) -> None:
+        self._every = None if every_s is None else max(round(every_s * 50), self.FIRST_FRAMES)
+        self._at = 0
+        self.change(encoding)
+
+    def change(self, encoding: Encoding) -> None:
+        """The phone is sent ``encoding`` from here on."""
+        self._encoding = encoding
+        self._first = _frames(self.FIRST_FRAMES, encoding)
+        self._later = _frames(self.LATER_FRAMES, _wide(encoding))
+
+    def take(self, take: Take) -> bytes | None:
+        """The next 20 ms; ``take`` gives the agent's."""
+        at = self._at
+        self._at = at + 1
+        if at < self.FIRST_FRAMES:
+            return self._first[at]
+        every = self._every
+        if every is None or at < every or (within := at % every) >= self.LATER_FRAMES:
+            return take()
+        return self._over(take(), self._later[within])
+
+    def _over(self, frame: bytes | None, tone: bytes) -> bytes:
+        encoding = self._encoding
+        if frame is not None:
+            tone = g711.mix(frame if is_linear(encoding) else g711.DECODERS[encoding](frame), tone)
+        return tone if is_linear(encoding) else g711.ENCODERS[encoding](tone)
+
+
+def _wide(encoding: Encoding) -> Encoding:
+    """Linear, at the encoding's rate."""
+    return encoding if is_linear(encoding) else "L16"
+
+
+def _frames(count: int, encoding: Encoding) -> list[bytes]:
+    """A tone of ``count`` frames that fades in and out, frame by frame."""
+    at = np.arange(count * g711.FRAME_BYTES) / _RATE_HZ
+    fade = np.minimum(1.0, np.minimum(at, at[::-1]) / _RAMP_S)
+    linear = np.rint(np.sin(2 * np.pi * _HZ * at) * fade * _LEVEL * 32767).astype(np.int16).tobytes()
+    convert, size = Converter("L16", encoding), 2 * g711.FRAME_BYTES
+    pieces = [convert(linear[start : start + size]) for start in range(0, len(linear), size)]
+    # A change of rate gives its first piece a sample short; the tone ends in silence, so its last may be filled up.
+    return list(_cut(b"".join(pieces), frame_bytes(encoding), count))
+
+
+def _cut(audio: bytes, size: int, count: int) -> Iterator[bytes]:
+    for index in range(count):
+        frame = audio[index * size : (index + 1) * size]
+        yield frame + bytes(size - len(frame))
