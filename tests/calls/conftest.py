@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,16 @@ import uvloop
 
 from tests.support.edge import Edge, Keyring, Settings
 from tests.support.pki import Pki
+from tests.support.zygote import Zygote
+
+
+@pytest.fixture(scope="session", autouse=True)
+def zygote() -> Iterator[None]:
+    """One process with the edge's imports done, which each test's edge is forked from."""
+    Edge.zygote = Zygote()
+    yield
+    Edge.zygote.close()
+    Edge.zygote = None
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from tests.support.carriers.misbehaviour import Cut, Fails, Garbage, Misbehaviou
 from tests.support.carriers.sip import values
 from tests.support.carriers.stage import TWILIO_DID, WEBHOOK, Stage
 from tests.support.carriers.twilio import Dial, InboundCall, borrowing, with_header, without_header
-from tests.support.edge import COMMAND, Keyring, Settings
+from tests.support.edge import COMMAND, Edge, Keyring, Settings
 from tests.support.lossy import Impairment
 from tests.support.media_streams_agent import AGENT_HZ, MediaStreamsAgent, greet
 from tests.support.phone import Phone
@@ -214,6 +214,7 @@ async def test_a_late_invite_and_a_late_webhook_are_refused(
     )
     brief.chmod(0o755)
     monkeypatch.setattr("tests.support.edge.COMMAND", brief)
+    monkeypatch.setattr(Edge, "zygote", None)
     async with Stage.open(tmp_path / "edge", keyring) as stage:
         await stage.twilio_number()
         late = await stage.twilio.call(TWILIO_DID, invite_after_s=0.6)

@@ -69,7 +69,7 @@ async def test_twenty_crashes_lose_and_double_nothing(tmp_path: Path, keyring: K
     folder = tmp_path / "edge"
     established: set[str] = set()
     for number in range(20):
-        async with Edge.open(folder, keyring, checked=False) as edge:
+        async with Edge.open(folder, keyring, checked=False, executed=True) as edge:
             if number == 0:
                 await edge.add_echo()
             async with Phone.open(edge.listeners["udp"]) as phone:

@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 
 from tests.support.pki import Pki
-from tests.support.process import Program, running
+from tests.support.process import Program, forked, running
+from tests.support.zygote import Zygote
 
 __all__ = ["DID", "Edge", "Keyring", "Settings"]
 
@@ -116,6 +117,9 @@ class Settings:
 class Edge:
     """A serving edge. ``allowed`` are patterns of log lines of level error that a test expects."""
 
+    zygote: ClassVar[Zygote | None] = None
+    """Where edges come from; each by its command where there is none."""
+
     def __init__(self, program: Program, folder: Path, keyring: Keyring) -> None:
         self.program = program
         self.folder = folder
@@ -129,15 +133,26 @@ class Edge:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, folder: Path, keyring: Keyring, settings: Settings | None = None, *, checked: bool = True
+        cls,
+        folder: Path,
+        keyring: Keyring,
+        settings: Settings | None = None,
+        *,
+        checked: bool = True,
+        executed: bool = False,
     ) -> AsyncIterator[Self]:
-        """Serving; at the end, unless told otherwise, it has to be quiet, stop with 0 and have logged no error."""
+        """Serving; at the end, unless told otherwise, it has to be quiet, stop with 0 and have logged no error.
+
+        ``executed``: by its command, as a user starts it, and not out of the zygote.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "registry.db").exists():
             shutil.copy(keyring.registry, folder / "registry.db")
         config = folder / "edge.toml"
         config.write_text((settings or Settings()).toml(folder / "registry.db"))
-        async with running(COMMAND, "serve", "--config", config, name="truedy-edge serve") as program:
+        arguments = ("serve", "--config", config)
+        started = running(COMMAND, *arguments) if executed or cls.zygote is None else forked(cls.zygote, *arguments)
+        async with started as program:
             edge = cls(program, folder, keyring)
             await edge._take_ready_line()
             headers = {"Authorization": f"Bearer {edge.key}"}

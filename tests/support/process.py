@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Program", "needs", "running"]
+from tests.support.zygote import Forked, Zygote
+
+__all__ = ["Program", "forked", "needs", "running"]
 
 STOP_S = 5.0
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -28,7 +30,7 @@ def needs(*names: str) -> pytest.MarkDecorator:
 class Program:
     """A running child. ``lines`` is what it has printed so far, both streams as they came."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process | Forked) -> None:
         self.name = name
         self.lines: list[str] = []
         self._process = process
@@ -142,6 +144,19 @@ async def running(
         start_new_session=True,
     )
     program = Program(name or Path(command[0]).name, process)
+    try:
+        yield program
+    finally:
+        await program.stop()
+
+
+@contextlib.asynccontextmanager
+async def forked(zygote: Zygote, *arguments: str | Path) -> AsyncIterator[Program]:
+    """``truedy-edge ARGUMENTS`` out of ``zygote``, in a process group of its own, stopped at the end of the block."""
+    environment = {**os.environ, "PATH": _PATH}
+    program = Program(
+        f"truedy-edge {arguments[0]}", await zygote.fork(*map(str, arguments), cwd=None, environment=environment)
+    )
     try:
         yield program
     finally:
