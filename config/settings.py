@@ -48,6 +48,7 @@ _PROXY = re.compile(r"(udp|tcp|tls):(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+):(\d{1,5}
 _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I
 )
+_PYTHON_AGENT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _KEY_BYTES = 32
 
 
@@ -147,11 +148,24 @@ def _vault_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _python_agent(text: str) -> str:
+    if _PYTHON_AGENT.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not package.module:function")
+    return text
+
+
 def _workers(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     try:
         return validate(value)
     except ValidationError:
         raise ValueError('must be "auto" or a whole number from 0 to 64') from None
+
+
+def _processes(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError('must be "auto" or a whole number from 1 to 64') from None
 
 
 Listener = Annotated[str, AfterValidator(_listener)]
@@ -161,6 +175,8 @@ Networks = Annotated[tuple[Cidr, ...], Field(min_length=1)]
 PublicAddress = Annotated[str, AfterValidator(_reachable)]
 VaultKey = Annotated[SecretStr, AfterValidator(_vault_key)]
 Workers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=64)], WrapValidator(_workers)]
+PythonAgent = Annotated[str, AfterValidator(_python_agent)]
+Processes = Annotated[Literal["auto"] | Annotated[int, Field(ge=1, le=64)], WrapValidator(_processes)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -306,6 +322,24 @@ class Agents(_Model):
     allow_private: bool = False
     """Agents may have addresses that are not public: this machine's, private, link-local and shared ones. Only where
     everybody with an API key may reach whatever the edge can reach."""
+
+    python: tuple[PythonAgent, ...] = ()
+    """The Python functions that agents may be, as in `["my_package.my_module:agent"]`. What an agent's record names is
+    listed here, or offered by an installed package as an entry point of the group `truedy.agents`. Nothing else is ever
+    imported."""
+
+    python_path: tuple[Path, ...] = ()
+    """Directories where their modules are found, besides the environment that the edge is installed in."""
+
+    python_processes: Processes = "auto"
+    """Processes that run Python agents and WebRTC, besides a spare: `"auto"` is one for each core, and at least 2.
+    A call goes to the one with the fewest; one that crashes or hangs ends only its own."""
+
+    python_calls_per_process: Count = 32
+    """Calls at once in one of them; 1 gives each call a process of its own. Beyond: 480."""
+
+    python_hang_s: Annotated[float, Field(ge=1, le=300)] = 10.0
+    """A process whose event loop an agent holds up for so long [s] is killed, and its calls end."""
 
 
 class Providers(_Model):

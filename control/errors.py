@@ -417,7 +417,7 @@ def from_validation(errors: Iterable[Mapping[str, Any]]) -> OperationError:
 
 _SHOWN: Final = 80
 
-_UNION_TAGS: Final = frozenset({"twilio", "telnyx", "sip", "builtin", "twilio-media-streams"})
+_UNION_TAGS: Final = frozenset({"twilio", "telnyx", "sip", "builtin", "twilio-media-streams", "python", "webrtc"})
 """Pydantic puts the member of a union that it tried into a field's path; nobody typed it there."""
 
 

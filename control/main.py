@@ -15,6 +15,7 @@ import signal
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -26,6 +27,8 @@ from control.api.server import ApiServer
 from control.api.server import ListenError as ApiListenError
 from control.calls import CallManager, Surroundings
 from control.entropy import entropy, monotonic_clock, wall_clock
+from control.hosts import AgentHosts, Plan, host_count, python_agents
+from control.hosts import launcher as host_launcher
 from control.inbound import TwilioInbound
 from control.journal import Journal, Replayer
 from control.metrics import Metrics, counted, measured
@@ -182,6 +185,7 @@ class Edge:
         media = await self._media(tasks)
         journal = await self._start_journal(stack, tasks, registry)
         stack.push_async_callback(media.close)
+        stack.push_async_callback(self._hosts.close)
         self.engine, self.sip = self._signalling()
         self.passes = CallPasses(self.trunks, PASS_TRUNK, entropy=entropy)
         self.ports = PortPool(
@@ -217,9 +221,11 @@ class Edge:
     async def _media(self, tasks: Supervisor) -> InProcessMedia | MediaWorkers:
         """Not started yet; but processes take a while, and have begun."""
         given = self.settings.media
+        self._hosts = self._agent_hosts(tasks)
         settings = ServiceSettings(
             given.listen_address, given.public_address, allow_private=self.settings.agents.allow_private
         )
+        settings = replace(settings, agent_hosts=self._hosts.name)
         count = worker_count(given.workers)
         if not count:
             return InProcessMedia(settings, on_notice=self._on_notice, entropy=entropy)
@@ -233,6 +239,23 @@ class Edge:
         )
         await self._workers.launch()
         return self._workers
+
+    def _agent_hosts(self, tasks: Supervisor) -> AgentHosts:
+        """Their doorway is open; the processes begin now where there are Python agents, else with the first call."""
+        given = self.settings.agents
+        plan = Plan(
+            count=host_count(given.python_processes),
+            calls=given.python_calls_per_process,
+            agents=given.python,
+            paths=given.python_path,
+            hang_s=given.python_hang_s,
+            allow_private=given.allow_private,
+            warm=bool(python_agents(given)),
+        )
+        name = f"truedy-{entropy(16).hex()}"
+        hosts = AgentHosts(plan, host_launcher(plan), name=name, spawn=tasks.spawn, counters=self.counters)
+        hosts.open()
+        return hosts
 
     def _api(self, registry: Registry, tasks: Supervisor, journal: Journal) -> FastAPI:
         settings = self.settings
@@ -257,7 +280,11 @@ class Edge:
             listening=lambda: self._listening,
         )
         metrics = Metrics(
-            [counted(self.counters), measured(lambda: self._gauges(tasks, journal), {**GAUGES, **REGISTRATION_GAUGES})]
+            [
+                counted(self.counters),
+                measured(lambda: self._gauges(tasks, journal), {**GAUGES, **REGISTRATION_GAUGES}),
+                self._hosts.metrics,
+            ]
         )
         return create_app(operations, self, counters=self.counters, metrics=metrics, twilio_inbound=inbound)
 

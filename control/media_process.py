@@ -30,6 +30,7 @@ def arguments(descriptor: int, settings: ServiceSettings, level: str) -> list[st
         *public,
         *("--max-calls", str(settings.max_calls)),
         *(("--allow-private",) if settings.allow_private else ()),
+        *([] if settings.agent_hosts is None else ["--agent-hosts", settings.agent_hosts]),
         *("--log-level", level),
     ]
 
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--public-address")
     parser.add_argument("--max-calls", type=int, required=True)
     parser.add_argument("--allow-private", action="store_true")
+    parser.add_argument("--agent-hosts")
     parser.add_argument("--log-level", required=True)
     given = parser.parse_args(argv)
     logs.set_up(given.log_level)
@@ -53,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_calls=given.max_calls,
         epoch=given.epoch,
         allow_private=given.allow_private,
+        agent_hosts=given.agent_hosts,
     )
     return uvloop.run(worker.run(given.fd, settings, entropy=entropy))
 

@@ -29,6 +29,7 @@ from control.errors import (
     ValidationFailed,
     from_registry,
 )
+from control.hosts import python_agents
 from control.keys import KeyAuthority
 from control.numbers import canonical
 from control.providers import Connections, NoConnections, Provider
@@ -66,6 +67,7 @@ from control.resources import (
     KeyResource,
     Listing,
     Pipeline,
+    PythonPipeline,
     Released,
     SavedTelnyxIntegration,
     SavedTwilioIntegration,
@@ -327,6 +329,7 @@ class Operations:
         secrets = agent_secrets.changed_headers({}, request.headers)
         secrets = agent_secrets.with_twilio_token(secrets, request.twilio_auth_token)
         _check_secrets(request.pipeline, secrets)
+        self._check_listed(request.pipeline)
         pipeline = request.pipeline.model_dump(exclude_none=True)
         agent = Agent(new_id(self._entropy), by.account, request.name, pipeline, now, now, secrets)
         await self._registry.create_agent(agent)
@@ -351,6 +354,7 @@ class Operations:
             agent = replace(agent, name=request.name)
         if request.pipeline is not None:
             self._check_targets(request.pipeline)
+            self._check_listed(request.pipeline)
             agent = replace(agent, pipeline=request.pipeline.model_dump(exclude_none=True))
         if "headers" in request.model_fields_set:
             agent = replace(agent, secrets=agent_secrets.changed_headers(agent.secrets, request.headers))
@@ -393,6 +397,14 @@ class Operations:
             problem = literal_problem(urlsplit(url).hostname or "") if isinstance(url, str) else None
             if problem is not None:
                 raise ValidationFailed.of(f"pipeline.{field}", f"{problem}: agents need a public one on this edge")
+
+    def _check_listed(self, pipeline: Pipeline) -> None:
+        """Which Python may run here is the operator's to say, never an account's."""
+        if isinstance(pipeline, PythonPipeline):
+            listed = python_agents(self.settings.agents)
+            if pipeline.name not in listed:
+                names = ", ".join(listed) or "none"
+                raise ValidationFailed.of("pipeline.name", f"no Python agent of this edge; those that are: {names}")
 
     @_told
     async def delete_agent(self, by: Principal, agent_id: str) -> Deleted:

@@ -66,6 +66,7 @@ __all__ = [
     "NumberResource",
     "Pipeline",
     "ProviderNotice",
+    "PythonPipeline",
     "Released",
     "SaveTelnyxIntegration",
     "SaveTwilioIntegration",
@@ -232,6 +233,11 @@ RecordingName = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"),
     Field(description="A recording's name: one of the edge's own, or of `agents.recordings_path`."),
 ]
+PythonAgentName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}$"),
+    Field(description="As listed in the setting agents.python, or an entry point's name."),
+]
 WebSocketUrl = Annotated[
     str,
     StringConstraints(min_length=1, max_length=2000),
@@ -372,6 +378,25 @@ class BuiltinPipeline(_Request):
     name: Literal["parrot", "echo"]
 
 
+class PythonPipeline(_Request):
+    """A Python function in a process beside the edge: one that the operator lists, or an installed package offers."""
+
+    protocol: Literal["python"]
+    name: PythonAgentName
+    sample_rate: Literal[8000, 16000, 24000, 48000] | None = Field(
+        default=None, description="The agent's audio, both ways [Hz]. Absent: 16000."
+    )
+    parameters: dict[ParameterName, ParameterValue] = Field(
+        default={}, max_length=50, description="The agent reads them as call.parameters."
+    )
+    answer_after_s: Annotated[float, Field(ge=0, le=30, strict=True)] | None = Field(
+        default=None, description="Answer this long after start [s] if the agent is still silent. Absent: the edge's."
+    )
+    agent_timeout_s: Annotated[float, Field(gt=0, le=60, strict=True)] | None = Field(
+        default=None, description="Refuse the call (480) when it does not run by then [s]. Absent: the edge's."
+    )
+
+
 class TwilioMediaStreamsPipeline(_Request):
     """An agent behind a WebSocket that speaks Twilio Media Streams; the edge is the client of ``url``."""
 
@@ -388,12 +413,14 @@ class TwilioMediaStreamsPipeline(_Request):
     )
 
 
-Pipeline = Annotated[BuiltinPipeline | TwilioMediaStreamsPipeline, Discriminator("protocol")]
+AnyPipeline = BuiltinPipeline | PythonPipeline | TwilioMediaStreamsPipeline
 
-_PIPELINE: Final[TypeAdapter[BuiltinPipeline | TwilioMediaStreamsPipeline]] = TypeAdapter(Pipeline)
+Pipeline = Annotated[AnyPipeline, Discriminator("protocol")]
+
+_PIPELINE: Final[TypeAdapter[AnyPipeline]] = TypeAdapter(Pipeline)
 
 
-def parse_pipeline(stored: Mapping[str, Any]) -> BuiltinPipeline | TwilioMediaStreamsPipeline:
+def parse_pipeline(stored: Mapping[str, Any]) -> AnyPipeline:
     """An agent row's pipeline. Raises :class:`pydantic.ValidationError` for a row that no version wrote."""
     return _PIPELINE.validate_python(dict(stored))
 

@@ -311,6 +311,11 @@ class Bridge:
         """See :class:`AgentPort`."""
         return not self._queue.idle
 
+    @property
+    def queued_ms(self) -> int:
+        """See :class:`AgentPort`."""
+        return self._queue.queued_ms
+
     def started(self) -> None:
         """See :class:`AgentPort`."""
         self._feed(Input.STARTED)

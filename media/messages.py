@@ -51,12 +51,13 @@ class OnLost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which agent answers: ``protocol`` is ``builtin``, ``twilio-media-streams`` or ``softphone``.
+    """Which agent answers: ``protocol`` is one of :data:`media.agents.catalogue.PROTOCOLS`.
 
     ``answer_after_s``: 200 at the agent's first audio or this long after ``start``, whichever is
     first. ``agent_timeout_s``: no connection in this time fails the call (480). ``fallback_url`` is tried within it
     when ``url`` cannot be reached. ``headers``, ``signing_secrets`` and ``twilio_auth_token`` authenticate requests
-    (:mod:`media.agents.signing`): they are secret, and no ``repr`` shows them.
+    (:mod:`media.agents.signing`): they are secret, and no ``repr`` shows them. ``sample_rate`` [Hz] of a Python
+    agent's audio; ``signalling`` of a WebRTC agent: ``whip`` or ``smallwebrtc``.
     """
 
     protocol: str
@@ -70,6 +71,8 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     headers: dict[str, str] = {}
     signing_secrets: tuple[str, ...] = ()
     twilio_auth_token: str | None = None
+    sample_rate: int | None = None
+    signalling: str | None = None
 
     def __repr__(self) -> str:
         return f"AgentSpec(protocol={self.protocol!r}, name={self.name!r})"

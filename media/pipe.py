@@ -87,14 +87,16 @@ class Pipe(asyncio.Protocol):
         lost: Callable[[str | None], None],
         *,
         limit_bytes: int = QUEUE_LIMIT_BYTES,
+        frame_limit_bytes: int = FRAME_LIMIT_BYTES,
     ) -> None:
         self._deliver = deliver
         self._lost = lost
         self._limit = limit_bytes
-        self._framer = Framer()
+        self._framer = Framer(frame_limit_bytes)
         self._transport: asyncio.Transport | None = None
         self._reason: str | None = None
         self._closed: asyncio.Future[None] | None = None
+        self._room: asyncio.Event | None = None
         self.refused = 0
 
     @property
@@ -106,6 +108,8 @@ class Pipe(asyncio.Protocol):
         """Take over one end of :func:`pair`."""
         loop = asyncio.get_running_loop()
         self._closed = loop.create_future()
+        self._room = asyncio.Event()
+        self._room.set()
         await loop.create_connection(lambda: self, sock=end)
 
     def send(self, data: bytes) -> None:
@@ -130,6 +134,11 @@ class Pipe(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    async def drained(self) -> None:
+        """Until the kernel has taken most of what was sent, or the pipe is lost."""
+        if self._room is not None:
+            await self._room.wait()
+
     async def closed(self) -> None:
         """Until the socket is given back."""
         if self._closed is not None:
@@ -152,8 +161,17 @@ class Pipe(asyncio.Protocol):
             except Exception:
                 log.exception("a message was not handled")
 
+    def pause_writing(self) -> None:
+        if self._room is not None:
+            self._room.clear()
+
+    def resume_writing(self) -> None:
+        if self._room is not None:
+            self._room.set()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.resume_writing()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
         # The other end's close is an error here when it left something unread; it is a close all the same.

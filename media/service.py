@@ -70,6 +70,7 @@ class ServiceSettings:
 
     ``tls`` verifies agents behind ``wss:`` (None: the system's trust). ``max_calls`` is the worker's own cap.
     ``allow_private``: agents may have addresses that are not public.
+    ``agent_hosts``: where the processes that run agents are reached (:mod:`media.hosting.doorway`); None: nowhere.
     """
 
     listen_address: str
@@ -78,6 +79,7 @@ class ServiceSettings:
     max_calls: int = 2000
     epoch: int = 0
     allow_private: bool = False
+    agent_hosts: str | None = None
 
 
 @dataclass(slots=True)
@@ -289,6 +291,7 @@ class MediaService:
                 wall=self._wall,
                 clock=self._clock,
                 call_later=asyncio.get_running_loop().call_later,
+                agent_hosts=self._settings.agent_hosts,
             )
         )
         ports = self._datagrams.open_pair(

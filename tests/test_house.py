@@ -154,7 +154,15 @@ def test_audioop_is_imported_in_one_place() -> None:
 
 def test_copyleft_programs_are_never_imported_by_the_product() -> None:
     for path in product_modules():
-        assert not imported(tree(path)) & {"pjsua2", "pipecat", "tests"}, relative(path)
+        assert not imported(tree(path)) & {"pjsua2", "tests"}, relative(path)
+
+
+def test_what_an_extra_brings_is_imported_where_it_is_used_and_nowhere_else() -> None:
+    """The edge runs without pipecat, and without aiortc, whose wheels carry GPL codecs."""
+    homes = {"pipecat": {"media/pipecat_transport.py"}, "aiortc": {"media/hosting/webrtc.py"}}
+    homes["av"] = homes["aiortc"]
+    for name, home in homes.items():
+        assert {relative(path) for path in product_modules() if name in imported(tree(path))} <= home
 
 
 def test_no_assert_guards_anything_in_the_product() -> None:

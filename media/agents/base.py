@@ -76,6 +76,10 @@ class AgentPort(Protocol):
     def playing(self) -> bool:
         """Something the agent has said is still to be heard."""
 
+    @property
+    def queued_ms(self) -> int:
+        """How much of what the agent has said is still to be heard [ms]."""
+
     def started(self) -> None:
         """The agent has been told of the call: from here ``answer_after_s`` counts."""
 
@@ -146,6 +150,8 @@ class Host:
 
     Whatever connects without ``websockets`` connects by ``targets``. Every request to the agent has
     :meth:`request_headers`. ``wall`` is UTC [s], ``clock`` monotonic [s], ``call_later`` the loop's.
+    ``agent_hosts`` names the doorway to the processes that run agents (:mod:`media.hosting.doorway`); None: there are
+    none.
     """
 
     spec: AgentSpec
@@ -158,6 +164,7 @@ class Host:
     wall: Callable[[], float]
     clock: Callable[[], float]
     call_later: CallLater
+    agent_hosts: str | None = None
 
     def request_headers(self, url: str, method: str = "GET") -> Headers:
         """What authenticates a request to the agent: its record's headers, and the signatures."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from media.agents.base import Agent, BadAgent, Host
 from media.agents.builtin import builtin
+from media.agents.hosted import HostedAgent
 from media.agents.softphone import Softphone
 from media.agents.twilio_media_streams import TwilioAgent
 
@@ -16,6 +17,8 @@ PROTOCOLS: Final[Mapping[str, Callable[[Host], Agent]]] = {
     "builtin": builtin,
     "twilio-media-streams": TwilioAgent,
     "softphone": Softphone,
+    "python": HostedAgent,
+    "webrtc": HostedAgent,
 }
 
 

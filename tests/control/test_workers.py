@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from control.keeper import Keeper, Link
 from control.supervisor import Supervisor
-from control.workers import Link, MediaWorkers, WorkersFailed, launcher, worker_count
+from control.workers import MediaWorkers, WorkersFailed, launcher, worker_count
 from edge.counters import Counters
 from media.client import MediaGone
 from media.messages import (
@@ -311,11 +312,11 @@ async def test_one_that_dies_before_it_was_any_use_is_no_error_yet(caplog: pytes
 
 async def test_a_worker_that_lived_is_replaced_without_delay() -> None:
     async with house(count=1) as it:
-        it.media._beat_s = 0.0
+        it.media._keeper._beat_s = 0.0
         for round_ in range(3):
             worker = it.launched[-1]
             await it.until(lambda: it.media.ready == 2)
-            for _ in range(MediaWorkers.QUIET_BEATS + 5):
+            for _ in range(Keeper.QUIET_BEATS + 5):
                 worker.notify(Statistics(calls={}))
                 await asyncio.sleep(0)
             worker.die(round_)
@@ -331,7 +332,7 @@ async def test_a_worker_that_falls_silent_is_killed() -> None:
 
 
 async def test_a_worker_that_does_not_answer_at_its_start_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MediaWorkers, "START_S", -1.0)
+    monkeypatch.setattr(Keeper, "START_S", -1.0)
     async with house(count=1, start=False) as it:
         it.answers[Ping] = None
         with pytest.raises(WorkersFailed, match="0 of 1"):
@@ -342,7 +343,7 @@ async def test_a_worker_that_does_not_answer_at_its_start_is_no_worker(monkeypat
 async def test_a_system_that_starts_no_process_is_an_error_with_words(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(MediaWorkers, "START_S", 0.0)
+    monkeypatch.setattr(Keeper, "START_S", 0.0)
     async with house(count=1, start=False) as it:
 
         async def launch(epoch: int, deliver: Callable[[bytes], None]) -> Link:
@@ -405,7 +406,7 @@ async def test_closing_tells_every_worker_and_loses_no_call_aloud() -> None:
 
 
 async def test_a_worker_that_does_not_leave_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MediaWorkers, "CLOSE_S", 0.0)
+    monkeypatch.setattr(Keeper, "CLOSE_S", 0.0)
     monkeypatch.setattr(FakeWorker, "hang_up", lambda self: None)
     async with house(count=1) as it:
         await it.media.close()

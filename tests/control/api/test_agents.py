@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from config.settings import Agents
+from media.hosting import loading
 from tests.support.desk import BASE, Desk
 
 AGENTS = f"{BASE}/agents"
@@ -268,3 +269,31 @@ async def test_an_agent_without_a_url_has_nothing_to_authenticate(acme: httpx.As
     assert (await acme.post(f"{AGENTS}/{parrot['id']}/signing-secret")).status_code == 422
     armed = (await acme.post(AGENTS, json={"name": "a", "pipeline": STREAMS, "headers": {"X-A": "1"}})).json()["data"]
     assert (await acme.patch(f"{AGENTS}/{armed['id']}", json={"pipeline": PARROT["pipeline"]})).status_code == 422
+
+
+async def test_only_python_that_the_operator_lists_may_be_an_agent(
+    acme: httpx.AsyncClient, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever has a key could run code here."""
+    point = loading.EntryPoint("front-desk", "package:agent", loading.GROUP)
+    monkeypatch.setattr("control.hosts.offered", lambda: {"front-desk": point})
+    desk.operations.settings = desk.settings.model_copy(update={"agents": Agents(python=("desk:agent",))})
+    agent = await made(acme, {"protocol": "python", "name": "desk:agent", "sample_rate": 24000})
+    await made(acme, {"protocol": "python", "name": "front-desk"})
+    for name in ("os:system", "desk", "desk:other"):
+        answer = await acme.post(AGENTS, json={"name": "a", "pipeline": {"protocol": "python", "name": name}})
+        assert answer.status_code == 422
+        (problem,) = answer.json()["error"]["details"]["errors"]
+        assert problem["field"] == "pipeline.name"
+        assert problem["problem"] == "no Python agent of this edge; those that are: desk:agent, front-desk"
+        changed = await acme.patch(f"{AGENTS}/{agent['id']}", json={"pipeline": {"protocol": "python", "name": name}})
+        assert changed.status_code == 422
+
+
+@pytest.mark.parametrize("change", [{"name": "a b"}, {"name": ""}, {"sample_rate": 11025}, {"sample_rate": "8000"}])
+async def test_a_python_agent_is_a_name_and_one_of_four_rates(acme: httpx.AsyncClient, change: dict[str, Any]) -> None:
+    pipeline = {"protocol": "python", "name": "desk:agent", **change}
+    answer = await acme.post(AGENTS, json={"name": "a", "pipeline": pipeline})
+    assert answer.status_code == 422
+    (problem,) = answer.json()["error"]["details"]["errors"]
+    assert problem["field"] == f"pipeline.{next(iter(change))}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from media.agents import recordings
@@ -32,6 +32,7 @@ class FakePort:
     def __init__(self, encoding: Encoding = "PCMU") -> None:
         self.encoding = encoding
         self.playing = False
+        self.queued_ms = 0
         self.outstanding: tuple[str, ...] = ()
         self.log: list[tuple[Any, ...]] = []
 
@@ -56,6 +57,9 @@ class FakePort:
 
     def send_digits(self, digits: str) -> None:
         self.log.append(("digits", digits))
+
+    def ask(self, verb: str, arguments: Mapping[str, str]) -> None:
+        self.log.append(("ask", verb, dict(arguments)))
 
     def hang_up(self) -> None:
         self.log.append(("hang_up",))
@@ -141,6 +145,7 @@ def host(
     websockets: FakeWebSockets | None = None,
     entropy: Callable[[int], bytes] = lambda count: b"\x5a" * count,
     timers: FakeTimers | None = None,
+    agent_hosts: str | None = None,
 ) -> Host:
     """What agents are built with."""
 
@@ -160,4 +165,5 @@ def host(
         wall=lambda: 1_790_000_000.25,
         clock=timers.clock,
         call_later=timers,
+        agent_hosts=agent_hosts,
     )
