@@ -41,6 +41,7 @@ class Served:
             f'[sip]\nlisten = ["udp:127.0.0.1:0"]\n[api]\nlisten = "127.0.0.1:0"\n{media}'
             f'[registry]\npath = "{self.registry}"\n'
             f'[secrets]\nkey = "{base64.b64encode(secrets.token_bytes(32)).decode()}"\n'
+            "[agents]\nallow_private = true\n"
             "[limits]\ncalls = 4000\ncalls_per_account = 4000\ncalls_per_trunk = 4000\ncalls_per_did = 4000\n"
             "calls_per_caller = 4000\nattempts_per_second = 100000.0\nattempts_burst = 100000\n"
             "api_requests_per_minute = 1000000\n"

@@ -15,7 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EDGE_CORE", "LOAD_CORE", "Program", "Tickers", "build", "compiler", "cpu_s", "facts", "pin", "steal_s"]
+__all__ = [
+    "EDGE_CORE",
+    "LOAD_CORE",
+    "Program",
+    "Tickers",
+    "build",
+    "compiler",
+    "cpu_s",
+    "facts",
+    "pin",
+    "pinned",
+    "steal_s",
+]
 
 EDGE_CORE, LOAD_CORE = 0, 1
 SOURCES = Path(__file__).with_name("c")
@@ -39,6 +51,17 @@ def pin(core: int) -> None:
     """This process to one core, where the system has it."""
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setaffinity(0, {core})
+
+
+@contextlib.contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """This process on another core for the time of a block."""
+    before = os.sched_getaffinity(0)
+    pin(core)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def steal_s(core: int) -> float:
@@ -89,10 +112,11 @@ class Program:
         self.hello = self._read()
 
     def _read(self) -> Any:
-        line = self.process.stdout.readline() if self.process.stdout else ""
-        if not line:
-            raise RuntimeError(f"{self.process.args} ended with status {self.process.wait()}")
-        return json.loads(line)
+        """The next line of JSON; a peer may log before it."""
+        for line in self.process.stdout or ():
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"{self.process.args} ended with status {self.process.wait()}")
 
     def send(self, line: str) -> None:
         """Ask; :meth:`answer` waits."""
