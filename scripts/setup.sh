@@ -2,6 +2,7 @@
 #
 #   setup_python run|test   the virtual environment .venv/ of this checkout, with what that script needs
 #   setup_programs          the user agents and proxies the whole-call tests drive (Debian packages)
+#   setup_compiler          a C compiler and baresip, for scripts/bench
 #
 # Both are idempotent: a stamp (a hash of the requirement files, the interpreter and the place of the
 # checkout) makes the second call a matter of milliseconds.
@@ -110,4 +111,15 @@ setup_programs() {
   _say "installing ${missing[*]}"
   _apt_install "${missing[@]}" ||
     _say "WITHOUT ${names[*]}: the tests that drive them will be SKIPPED (Debian: apt-get install ${missing[*]})"
+}
+
+setup_compiler() {
+  local missing=()
+  command -v cc >/dev/null && echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || missing+=(gcc libc6-dev)
+  command -v baresip >/dev/null || missing+=(baresip-core)
+  command -v taskset >/dev/null || missing+=(util-linux)
+  [ ${#missing[@]} = 0 ] && return
+  _say "installing ${missing[*]}"
+  _apt_install "${missing[@]}" ||
+    _say "WITHOUT ${missing[*]}: what needs them is SKIPPED (Debian: apt-get install ${missing[*]})"
 }

@@ -99,7 +99,7 @@ def build(name: str) -> Path:
     program = folder / f"{name}-{state}"
     if not program.exists():
         made = program.with_suffix(f".{os.getpid()}")
-        subprocess.run([str(compiler()), "-O2", "-Wall", "-Wextra", "-o", made, source], check=True)
+        subprocess.run([str(compiler()), "-O2", "-o", made, source], check=True)
         made.replace(program)
     return program
 

@@ -26,6 +26,7 @@
 #define BURST 25
 #define BURST_EVERY 50
 #define NEVER 255
+#define SAMPLE_NS 125000LL
 #define GUARD_NS MS /* an instant this close before a tick is not blamed for missing it */
 
 enum { TAG_RTP = 1, TAG_AGENT, TAG_LISTENER, TAG_SIP, TAG_TIMER, TAG_COMMANDS };
@@ -36,7 +37,8 @@ enum { TO_AGENT, TO_PHONE };
 /* What one end has heard, frame by frame. */
 struct ear {
     uint8_t rest[2 * FRAME];
-    int have, begun;
+    int have, begun, rest_offset; /* where the rest began in its message [samples] */
+    int64_t rest_stamp;
     uint32_t next;
 };
 
@@ -58,8 +60,8 @@ struct call {
     int64_t sent[RING];
     struct ear ear;
     struct agent *agent;
-    int64_t last_stamp, grid_anchor;
-    uint32_t last_timestamp, first_timestamp;
+    int64_t last_stamp;
+    uint32_t first_timestamp;
     int timed;
 };
 
@@ -82,7 +84,7 @@ struct heard {
 
 struct trip {
     uint32_t serial, index, frame;
-    int64_t sent, received;
+    int64_t sent, received, tick; /* tick: when the message came that it begins in */
     int place;
 };
 
@@ -111,7 +113,7 @@ static struct {
     struct heard heard[2];
     struct samples generator, interval, ring, answer, refused;
     struct trips trips[2], pacing;
-    uint64_t statuses[700], lost_answers, ended_by_edge, blocked, again, placed, drops, refusals, rtp_sent, rtp_received;
+    uint64_t statuses[700], lost_answers, ended_by_edge, blocked, again, placed, drops, refusals, rtp_sent, rtp_received, strangers;
     double offset_step_ms;
     int highest;
 } window;
@@ -200,14 +202,15 @@ static int count_frame(struct ear *ear, struct heard *heard, uint32_t f, int who
     return whole > 0;
 }
 
-typedef void on_frame(void *whose, uint32_t frame, int64_t stamp);
+/* `stamp`: when the message came that has the frame's first sample, `offset` samples from its beginning */
+typedef void on_frame(void *whose, uint32_t frame, int64_t stamp, int offset);
 
 static void hear(struct ear *ear, struct heard *heard, int direction, uint32_t serial_, const uint8_t *in, size_t size,
                  int64_t stamp, on_frame *told, void *whose) {
     uint32_t f;
     int whole;
     if (!ear->have && size == FRAME && !memcmp(in, MAGIC, 4) && (whole = read_stamp(in, direction, serial_, &f))) {
-        if (count_frame(ear, heard, f, whole)) told(whose, f, stamp);
+        if (count_frame(ear, heard, f, whole)) told(whose, f, stamp, 0);
         return;
     }
     if (size == FRAME && !memcmp(in, silence, FRAME)) {
@@ -217,7 +220,9 @@ static void hear(struct ear *ear, struct heard *heard, int direction, uint32_t s
         return;
     }
     /* cut anew: look for stamps in the stream */
+    int consumed = 0;
     while (size) {
+        int old = ear->have;
         size_t part = sizeof ear->rest - (size_t)ear->have;
         if (part > size) part = size;
         memcpy(ear->rest + ear->have, in, part);
@@ -235,9 +240,15 @@ static void hear(struct ear *ear, struct heard *heard, int direction, uint32_t s
                 at += 4;
                 continue;
             }
-            if (count_frame(ear, heard, f, whole)) told(whose, f, stamp);
+            if (count_frame(ear, heard, f, whole)) {
+                if (at < old) told(whose, f, ear->rest_stamp, ear->rest_offset + at);
+                else told(whose, f, stamp, consumed + at - old);
+            }
             at += FRAME;
         }
+        if (at >= old) ear->rest_stamp = stamp, ear->rest_offset = consumed + at - old;
+        else ear->rest_offset += at;
+        consumed += (int)part;
         memmove(ear->rest, ear->rest + at, (size_t)(ear->have - at));
         ear->have -= at;
     }
@@ -412,7 +423,7 @@ static void send_unknown(void) {
     send_sip("INVITE sip:+15559999999@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bKr%u\r\n"
              "Max-Forwards: 70\r\nFrom: <sip:+1415555%04u@127.0.0.1>;tag=r%u\r\nTo: <sip:+15559999999@127.0.0.1>\r\n"
              "Call-ID: r%u\r\nCSeq: 1 INVITE\r\nContact: <sip:bench@127.0.0.1:%d>\r\n"
-             "Content-Type: application/sdp\r\nContent-Length: 130\r\n\r\n"
+             "Content-Type: application/sdp\r\nContent-Length: 122\r\n\r\n"
              "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
              "m=audio 40000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n",
              sip_port, n, n % 10000, n, n, sip_port);
@@ -494,17 +505,17 @@ static void send_rtp(struct call *c) {
     c->rtp_timestamp += FRAME;
 }
 
-static void heard_at_phone(void *whose, uint32_t frame, int64_t stamp) {
+static void heard_at_phone(void *whose, uint32_t frame, int64_t stamp, int offset) {
     struct call *c = whose;
     if (!c->agent || talk == ECHO) return;
     struct said said = c->agent->said[frame % RING];
-    struct trip trip = {c->serial, (uint32_t)(c - calls), frame, said.at, stamp, said.place};
+    struct trip trip = {c->serial, (uint32_t)(c - calls), frame, said.at, stamp + offset * SAMPLE_NS, stamp, said.place};
     if (said.at) add_trip(&window.trips[TO_PHONE], trip);
 }
 
-static void heard_echo(void *whose, uint32_t frame, int64_t stamp) {
+static void heard_echo(void *whose, uint32_t frame, int64_t stamp, int offset) {
     struct call *c = whose;
-    struct trip trip = {c->serial, (uint32_t)(c - calls), frame, c->sent[frame % RING], stamp, 0};
+    struct trip trip = {c->serial, (uint32_t)(c - calls), frame, c->sent[frame % RING], stamp + offset * SAMPLE_NS, stamp, 0};
     add_trip(&window.trips[TO_PHONE], trip);
 }
 
@@ -512,15 +523,13 @@ static void time_packet(struct call *c, uint32_t timestamp, int64_t stamp) {
     if (!c->timed) {
         c->timed = 1;
         c->first_timestamp = timestamp;
-        c->grid_anchor = INT64_MAX;
     } else {
         sample(&window.interval, stamp - c->last_stamp);
     }
     int64_t place = stamp - (int64_t)(int32_t)(timestamp - c->first_timestamp) * (MS / 8);
-    if (place < c->grid_anchor) c->grid_anchor = place;
-    struct trip at = {c->serial, (uint32_t)(c - calls), 0, 0, place, 0};
+    struct trip at = {c->serial, (uint32_t)(c - calls), 0, 0, place, place, 0};
     add_trip(&window.pacing, at);
-    c->last_stamp = stamp, c->last_timestamp = timestamp;
+    c->last_stamp = stamp;
 }
 
 static void on_rtp(struct call *c) {
@@ -608,17 +617,22 @@ static void agent_speaks(struct agent *a) {
     a->beat++;
 }
 
-static void heard_at_agent(void *whose, uint32_t frame, int64_t stamp) {
+static void heard_at_agent(void *whose, uint32_t frame, int64_t stamp, int offset) {
     struct agent *a = whose;
     struct call *c = &calls[a->index];
-    struct trip trip = {a->serial, (uint32_t)a->index, frame, c->sent[frame % RING], stamp, 0};
+    struct trip trip = {a->serial, (uint32_t)a->index, frame, c->sent[frame % RING], stamp + offset * SAMPLE_NS, stamp, 0};
     if (c->serial == a->serial) add_trip(&window.trips[TO_AGENT], trip);
 }
 
 static void on_media(struct agent *a, const char *text, int64_t stamp) {
     uint8_t audio[1024];
     const char *payload = strstr(text, "\"payload\":\"");
-    if (!payload || a->index < 0) return;
+    if (!payload) return;
+    if (a->index < 0) { /* of no call: a client of the WebSocket bench */
+        window.strangers++;
+        if (!a->flowing) a->flowing = 1, agent_phase[a->place] = (uint8_t)(a->place % PHASES);
+        return;
+    }
     payload += 11;
     const char *end = strchr(payload, '"');
     if (!end) return;
@@ -765,38 +779,43 @@ static void print_heard(const char *name, struct heard *h) {
            name, h->verified, h->corrupted, h->missing, h->repeated, h->foreign_bytes, h->silent_frames);
 }
 
-static void print_pacing(void) {
-    struct samples late = {0};
-    int64_t *anchors = malloc(MOST * sizeof *anchors);
-    for (int i = 0; i < MOST; i++) anchors[i] = calls[i].timed ? calls[i].grid_anchor : INT64_MAX;
-    for (size_t i = 0; i < window.pacing.count; i++) {
-        struct trip *t = &window.pacing.at[i];
-        if (calls[t->index].serial == t->serial && anchors[t->index] != INT64_MAX)
-            sample(&late, t->received - anchors[t->index]);
-    }
-    printf(",");
-    print_samples("pacing_late_ms", &late);
-    print_trips("to_phone_ms", "to_phone_added_ms", &window.trips[TO_PHONE], talk == BURSTS ? anchors : NULL, 0);
-    free(late.at);
-    free(anchors);
+static int64_t place_of(const struct trip *t) { return t->tick - t->frame * FRAME_NS; }
+
+static int by_call_and_place(const void *a, const void *b) {
+    const struct trip *x = a, *y = b;
+    if (x->index != y->index) return x->index < y->index ? -1 : 1;
+    int64_t p = place_of(x), q = place_of(y);
+    return (p > q) - (p < q);
 }
 
-/* The grid of what agents get: of each call the earliest arrival, taken back by the frame's number. */
-static void print_to_agent(double target_ms) {
+/* Each call's ideal grid of 20 ms: by the earliest hundredth of its arrivals, taken back by their numbers. */
+static int64_t *anchors_of(struct trips *trips, struct samples *late) {
     int64_t *anchors = malloc(MOST * sizeof *anchors);
-    struct samples late = {0};
-    struct trips *trips = &window.trips[TO_AGENT];
+    struct trip *sorted = malloc((trips->count + 1) * sizeof *sorted);
+    if (!anchors || !sorted) die("anchors");
     for (int i = 0; i < MOST; i++) anchors[i] = INT64_MAX;
-    for (size_t i = 0; i < trips->count; i++) {
-        struct trip *t = &trips->at[i];
-        int64_t place = t->received - t->frame * FRAME_NS;
-        if (place < anchors[t->index]) anchors[t->index] = place;
+    if (trips->count) memcpy(sorted, trips->at, trips->count * sizeof *sorted);
+    qsort(sorted, trips->count, sizeof *sorted, by_call_and_place);
+    for (size_t from = 0, to; from < trips->count; from = to) {
+        for (to = from; to < trips->count && sorted[to].index == sorted[from].index; to++) {
+        }
+        int64_t anchor = anchors[sorted[from].index] = place_of(&sorted[from + (to - from) / 100]);
+        for (size_t i = from; i < to; i++) {
+            int64_t behind = place_of(&sorted[i]) - anchor;
+            sample(late, behind > 0 ? behind : 0);
+        }
     }
-    for (size_t i = 0; i < trips->count; i++)
-        sample(&late, trips->at[i].received - trips->at[i].frame * FRAME_NS - anchors[trips->at[i].index]);
+    free(sorted);
+    return anchors;
+}
+
+static void print_way(const char *late_name, const char *name, const char *added_name, struct trips *paced,
+                      struct trips *trips, int added, double target_ms) {
+    struct samples late = {0};
+    int64_t *anchors = anchors_of(paced, &late);
     printf(",");
-    print_samples("agent_late_ms", &late);
-    print_trips("to_agent_ms", "to_agent_added_ms", trips, anchors, (int64_t)(target_ms * 1e6));
+    print_samples(late_name, &late);
+    print_trips(name, added_name, trips, added ? anchors : NULL, (int64_t)(target_ms * 1e6));
     free(late.at);
     free(anchors);
 }
@@ -818,12 +837,13 @@ static void print_window(double target_ms) {
     print_samples("answer_ms", &window.answer);
     printf(",");
     print_samples("refused_ms", &window.refused);
-    print_pacing();
-    print_to_agent(target_ms);
+    print_way("pacing_late_ms", "to_phone_ms", "to_phone_added_ms", &window.pacing, &window.trips[TO_PHONE], talk == BURSTS, 0);
+    print_way("agent_late_ms", "to_agent_ms", "to_agent_added_ms", &window.trips[TO_AGENT], &window.trips[TO_AGENT], 1,
+              target_ms);
     printf(",\"rtp_sent\":%lu,\"rtp_received\":%lu,\"refusals\":%lu,\"drops\":%lu,\"blocked\":%lu,\"again\":%lu,"
-           "\"clock_step_ms\":%.4f,\"failures\":{",
+           "\"strangers\":%lu,\"clock_step_ms\":%.4f,\"failures\":{",
            window.rtp_sent, window.rtp_received, window.refusals, window.drops, window.blocked, window.again,
-           window.offset_step_ms);
+           window.strangers, window.offset_step_ms);
     const char *comma = "";
     for (int i = 0; i < 700; i++)
         if (window.statuses[i]) printf("%s\"%d\":%lu", comma, i, window.statuses[i]), comma = ",";
