@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from control.call_table import State
+from control.hold import Holding
 from control.registry.types import Route
 from control.routing import Found, caller_number
 from edge.events import CallKey, CallOffered
@@ -64,6 +65,7 @@ class Call:
     statistics: LegStatistics | None = None
     length_timer: Timer | None = None
     counted: tuple[tuple[str, str], ...] = ()
+    holding: Holding = field(default_factory=Holding)
 
     @classmethod
     def of(cls, offered: CallOffered, id: str, now: float) -> Call:

@@ -23,6 +23,7 @@ from control.agent_spec import agent_spec
 from control.call import Call, End, Timer
 from control.call_table import END_REASONS, REFUSALS, TRANSITIONS, Action, Input, State
 from control.entropy import new_id
+from control.hold import HoldOutcome, Line
 from control.ports import PortPool
 from control.registry.types import CallEvent, RegistryError, Route
 from control.routing import Find, Found
@@ -36,6 +37,7 @@ from edge.events import (
     Event,
     MediaAnswered,
     MediaOffered,
+    MediaRefused,
     Party,
     Refusal,
 )
@@ -73,6 +75,7 @@ __all__ = [
     "TRANSITIONS",
     "Action",
     "CallManager",
+    "HoldOutcome",
     "Input",
     "LiveCall",
     "Signalling",
@@ -110,6 +113,7 @@ class Signalling(Protocol):
     def hang_up(self, key: CallKey, reason: str | None) -> None: ...
     def accept_offer(self, key: CallKey, body: bytes) -> None: ...
     def refuse_offer(self, key: CallKey, refusal: Refusal) -> None: ...
+    def reoffer(self, key: CallKey, body: bytes) -> None: ...
 
 
 class MediaRequests(Protocol):
@@ -209,9 +213,9 @@ class CallManager:
             case MediaOffered(key, offer):
                 if call := self._by_key.get(key):
                     self._reoffered(call, offer)
-            case MediaAnswered(key, answer):
-                if (call := self._by_key.get(key)) and answer is not None:
-                    self._spawn(call, self._apply_answer(call, answer), "answer")
+            case MediaAnswered(key) | MediaRefused(key):
+                if call := self._by_key.get(key):
+                    self._settled(call, event)
             case _:
                 pass
 
@@ -228,7 +232,7 @@ class CallManager:
                 self._end(id, "agent", _AGENT_END.get(cause, "agent_lost"), message)
             case AgentAsks(call=id, verb=verb):
                 if call := self._by_id.get(id):
-                    self._spawn(call, self._refuse_wish(call, verb), "refuse a wish")
+                    self._spawn(call, self._asked(call, verb), f"the agent's {verb}")
             case MediaLost(call=id, kind=kind):
                 self._end(id, "edge", "no_media" if kind == "never" else "media_lost")
             case DigitReceived(call=id, digit=digit):
@@ -256,6 +260,20 @@ class CallManager:
         reason = "agent_hung_up" if by == "agent" else "operator_hung_up"
         self._end(call.id, by, reason)
         return True
+
+    async def hold(self, account_id: str, call_id: str) -> HoldOutcome:
+        """Put the phone of a live call of this account on hold: it hears the agent's hold music."""
+        return await self._hold_of(account_id, call_id, held=True)
+
+    async def resume(self, account_id: str, call_id: str) -> HoldOutcome:
+        """Take a held phone back."""
+        return await self._hold_of(account_id, call_id, held=False)
+
+    async def _hold_of(self, account_id: str, call_id: str, *, held: bool) -> HoldOutcome:
+        call = self._by_id.get(call_id) or self._by_sid(call_id)
+        if call is None or call.account_id != account_id:
+            return HoldOutcome.NO_CALL
+        return await self._hold(call, held=held)
 
     def _by_sid(self, call_id: str) -> Call | None:
         """A call the agent knows by its carrier's id, read as a UUID like ours."""
@@ -357,29 +375,79 @@ class CallManager:
             reason = _SIP_END.get(ended.cause, "signalling_lost")
             call.end = End(by, reason, ended.status or None, _reason_header(ended.headers))
         self._by_key.pop(call.key, None)
+        call.holding.over()
         self._feed(call, Input.SIP_ENDED)
 
     def _reoffered(self, call: Call, offer: bytes | None) -> None:
         if call.state is not State.ESTABLISHED:
             self._do.signalling.refuse_offer(call.key, Refusal(491, "the call is not established"))
             return
+        if call.holding.pending:  # RFC 3261 §14.2: an offer of ours is out, or about to be
+            self._do.signalling.refuse_offer(call.key, Refusal(491, "an offer of ours is under way"))
+            return
+        call.holding.awaiting = offer is None
         self._spawn(call, self._renegotiate(call, offer), "renegotiate")
 
     async def _renegotiate(self, call: Call, offer: bytes | None) -> None:
         key = call.key
         result = await self._request(Renegotiate(call=call.id, offer=offer))
         if isinstance(result, CallOpened):
-            self._note(call, "held" if result.held else "renegotiated")
             self._do.signalling.accept_offer(key, result.sdp)
+            await self._renegotiated(call, held=result.held)
             return
         code = result.code if isinstance(result, Failed) else "internal_error"
+        call.holding.awaiting = False
         self._count_refusal("reoffer_" + code, 488)
         self._do.signalling.refuse_offer(key, REFUSALS.get(code, REFUSALS["bad_sdp"]))
 
-    async def _refuse_wish(self, call: Call, verb: str) -> None:
+    async def _renegotiated(self, call: Call, *, held: bool) -> None:
+        """The phone's offer is answered: a hold of its, the end of one, or a change of something else."""
+        if held is call.holding.theirs:
+            self._note(call, "held" if held else "renegotiated")
+            return
+        call.holding.theirs = held
+        self._note(call, "held" if held else "resumed")
+        await self._tell(call, "hold" if held else "resume", by="caller")
+
+    # --- what the agent asks for ---
+
+    async def _asked(self, call: Call, verb: str) -> None:
+        if verb not in ("hold", "resume"):
+            await self._refuse_wish(call, verb, "not supported on this call")
+            return
+        outcome = await self._hold(call, held=verb == "hold", by="agent")
+        if outcome is not HoldOutcome.DONE:
+            await self._refuse_wish(call, verb, outcome.value)
+
+    async def _refuse_wish(self, call: Call, verb: str, message: str) -> None:
         self._do.counters.add("agent_requests_refused", verb=verb)
-        data: dict[str, str | int | float | bool | None] = {"verb": verb, "message": "not supported on this call"}
-        await self._request(TellAgent(call=call.id, event="refused", data=data))
+        await self._tell(call, "refused", verb=verb, message=message)
+
+    async def _tell(self, call: Call, event: str, **data: str) -> None:
+        if call.state is not State.ENDED:
+            await self._request(TellAgent(call=call.id, event=event, data={**data}))
+
+    async def _hold(self, call: Call, *, held: bool, by: str = "operator") -> HoldOutcome:
+        if call.state is not State.ESTABLISHED:
+            return HoldOutcome.NOT_ESTABLISHED
+        return await call.holding.wish(self._line(call), held, by)
+
+    def _line(self, call: Call) -> Line:
+        return Line(call.id, call.key, self._request, self._do.signalling.reoffer)
+
+    def _settled(self, call: Call, event: MediaAnswered | MediaRefused) -> None:
+        """The phone has answered an offer of ours: a hold's, or one it had asked for itself."""
+        call.holding.awaiting = False
+        if call.holding.pending:
+            self._spawn(call, self._held(call, event), "hold")
+        elif isinstance(event, MediaAnswered) and event.answer is not None:
+            self._spawn(call, self._apply_answer(call, event.answer), "answer")
+
+    async def _held(self, call: Call, event: MediaAnswered | MediaRefused) -> None:
+        if await call.holding.settle(self._line(call), event):
+            ours = call.holding.ours
+            self._note(call, "on_hold" if ours else "taken_back")
+            await self._tell(call, "hold" if ours else "resume", by=call.holding.asked_by)
 
     async def _apply_answer(self, call: Call, answer: bytes) -> None:
         result = await self._request(ApplyAnswer(call=call.id, answer=answer))

@@ -120,6 +120,9 @@ class _Commands:
     def refuse_offer(self, key: CallKey, refusal: Refusal) -> None:
         self._shell.run(lambda now: self._engine.refuse_offer(key, refusal, now=now))
 
+    def reoffer(self, key: CallKey, body: bytes) -> None:
+        self._shell.run(lambda now: self._engine.reoffer(key, body, now=now))
+
 
 def open_registry(settings: Settings, *, serving: bool) -> SqliteRegistry:
     """The embedded registry; ``serving`` takes its lock."""

@@ -371,14 +371,23 @@ class CreatedKey(KeyResource):
 # --- agents -----------------------------------------------------------------------------------
 
 
-class BuiltinPipeline(_Request):
+HoldMusic = Literal["silence", "music"]
+
+
+class _Pipeline(_Request):
+    hold_music: HoldMusic | None = Field(
+        default=None, description="What the phone hears while the edge holds it. Absent: silence."
+    )
+
+
+class BuiltinPipeline(_Pipeline):
     """An agent that ships with the edge: ``parrot`` repeats what it heard, ``echo`` returns the audio at once."""
 
     protocol: Literal["builtin"]
     name: Literal["parrot", "echo"]
 
 
-class PythonPipeline(_Request):
+class PythonPipeline(_Pipeline):
     """A Python function in a process beside the edge: one that the operator lists, or an installed package offers."""
 
     protocol: Literal["python"]
@@ -397,7 +406,7 @@ class PythonPipeline(_Request):
     )
 
 
-class TwilioMediaStreamsPipeline(_Request):
+class TwilioMediaStreamsPipeline(_Pipeline):
     """An agent behind a WebSocket that speaks Twilio Media Streams; the edge is the client of ``url``."""
 
     protocol: Literal["twilio-media-streams"]

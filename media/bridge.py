@@ -16,6 +16,7 @@ import msgspec
 from media import g711
 from media.agents.base import Agent, AgentCounts, Encoding, EndCause
 from media.convert import Converter
+from media.hold import HoldMusic
 from media.messages import (
     AgentAsks,
     AgentEnded,
@@ -164,6 +165,7 @@ class Bridge:
         agent: Agent,
         notify: Callable[[NoticeBody], None],
         clock: Callable[[], float],
+        hold_music: bytes = b"",
     ) -> None:
         self.call = call
         self.state = State.CONNECTING
@@ -175,6 +177,7 @@ class Bridge:
         self._law: Encoding = leg.law
         self._converters: dict[tuple[Encoding, Encoding], Converter] = {}
         self._queue = PlayoutQueue(g711.silence(leg.law))
+        self._hold_music = hold_music
         self._opened_at = 0.0
         self._established = False
         self._at_ms = 0
@@ -204,7 +207,7 @@ class Bridge:
     def listen(self, tap: Tap) -> None:
         """Let ``tap`` hear both sides from the next tick on."""
         self._tap = tap
-        self._take = partial(tap.take, self._queue.take)
+        self._take = partial(tap.take, self._take)
 
     def law_changed(self) -> None:
         """The leg's law was not known before (our offer has been answered): recode what waits."""
@@ -214,6 +217,11 @@ class Bridge:
             self._queue.recode(lambda audio: g711.transcode(audio, before, self._law), silence)
             if self._tap is not None:
                 self._tap.change(self._law)
+
+    def hold(self, held: bool) -> None:
+        """The phone is on hold from here, and hears the music; or no longer. What the agent says meanwhile is lost."""
+        take = HoldMusic(self._hold_music, self._law, self._queue.take).take if held else self._queue.take
+        self._take = take if self._tap is None else partial(self._tap.take, take)
 
     def digit(self, digit: str, duration_ms: int) -> None:
         """The caller pressed a digit: control hears of it and the agent does."""

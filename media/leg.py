@@ -12,7 +12,7 @@ gap, and on the first word after a pause, where a receiver may adapt.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from media import g711, rtcp, rtp
@@ -21,7 +21,7 @@ from media.concealment import Concealer
 from media.jitter import Gap, JitterBuffer
 from media.latch import Latch, Verdict
 from media.messages import LegPolicy, LegStatistics
-from media.sdp import Capabilities, Negotiated, TelephoneEvent, answer, apply_answer, make_offer
+from media.sdp import Capabilities, Direction, Negotiated, TelephoneEvent, answer, apply_answer, make_offer
 from media.statistics import Reception, leg_statistics
 from media.telephone_event import DigitEvent, EventPacket, Receiver, Sender
 from media.udp import Address
@@ -128,6 +128,7 @@ class PhoneLeg:
         self.law: Encoding = _law(self._capabilities.codecs[0])
         self._sdp: bytes | None = None
         self._offer: bytes | None = None
+        self._offered: Capabilities | None = None
         self._agreed: Negotiated | None = None
         self._send_rtp: Send | None = None
         self._send_rtcp: Send | None = None
@@ -172,20 +173,49 @@ class PhoneLeg:
         self._agree(agreed, now)
         return agreed.sdp
 
+    @property
+    def holding(self) -> bool:
+        """We have put the peer on hold."""
+        return not self._capabilities.direction.receives
+
     def offer(self) -> bytes:
         """Our offer; nothing changes until :meth:`apply_answer`."""
-        self._sdp = self._offer = make_offer(self._capabilities, self._sdp)
+        return self._offer_as(self._capabilities)
+
+    def hold(self, held: bool) -> bytes:
+        """An offer that holds the peer, or takes it back; nothing changes until :meth:`apply_answer`.
+
+        RFC 3264 §8.4: what a held party was not sent before is marked inactive. Our packets go on otherwise,
+        hold music or silence: NAT bindings and carriers' watchdogs stay open.
+        """
+        direction = Direction.of(sends=not (held and self.held), receives=not held)
+        return self._offer_as(replace(self._capabilities, direction=direction))
+
+    def _offer_as(self, capabilities: Capabilities) -> bytes:
+        self._sdp = self._offer = make_offer(capabilities, self._sdp)
+        self._offered = capabilities
         return self._offer
 
-    def apply_answer(self, sdp: bytes, now: float) -> None:
-        """The peer's answer. Raises SdpError, or LegError ``no_offer``; then nothing has changed."""
-        if self._offer is None:
+    def withdraw(self) -> None:
+        """Our offer was refused (RFC 3261 §14.1): the session is as it was. Its number is not used again."""
+        self._offer = self._offered = None
+
+    def apply_answer(self, sdp: bytes, now: float, *, refresh: bool = False) -> None:
+        """The peer's answer, with ``refresh`` to our description as it is.
+
+        Raises SdpError, or LegError ``no_offer``; then nothing has changed.
+        """
+        offer = self._agreed.sdp if refresh and self._agreed is not None else self._offer
+        if offer is None:
             raise LegError("no_offer", "no offer of ours is outstanding")
-        self._agree(apply_answer(self._offer, sdp, self._capabilities), now)
+        capabilities = (None if refresh else self._offered) or self._capabilities
+        agreed = apply_answer(offer, sdp, capabilities)
+        self._capabilities = capabilities
+        self._agree(agreed, now)
 
     def _agree(self, agreed: Negotiated, now: float) -> None:
         first = self._agreed is None
-        self._agreed, self._sdp, self._offer = agreed, agreed.sdp, None
+        self._agreed, self._sdp, self._offer, self._offered = agreed, agreed.sdp, None, None
         if first and _law(agreed.codec.name) != self.law:
             # The law inside stays what it was first: a later change of codec is transcoded at the wire.
             self.law = _law(agreed.codec.name)

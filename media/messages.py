@@ -58,6 +58,7 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     when ``url`` cannot be reached. ``headers``, ``signing_secrets`` and ``twilio_auth_token`` authenticate requests
     (:mod:`media.agents.signing`): they are secret, and no ``repr`` shows them. ``sample_rate`` [Hz] of a Python
     agent's audio; ``signalling`` of a WebRTC agent: ``whip`` or ``smallwebrtc``.
+    ``hold_music``: what the phone hears while we hold it, ``silence`` or a recording's name.
     """
 
     protocol: str
@@ -66,6 +67,7 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     parameters: dict[str, str] = {}
     answer_after_s: float = 1.0
     agent_timeout_s: float = 15.0
+    hold_music: str = "silence"
     fallback_url: str | None = None
     on_lost: OnLost | None = None
     headers: dict[str, str] = {}
@@ -163,7 +165,7 @@ class OpenCall(Message, frozen=True, kw_only=True, tag="open_call"):
 
 
 class ApplyAnswer(Message, frozen=True, kw_only=True, tag="apply_answer"):
-    """The peer's answer to the offer we made last.
+    """The peer's answer to the offer we made last; with ``refresh``, to our last description said again.
 
     Reply: :class:`Done`, or :class:`Failed` with an SDP code or ``no_offer`` (none is outstanding);
     then nothing changed.
@@ -171,6 +173,7 @@ class ApplyAnswer(Message, frozen=True, kw_only=True, tag="apply_answer"):
 
     call: str
     answer: bytes
+    refresh: bool = False
 
 
 class StartMedia(Message, frozen=True, kw_only=True, tag="start_media"):
@@ -190,6 +193,23 @@ class Renegotiate(Message, frozen=True, kw_only=True, tag="renegotiate"):
 
     call: str
     offer: bytes | None
+
+
+class Hold(Message, frozen=True, kw_only=True, tag="hold"):
+    """Make an offer that holds the phone, or takes it back (RFC 3264 §8.4); nothing changes before its answer.
+
+    Reply: :class:`CallOpened` with our SDP, or :class:`Failed`. Next: :class:`ApplyAnswer`, and from then on the
+    phone hears the agent's hold music, or :class:`Withdraw`.
+    """
+
+    call: str
+    held: bool
+
+
+class Withdraw(Message, frozen=True, kw_only=True, tag="withdraw"):
+    """Our offer was refused: all is as before. Reply: :class:`Done`."""
+
+    call: str
 
 
 class SendDigits(Message, frozen=True, kw_only=True, tag="send_digits"):
@@ -225,7 +245,9 @@ class Ping(Message, frozen=True, kw_only=True, tag="ping"):
     """Reply: :class:`Done`."""
 
 
-Command = OpenCall | ApplyAnswer | StartMedia | Renegotiate | SendDigits | TellAgent | CloseCall | Ping
+Command = (
+    OpenCall | ApplyAnswer | StartMedia | Renegotiate | Hold | Withdraw | SendDigits | TellAgent | CloseCall | Ping
+)
 
 # --- replies ----------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from media.messages import (
     Command,
     Done,
     Failed,
+    Hold,
     LegStatistics,
     MediaLost,
     Notice,
@@ -45,6 +46,7 @@ from media.messages import (
     StartMedia,
     Statistics,
     TellAgent,
+    Withdraw,
     decode,
     encode,
 )
@@ -220,8 +222,11 @@ class MediaService:
     def _of_call(self, call: _Call, command: Command) -> Result:
         match command:
             case ApplyAnswer():
-                call.leg.apply_answer(command.answer, self._clock())
+                holding = call.leg.holding
+                call.leg.apply_answer(command.answer, self._clock(), refresh=command.refresh)
                 call.bridge.law_changed()
+                if call.leg.holding is not holding:
+                    call.bridge.hold(call.leg.holding)
                 return Done()
             case StartMedia():
                 call.leg.start(self._clock())
@@ -231,6 +236,11 @@ class MediaService:
             case Renegotiate():
                 sdp = call.leg.offer() if command.offer is None else call.leg.answer(command.offer, self._clock())
                 return CallOpened(sdp=sdp, codec=call.leg.codec, held=call.leg.held)
+            case Hold():
+                return CallOpened(sdp=call.leg.hold(command.held), codec=call.leg.codec, held=call.leg.held)
+            case Withdraw():
+                call.leg.withdraw()
+                return Done()
             case TellAgent():
                 call.bridge.tell(command.event, command.data)
                 return Done()
@@ -297,7 +307,15 @@ class MediaService:
         ports = self._datagrams.open_pair(
             self._settings.listen_address, command.rtp_port, leg.receive_rtp, leg.receive_rtcp
         )
-        bridge = Bridge(command.call, spec=command.agent, leg=leg, agent=agent, notify=self._notify, clock=self._clock)
+        bridge = Bridge(
+            command.call,
+            spec=command.agent,
+            leg=leg,
+            agent=agent,
+            notify=self._notify,
+            clock=self._clock,
+            hold_music=self._recordings.get(command.agent.hold_music, b""),
+        )
         leg.connect(ports.send_rtp, ports.send_rtcp)
         leg.on_digit = bridge.digit
         try:

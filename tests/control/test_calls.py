@@ -51,6 +51,7 @@ from media.messages import (
     DigitReceived,
     Done,
     Failed,
+    Hold,
     LegPolicy,
     LegStatistics,
     MediaLost,
@@ -95,6 +96,9 @@ class Phone:
     def refuse_offer(self, key: CallKey, refusal: Refusal) -> None:
         self.sent.append(("refuse_offer", key, refusal.status))
 
+    def reoffer(self, key: CallKey, body: bytes) -> None:
+        self.sent.append(("reoffer", key, body))
+
     @property
     def verbs(self) -> list[str]:
         return [str(entry[0]) for entry in self.sent]
@@ -119,6 +123,7 @@ class Media:
         defaults: dict[type, Result] = {
             OpenCall: CallOpened(sdp=b"our sdp", codec="PCMU"),
             Renegotiate: CallOpened(sdp=b"new sdp", codec="PCMU"),
+            Hold: CallOpened(sdp=b"hold sdp", codec="PCMU"),
             CloseCall: CallClosed(statistics=LegStatistics(packets_sent=7)),
         }
         return self.answers.get(type(command), defaults.get(type(command), Done()))

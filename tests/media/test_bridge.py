@@ -568,3 +568,50 @@ def test_a_tap_hears_of_a_change_of_law() -> None:
     call.answered().tick()
     asyncio.run(call.bridge.close())
     assert [message.encoding for message in handed if isinstance(message, Audio)] == ["PCMA"]
+
+
+# --- on hold --------------------------------------------------------------------------------------
+
+
+def test_a_held_phone_hears_the_music_and_not_the_agent() -> None:
+    leg = FakeLeg()
+    call = Call(leg).answered()
+    call.bridge._hold_music = bytes(640)
+    call.bridge.play(b"a" * 480, "PCMU")
+    call.bridge.mark("said")
+    call.tick()
+    call.bridge.hold(True)
+    call.tick()
+    call.tick()
+    call.bridge.hold(False)
+    call.bridge.play(b"b" * 160, "PCMU")
+    call.tick()
+    assert leg.sent == [b"a" * 160, SILENCE, SILENCE, b"b" * 160]
+    assert call.agent.marks == ["said"], "time passes for the agent"
+
+
+def test_a_held_phone_hears_silence_where_there_is_no_music() -> None:
+    leg = FakeLeg()
+    call = Call(leg).answered()
+    call.bridge.hold(True)
+    call.bridge.play(b"a" * 160, "PCMU")
+    call.tick()
+    assert leg.sent == [None]
+
+
+def test_a_tap_goes_on_through_a_hold() -> None:
+    """What the phone was sent is what it heard: music while it was held, the agent after it."""
+    handed: list[RecorderInput] = []
+    leg = FakeLeg()
+    call = Call(leg).answered()
+    call.bridge._hold_music = bytes(640)
+    call.bridge.listen(Tap(recording=CallRecording("c", "PCMU", handed.append)))
+    call.bridge.hold(True)
+    call.tick()
+    call.bridge.hold(False)
+    call.bridge.play(b"b" * 160, "PCMU")
+    call.tick()
+    asyncio.run(call.bridge.close())
+    said = b"".join(message.said for message in handed if isinstance(message, Audio))
+    assert leg.sent == [SILENCE, b"b" * 160]
+    assert said == SILENCE + b"b" * 160

@@ -721,3 +721,71 @@ def test_late_ticks_cost_the_caller_no_audio() -> None:
     assert (found.frames_concealed, found.packets_late) == (0, 0)
     assert min(delays_ms[5:]) > 10
     assert found.packets_received - found.frames_played <= 3, "no frames were merged"
+
+
+# --- holding the phone ----------------------------------------------------------------------------
+
+
+def test_a_phone_we_hold_is_offered_sendonly_and_its_silence_is_no_loss() -> None:
+    """RFC 3264 §8.4; our packets go on, so that bindings and carriers' watchdogs stay open."""
+    line = Line(WATCHED)
+    line.talk(tone(700, 0.5))
+    ours = line.leg.hold(True)
+    assert b"a=sendonly\r\n" in ours
+    assert not line.leg.holding
+    line.leg.apply_answer(offer(4000, codecs="0", extra="a=recvonly\r\n"), line.clock())
+    assert line.leg.holding
+    assert not line.leg.held
+    count = len(line.sent)
+    line.run(60)
+    assert len(line.sent) == count + 3000
+    assert line.losses == []
+    assert b"a=sendrecv\r\n" in line.leg.hold(False)
+    line.leg.apply_answer(offer(4000, codecs="0"), line.clock())
+    assert not line.leg.holding
+    line.run(3.5)
+    assert [kind for kind, _ in line.losses] == ["silence"]
+
+
+def test_a_phone_that_holds_us_is_offered_inactive() -> None:
+    """RFC 3264 §8.4: what was not sent before is marked inactive."""
+    line = Line()
+    line.leg.answer(offer(4000, extra="a=sendonly\r\n"), line.clock())
+    assert b"a=inactive\r\n" in line.leg.hold(True)
+
+
+def test_our_hold_outlasts_the_phones_own_offers() -> None:
+    """A session refresh of its, say: the answer still says that we hold."""
+    line = Line()
+    line.leg.hold(True)
+    line.leg.apply_answer(offer(4000, codecs="0", extra="a=recvonly\r\n"), line.clock())
+    assert b"a=sendonly\r\n" in line.leg.answer(offer(4000), line.clock())
+
+
+def test_a_refused_hold_changes_nothing_and_its_version_is_not_used_again() -> None:
+    line = Line()
+    first = line.leg.hold(True)
+    line.leg.withdraw()
+    assert not line.leg.holding
+    with pytest.raises(LegError):
+        line.leg.apply_answer(offer(4000, codecs="0"), line.clock())
+    line.run(0.02)
+    assert len(line.sent) == 1
+    again = line.leg.hold(False)
+    versions = [int(sdp.split(b"o=- ", 1)[1].split()[1]) for sdp in (line.answer, first, again)]
+    assert versions == [versions[0], versions[0] + 1, versions[0] + 2]
+
+
+def test_a_refreshed_session_follows_the_phones_answer() -> None:
+    """RFC 4028 §7.4: our description as it is, said again; the phone may have moved."""
+    line = Line()
+    line.leg.apply_answer(offer(5000, codecs="0"), line.clock(), refresh=True)
+    line.run(0.02)
+    assert line.rtp[-1][1] == ("127.0.0.1", 5000)
+
+
+def test_a_refresh_leaves_an_offer_of_ours_open() -> None:
+    line = Line()
+    line.leg.hold(True)
+    line.leg.apply_answer(offer(4000, codecs="0"), line.clock(), refresh=True)
+    assert not line.leg.holding

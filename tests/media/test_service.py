@@ -23,6 +23,7 @@ from media.messages import (
     DigitReceived,
     Done,
     Failed,
+    Hold,
     LegPolicy,
     Notice,
     OpenCall,
@@ -35,6 +36,7 @@ from media.messages import (
     SourceLearnt,
     StartMedia,
     Statistics,
+    Withdraw,
     decode,
     encode,
 )
@@ -76,6 +78,8 @@ COMMANDS_OF_A_CALL: list[Command] = [
     ApplyAnswer(call="none", answer=b""),
     StartMedia(call="none"),
     Renegotiate(call="none", offer=None),
+    Hold(call="none", held=True),
+    Withdraw(call="none"),
     SendDigits(call="none", digits="1"),
 ]
 
@@ -352,6 +356,28 @@ async def test_a_held_phone_is_sent_nothing_and_hears_again_after_the_hold() -> 
         assert phone.packets[count].marker
         gap = (phone.packets[count].timestamp - phone.packets[count - 1].timestamp) % 2**32
         assert gap >= 160 * 10, "the timestamp follows time through the hold"
+
+
+@pytest.mark.realtime
+async def test_a_phone_we_hold_hears_music_until_it_is_taken_back() -> None:
+    port = free_ports(2)
+    async with room() as it, MediaPort.open() as phone:
+        agent = AgentSpec(protocol="builtin", name="echo", hold_music="music")
+        await it.opened(open_call("c", port, offer(phone.port, codecs="0"), agent))
+        await it.request(StartMedia(call="c"))
+        for held, direction in ((True, "recvonly"), (False, "sendrecv")):
+            ours = await it.request(Hold(call="c", held=held))
+            assert isinstance(ours, CallOpened)
+            answer = offer(phone.port, codecs="0", extra=f"a={direction}\r\n")
+            assert await it.request(ApplyAnswer(call="c", answer=answer)) == Done()
+            await asyncio.sleep(0.05)
+            count = len(phone.packets)
+            await asyncio.sleep(0.4)
+            heard = [packet.payload for packet in phone.packets[count:]]
+            assert len(heard) >= 10
+            assert (set(heard) == {b"\xff" * 160}) is not held
+        assert await it.request(Hold(call="c", held=True)) != Done()
+        assert await it.request(Withdraw(call="c")) == Done()
 
 
 @pytest.mark.realtime
