@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 
@@ -56,9 +56,11 @@ from edge.throttle import Throttle
 from edge.transport import ListenError as SipListenError
 from edge.transport import SipTransport, client_context, server_context
 from edge.trunks import TrunkTable
-from media.client import InProcessMedia
 from media.messages import NoticeBody, Statistics
-from media.service import ServiceSettings
+from media.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from media.in_process import InProcessMedia
 
 __all__ = ["GAUGES", "Edge", "StartError", "open_registry", "serve"]
 
@@ -231,6 +233,9 @@ class Edge:
         settings = replace(settings, agent_hosts=self._hosts.name)
         count = worker_count(given.workers)
         if not count:
+            # Arrays, agents and all else that media is made of: where it has processes, this one starts without.
+            from media.in_process import InProcessMedia  # noqa: PLC0415
+
             return InProcessMedia(settings, on_notice=self._on_notice, entropy=entropy)
         self._workers = MediaWorkers(
             count,

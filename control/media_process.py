@@ -14,8 +14,7 @@ import uvloop
 
 from control import logs
 from control.entropy import entropy
-from media import worker
-from media.service import ServiceSettings
+from media.settings import ServiceSettings
 
 __all__ = ["arguments", "main"]
 
@@ -47,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--agent-hosts")
     parser.add_argument("--log-level", required=True)
     given = parser.parse_args(argv)
+    from media import worker  # noqa: PLC0415 - control takes only the arguments from here
+
     logs.set_up(given.log_level)
     _name_in_logs(given.epoch)
     settings = ServiceSettings(

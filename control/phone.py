@@ -39,7 +39,7 @@ from edge.throttle import Throttle
 from edge.transport import SipTransport, client_context
 from edge.trunks import TrunkTable
 from edge.uri import ParseError, SipUri
-from media.client import InProcessMedia
+from media.in_process import InProcessMedia
 from media.messages import (
     AgentEnded,
     AgentFailed,
@@ -59,7 +59,7 @@ from media.messages import (
     Renegotiate,
     StartMedia,
 )
-from media.service import ServiceSettings
+from media.settings import ServiceSettings
 
 __all__ = ["PhoneCall", "PhoneError", "PhoneResult", "place_call"]
 

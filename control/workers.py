@@ -1,4 +1,4 @@
-"""Media in processes of its own: :class:`MediaWorkers` stands where :class:`~media.client.InProcessMedia` does.
+"""Media in processes of its own: :class:`MediaWorkers` stands where :class:`~media.in_process.InProcessMedia` does.
 
 ``count`` workers take calls, one more is kept warm. A worker that dies takes its calls with it and no
 others: the spare is in its place before control hears of them, and a new process becomes the spare.
@@ -31,7 +31,7 @@ from media.messages import (
     Result,
     Statistics,
 )
-from media.service import ServiceSettings
+from media.settings import ServiceSettings
 
 __all__ = ["MediaWorkers", "WorkersFailed", "launcher", "worker_count"]
 
@@ -71,7 +71,7 @@ class _Worker:
 
 
 class MediaWorkers:
-    """The interface of :class:`~media.client.InProcessMedia` over ``count`` processes and a spare.
+    """The interface of :class:`~media.in_process.InProcessMedia` over ``count`` processes and a spare.
 
     A call is opened by the worker with the fewest. ``on_lost`` is given the calls that ended with
     their worker; what was only being opened there is opened again elsewhere, unseen.

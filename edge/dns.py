@@ -15,16 +15,16 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
-
-import dns.asyncresolver
-import dns.exception
-import dns.name
-import dns.resolver
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from edge.actions import Resolve, Target
 from edge.counters import SourceLog
 from edge.events import Address, TransportName
+
+if TYPE_CHECKING:  # dnspython takes long to import: the first name that is asked for waits for it, no start does
+    import dns.asyncresolver
+    import dns.name
+    import dns.resolver
 
 __all__ = [
     "Answer",
@@ -369,12 +369,17 @@ async def _together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 def system_resolver(entropy: Callable[[int], bytes], usable: Sequence[TransportName]) -> SipResolver:
     """The host's own hosts file and name servers. Without any name server only the hosts file answers."""
+    return SipResolver(DnsRecords(), entropy=entropy, usable=usable)
+
+
+def _system_servers() -> dns.asyncresolver.Resolver:
+    import dns.asyncresolver  # noqa: PLC0415
+
     try:
-        resolver = dns.asyncresolver.Resolver()
+        return dns.asyncresolver.Resolver()
     except dns.resolver.NoResolverConfiguration:
-        resolver = dns.asyncresolver.Resolver(configure=False)
         _log.warning("no name servers configured; only the hosts file is used")
-    return SipResolver(DnsRecords(resolver), entropy=entropy, usable=usable)
+        return dns.asyncresolver.Resolver(configure=False)
 
 
 class DnsRecords:
@@ -387,15 +392,15 @@ class DnsRecords:
 
     def __init__(
         self,
-        resolver: dns.asyncresolver.Resolver,
+        resolver: dns.asyncresolver.Resolver | None = None,
         *,
         hosts: Path | None = Path("/etc/hosts"),
         try_s: float = 1.0,
         lifetime_s: float = 2.0,
     ) -> None:
-        resolver.timeout = try_s
-        resolver.lifetime = lifetime_s
+        """``resolver`` None: the system's, when first needed. ``try_s`` for a server, ``lifetime_s`` in all [s]."""
         self._resolver = resolver
+        self._try_s, self._lifetime_s = try_s, lifetime_s
         self._hosts = _Hosts(hosts)
 
     async def lookup(self, name: str, kind: Kind) -> Answer:
@@ -403,9 +408,15 @@ class DnsRecords:
         known = self._hosts.addresses(_host_of(name), kind)
         if known is not None:
             return Answer(_HOSTS_TTL_S, addresses=known)
-        search = kind in (Kind.A, Kind.AAAA)
+        if self._resolver is None:
+            self._resolver = await asyncio.to_thread(_system_servers)
+        import dns.exception  # noqa: PLC0415
+        import dns.resolver  # noqa: PLC0415
+
+        resolver, search = self._resolver, kind in (Kind.A, Kind.AAAA)
+        resolver.timeout, resolver.lifetime = self._try_s, self._lifetime_s
         try:
-            answer = await self._resolver.resolve(name, kind.value, raise_on_no_answer=False, search=search)
+            answer = await resolver.resolve(name, kind.value, raise_on_no_answer=False, search=search)
         except dns.resolver.NXDOMAIN:
             return Answer(_NO_SUCH_NAME_S)
         except (dns.exception.DNSException, OSError, ValueError) as error:  # ValueError: a name IDNA refuses

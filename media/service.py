@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,6 +51,7 @@ from media.messages import (
 )
 from media.recording import RecorderLink
 from media.sdp import SdpError
+from media.settings import ServiceSettings
 from media.tap import Tap
 from media.targets import Targets
 from media.tasks import Tasks
@@ -59,29 +59,11 @@ from media.ticker import Tick, Ticker
 from media.udp import Address, Datagrams, PortPair, PortUnavailable
 from media.websocket import WebSocketClient
 
-__all__ = ["MediaService", "ServiceSettings"]
+__all__ = ["MediaService"]
 
 log = logging.getLogger("truedy.media")
 
 _STATISTICS_EVERY_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSettings:
-    """``listen_address`` is bound; ``public_address`` (None: the same) is told to the peers.
-
-    ``tls`` verifies agents behind ``wss:`` (None: the system's trust). ``max_calls`` is the worker's own cap.
-    ``allow_private``: agents may have addresses that are not public.
-    ``agent_hosts``: where the processes that run agents are reached (:mod:`media.hosting.doorway`); None: nowhere.
-    """
-
-    listen_address: str
-    public_address: str | None = None
-    tls: ssl.SSLContext | None = None
-    max_calls: int = 2000
-    epoch: int = 0
-    allow_private: bool = False
-    agent_hosts: str | None = None
 
 
 @dataclass(slots=True)

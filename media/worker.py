@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from media.pipe import QUEUE_LIMIT_BYTES, Pipe, PipeFull, adopt
-from media.service import MediaService, ServiceSettings
+from media.service import MediaService
+from media.settings import ServiceSettings
 
 __all__ = ["Worker", "run"]
 

@@ -12,7 +12,7 @@ import pytest
 from control import media_process
 from control.media_process import arguments, main
 from media import worker
-from media.service import ServiceSettings
+from media.settings import ServiceSettings
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ from media.messages import (
     encode,
 )
 from media.pipe import PipeFull
-from media.service import ServiceSettings
+from media.settings import ServiceSettings
 from tests.media.rooms import offer, open_call
 from tests.support.audio import tone
 from tests.support.ports import free_ports

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from media.client import InProcessMedia
+from media.in_process import InProcessMedia
 from media.messages import AgentSpec, CallContext, CallOpened, LegPolicy, NoticeBody, OpenCall
-from media.service import ServiceSettings
+from media.settings import ServiceSettings
 
 __all__ = ["CONTEXT", "ECHO", "LAB", "Room", "offer", "open_call", "room"]
 

@@ -40,7 +40,8 @@ from media.messages import (
     decode,
     encode,
 )
-from media.service import MediaService, ServiceSettings
+from media.service import MediaService
+from media.settings import ServiceSettings
 from media.ticker import Tick
 from tests.media.rooms import ECHO, offer, open_call, room
 from tests.support.audio import heard_s, read_wav, tone, write_wav

@@ -16,7 +16,7 @@ from media import worker
 from media.client import MediaClient
 from media.messages import CallOpened, Done, NoticeBody, Ping, StartMedia, Statistics
 from media.pipe import Pipe, pair
-from media.service import ServiceSettings
+from media.settings import ServiceSettings
 from media.worker import Worker
 from tests.media.rooms import offer, open_call
 from tests.support.audio import tone

@@ -33,7 +33,7 @@ from control.providers.sdk import (
 
 # --- when they are imported -------------------------------------------------------------------
 
-HEAVY = {"twilio", "telnyx", "httpx", "httpcore", "aiohttp", "requests", "anyio._backends"}
+HEAVY = {"dns", "media.service", "twilio", "telnyx", "httpx", "httpcore", "aiohttp", "requests", "anyio._backends"}
 
 STARTS = """
 import json, sys

@@ -1,0 +1,26 @@
+"""What a media process is told when it starts."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+__all__ = ["ServiceSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """``listen_address`` is bound; ``public_address`` (None: the same) is told to the peers.
+
+    ``tls`` verifies agents behind ``wss:`` (None: the system's trust). ``max_calls`` is the worker's own cap.
+    ``allow_private``: agents may have addresses that are not public.
+    ``agent_hosts``: where the processes that run agents are reached (:mod:`media.hosting.doorway`); None: nowhere.
+    """
+
+    listen_address: str
+    public_address: str | None = None
+    tls: ssl.SSLContext | None = None
+    max_calls: int = 2000
+    epoch: int = 0
+    allow_private: bool = False
+    agent_hosts: str | None = None
