@@ -18,7 +18,13 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("config", "edge", "media", "control")
 
 # Modules without behaviour of their own: values, and protocols for others to fulfil.
-VALUES_ONLY = {"edge/actions.py", "edge/events.py", "control/registry/types.py", "media/agents/base.py"}
+VALUES_ONLY = {
+    "edge/actions.py",
+    "media/settings.py",
+    "edge/events.py",
+    "control/registry/types.py",
+    "media/agents/base.py",
+}
 
 # What would name a package registry's host, in pieces so that this file does not.
 REGISTRY_HOSTS = [
