@@ -429,7 +429,7 @@ def decode(data: bytes) -> Envelope:
     """One envelope; raises :class:`ProtocolError` for bytes that are none, or of another version."""
     try:
         envelope = _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(str(error)) from error
     if envelope.version != PROTOCOL_VERSION:
         raise ProtocolError(f"protocol version {envelope.version}, expected {PROTOCOL_VERSION}")

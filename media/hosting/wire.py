@@ -184,7 +184,7 @@ def decode(data: bytes, kind: type[T]) -> T:
     """The body of a frame. Raises :class:`BadFrame`."""
     try:
         return msgspec.msgpack.decode(memoryview(data)[1:], type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadFrame(str(error)) from error
 
 

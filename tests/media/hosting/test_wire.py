@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,8 +36,13 @@ def test_junk_is_one_error(data: bytes) -> None:
         lambda: wire.number(data[:3]),
         lambda: wire.read_audio(data[:12]),
     ):
-        with pytest.raises(BadFrame):
+        with suppress(BadFrame):  # some junk is a frame
             read()
+
+
+def test_a_text_that_is_no_unicode_is_a_bad_frame() -> None:
+    with pytest.raises(BadFrame):
+        wire.decode(bytes((Kind.TELL,)) + b"\xa1\x80", wire.Tell)
 
 
 @pytest.mark.parametrize(
