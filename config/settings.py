@@ -351,6 +351,10 @@ class Providers(_Model):
     telnyx_base_url: Annotated[str, AfterValidator(_web_url)] = "https://api.telnyx.com/v2"
     """Telnyx's REST API with its version, or a proxy or a fake of it."""
 
+    openai_base_url: Annotated[str, AfterValidator(_web_url)] = "https://api.openai.com/v1"
+    """OpenAI's API with its version, or a proxy or a fake of it: agents of `openai-realtime` connect to its
+    `/realtime`. It may have a private address, whatever `agents.allow_private` says."""
+
     telnyx_sip_proxy: Annotated[str, AfterValidator(_proxy)] | None = None
     """Where to register at Telnyx, as in `udp:sip.telnyx.eu:5060`. Absent: the proxy of the connection's region."""
 

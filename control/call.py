@@ -51,6 +51,7 @@ class Call:
     dialed: tuple[str, ...] = ()
     offer: bytes | None = None
     sip_call_id: str = ""
+    caller_name: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     state: State = State.LOOKING_UP
     route: Route | None = None
@@ -79,5 +80,6 @@ class Call:
             dialed=offered.dialed,
             offer=offered.offer,
             sip_call_id=offered.call_id,
+            caller_name=offered.caller_name,
             headers=offered.headers,
         )

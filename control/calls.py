@@ -682,6 +682,9 @@ def _context(call: Call) -> CallContext:
         to_number=call.to_number,
         trunk=call.trunk,
         headers={name: value for name, value in call.headers if not name.lower().startswith(_OWN_HEADERS)},
+        call_id=call.id,
+        caller_name=printable(call.caller_name),
+        sip_call_id=printable(call.sip_call_id),
     )
 
 

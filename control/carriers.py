@@ -17,6 +17,7 @@ from typing import Final, TypeVar, get_args
 from config.settings import Settings
 from control.errors import InUse, NumberAlreadyImported, ProviderVerificationFailed
 from control.providers import DISPROVING, Check, Checked, Claim, Connections, Provider, ProviderWarning, Verified
+from control.providers.sdk import display_name
 from control.registry.types import (
     SUBACCOUNT,
     CarrierImport,
@@ -31,6 +32,7 @@ from control.registry.types import (
 from control.resources import (
     ImportTelnyxNumber,
     ImportTwilioNumber,
+    SaveOpenAiIntegration,
     SaveTelnyxIntegration,
     SaveTwilioIntegration,
     Supported,
@@ -71,7 +73,7 @@ class Carriers:
     # credentials
 
     async def save(
-        self, account_id: str, request: SaveTwilioIntegration | SaveTelnyxIntegration
+        self, account_id: str, request: SaveTwilioIntegration | SaveTelnyxIntegration | SaveOpenAiIntegration
     ) -> tuple[Integration, tuple[ProviderWarning, ...]]:
         """Checked at the carrier, then kept. :class:`InUse` where numbers of a Twilio account would be left behind."""
         wanted = self._with_what_was_there(account_id, request, await self._saved(account_id, request.provider))
@@ -91,7 +93,10 @@ class Carriers:
             return None
 
     def _with_what_was_there(
-        self, account_id: str, request: SaveTwilioIntegration | SaveTelnyxIntegration, before: Integration | None
+        self,
+        account_id: str,
+        request: SaveTwilioIntegration | SaveTelnyxIntegration | SaveOpenAiIntegration,
+        before: Integration | None,
     ) -> Integration:
         now = self._clock()
         match request:
@@ -105,6 +110,9 @@ class Carriers:
                 secrets = {"api_key": request.api_key.get_secret_value()}
                 if request.sip_password is not None:
                     secrets["sip_password"] = request.sip_password.get_secret_value()
+            case SaveOpenAiIntegration():
+                public = {}
+                secrets = {"api_key": request.api_key.get_secret_value()}
         return Integration(account_id, request.provider, public, secrets, now, now)
 
     async def _leave_no_number(self, wanted: Integration) -> None:
@@ -215,7 +223,7 @@ class Carriers:
             async with asyncio.timeout(self._timeout_s):
                 return await answer
         except TimeoutError as error:
-            message = f"{provider.title()} did not answer within {self._timeout_s:g} s"
+            message = f"{display_name(provider)} did not answer within {self._timeout_s:g} s"
             raise ProviderVerificationFailed(provider, Check.TIMEOUT, message) from error
 
     async def _fallen(self, number: Number) -> str | None:

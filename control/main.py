@@ -32,10 +32,12 @@ from control.hosts import launcher as host_launcher
 from control.inbound import TwilioInbound
 from control.journal import Journal, Replayer
 from control.metrics import Metrics, counted, measured
+from control.openai_agents import OpenAiAgents
 from control.operations import Operations
 from control.passes import CallPasses
 from control.policies import Policies, trunk_rules
 from control.ports import PortPool
+from control.providers.openai import OpenAiProvider
 from control.providers.telnyx import TelnyxProvider
 from control.providers.twilio import TwilioProvider, signature_ok
 from control.registrations import GAUGES as REGISTRATION_GAUGES
@@ -197,10 +199,11 @@ class Edge:
             settings.media.port_min, settings.media.port_max, rest_s=settings.media.port_rest_s, entropy=entropy
         )
         loop = asyncio.get_running_loop()
+        openai = OpenAiAgents(registry, settings.providers.openai_base_url)
         surroundings = Surroundings(
             signalling=_Commands(self.engine, self.sip),
             media=media,
-            find=Router(registry, self.passes).find,
+            find=Router(registry, self.passes, openai.equip).find,
             journal=journal,
             ports=self.ports,
             counters=self.counters,
@@ -273,7 +276,11 @@ class Edge:
             settings,
             clock=wall_clock,
             entropy=entropy,
-            providers={"twilio": TwilioProvider(settings), "telnyx": TelnyxProvider(settings, entropy=entropy)},
+            providers={
+                "twilio": TwilioProvider(settings),
+                "telnyx": TelnyxProvider(settings, entropy=entropy),
+                "openai": OpenAiProvider(settings),
+            },
             connections=self.registrations,
         )
         inbound = TwilioInbound(

@@ -49,6 +49,7 @@ from control.registry.types import (
 from control.resources import (
     AccountResource,
     AgentResource,
+    AudioSocketPipeline,
     CallDetail,
     CallResource,
     CreateAccount,
@@ -63,20 +64,23 @@ from control.resources import (
     ImportSipNumber,
     ImportTelnyxNumber,
     ImportTwilioNumber,
+    Integrated,
     IntegrationDeleted,
     KeyResource,
     Listing,
+    OpenAiIntegration,
     Pipeline,
     PythonPipeline,
     Released,
+    SavedOpenAiIntegration,
     SavedTelnyxIntegration,
     SavedTwilioIntegration,
+    SaveOpenAiIntegration,
     SaveTelnyxIntegration,
     SaveTwilioIntegration,
     SigningSecret,
     SigningSecretDeleted,
     SipNumber,
-    Supported,
     TelnyxIntegration,
     TelnyxNumber,
     TwilioIntegration,
@@ -92,6 +96,7 @@ from control.resources import (
     imported_number,
     key_resource,
     number_resource,
+    openai_integration,
     parse_pipeline,
     telnyx_integration,
     twilio_integration,
@@ -525,7 +530,19 @@ class Operations:
         return telnyx_integration(await self._registry.integration(by.account, "telnyx"))
 
     @_told
-    async def delete_integration(self, by: Principal, provider: Supported) -> IntegrationDeleted:
+    async def save_openai_integration(self, by: Principal, request: SaveOpenAiIntegration) -> SavedOpenAiIntegration:
+        """Tried at OpenAI first; the next call is made with it."""
+        saved, warnings = await self._carriers.save(by.account, request)
+        shown = openai_integration(saved).model_dump()
+        return SavedOpenAiIntegration.model_validate(shown | {"warnings": [asdict(each) for each in warnings]})
+
+    @_told
+    async def openai_integration(self, by: Principal) -> OpenAiIntegration:
+        """The account's, masked."""
+        return openai_integration(await self._registry.integration(by.account, "openai"))
+
+    @_told
+    async def delete_integration(self, by: Principal, provider: Integrated) -> IntegrationDeleted:
         """``conflict`` while numbers need it."""
         await self._registry.delete_integration(by.account, provider)
         return IntegrationDeleted(provider=provider)
@@ -570,7 +587,7 @@ class Operations:
 
 def _check_secrets(pipeline: Pipeline, secrets: Mapping[str, str]) -> None:
     """They go to a URL, and Twilio's signature to an agent that was written for Twilio's."""
-    if secrets and not hasattr(pipeline, "url"):
+    if secrets and (not hasattr(pipeline, "url") or isinstance(pipeline, AudioSocketPipeline)):
         raise ValidationFailed.of("pipeline", f"{pipeline.protocol} has no url that headers or signatures could go to")
     if "twilio_auth_token" in secrets and pipeline.protocol != "twilio-media-streams":
         raise ValidationFailed.of("twilio_auth_token", "is for twilio-media-streams")

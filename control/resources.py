@@ -43,6 +43,7 @@ from media.messages import LegStatistics
 __all__ = [
     "AccountResource",
     "AgentResource",
+    "AudioSocketPipeline",
     "BuiltinPipeline",
     "CallDetail",
     "CallResource",
@@ -60,23 +61,32 @@ __all__ = [
     "ImportedSipNumber",
     "ImportedTelnyxNumber",
     "ImportedTwilioNumber",
+    "Integrated",
     "IntegrationDeleted",
+    "JambonzListenPipeline",
     "KeyResource",
     "Listing",
     "NumberResource",
+    "OpenAiIntegration",
+    "OpenAiRealtimePipeline",
     "Pipeline",
     "ProviderNotice",
     "PythonPipeline",
     "Released",
+    "SaveOpenAiIntegration",
     "SaveTelnyxIntegration",
     "SaveTwilioIntegration",
+    "SavedOpenAiIntegration",
     "SavedTelnyxIntegration",
     "SavedTwilioIntegration",
+    "SemanticVad",
+    "ServerVad",
     "SigningSecret",
     "SigningSecretDeleted",
     "SipNumber",
     "Supported",
     "TelnyxIntegration",
+    "TelnyxMediaStreamingPipeline",
     "TelnyxNumber",
     "TimelineEntry",
     "TwilioIntegration",
@@ -96,6 +106,7 @@ __all__ = [
     "imported_number",
     "key_resource",
     "number_resource",
+    "openai_integration",
     "parse_pipeline",
     "telnyx_integration",
     "timestamp",
@@ -145,6 +156,24 @@ def _websocket_url(text: str) -> str:
         raise ValueError("has credentials in it: pass them as parameters")
     if "#" in text:
         raise ValueError("has a fragment (RFC 6455 §3)")
+    return text
+
+
+def _audiosocket_url(text: str) -> str:
+    """``audiosocket://HOST:PORT`` or ``tcp://HOST:PORT``, and nothing more. The text stays as it was typed."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("has characters that a URL must escape")
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as error:
+        raise ValueError("is not a URL") from error
+    if url.scheme not in {"audiosocket", "tcp"}:
+        raise ValueError("is neither audiosocket:// nor tcp://")
+    if not url.hostname or not port:
+        raise ValueError("has no host, or no port")
+    if url.path not in {"", "/"} or "@" in url.netloc or "?" in text or "#" in text:
+        raise ValueError("has more than a host and a port: the protocol has no place for it")
     return text
 
 
@@ -243,6 +272,22 @@ WebSocketUrl = Annotated[
     StringConstraints(min_length=1, max_length=2000),
     AfterValidator(_websocket_url),
     Field(examples=["wss://agent.example.com/media"], json_schema_extra={"pattern": "^wss?://"}),
+]
+
+
+AudioSocketUrl = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=300),
+    AfterValidator(_audiosocket_url),
+    Field(examples=["audiosocket://agent.example.com:9092"], json_schema_extra={"pattern": "^(audiosocket|tcp)://"}),
+]
+AnswerAfter = Annotated[
+    Annotated[float, Field(ge=0, le=30, strict=True)] | None,
+    Field(description="Answer this long after start [s] if the agent is still silent. Absent: the edge's."),
+]
+AgentTimeout = Annotated[
+    Annotated[float, Field(gt=0, le=60, strict=True)] | None,
+    Field(description="Refuse the call (480) when not connected by then [s]. Absent: the edge's."),
 ]
 
 
@@ -422,7 +467,101 @@ class TwilioMediaStreamsPipeline(_Pipeline):
     )
 
 
-AnyPipeline = BuiltinPipeline | PythonPipeline | TwilioMediaStreamsPipeline
+class TelnyxMediaStreamingPipeline(_Request):
+    """An agent behind a WebSocket that speaks Telnyx's media streaming; the edge is the client of ``url``."""
+
+    protocol: Literal["telnyx-media-streaming"]
+    url: WebSocketUrl
+    encoding: Literal["PCMU", "PCMA"] | None = Field(
+        default=None, description="The audio's law, both ways, whatever the call's is. Absent: PCMU."
+    )
+    parameters: dict[ParameterName, ParameterValue] = Field(
+        default={}, max_length=50, description="Sent to the agent as start.custom_parameters."
+    )
+    answer_after_s: AnswerAfter = None
+    agent_timeout_s: AgentTimeout = None
+
+
+class JambonzListenPipeline(_Request):
+    """An agent behind a WebSocket that takes jambonz's ``listen``, streaming; the edge is the client of ``url``."""
+
+    protocol: Literal["jambonz-listen"]
+    url: WebSocketUrl
+    sample_rate: Literal[8000, 16000, 24000] | None = Field(
+        default=None, description="The audio's rate, both ways [Hz]. Absent: 8000."
+    )
+    parameters: dict[ParameterName, ParameterValue] = Field(
+        default={}, max_length=50, description="Sent to the agent among the call's attributes, and as metadata."
+    )
+    answer_after_s: AnswerAfter = None
+    agent_timeout_s: AgentTimeout = None
+
+
+class AudioSocketPipeline(_Request):
+    """An agent behind a TCP port that speaks Asterisk's AudioSocket; the edge is the client of ``url``."""
+
+    protocol: Literal["audiosocket"]
+    url: AudioSocketUrl
+    sample_rate: Literal[8000, 16000] | None = Field(
+        default=None, description="The rate of what the agent hears [Hz]; it speaks at any. Absent: 8000."
+    )
+    answer_after_s: AnswerAfter = None
+    agent_timeout_s: AgentTimeout = None
+
+
+class ServerVad(_Request):
+    """Turns by loudness. Absent fields are OpenAI's to choose."""
+
+    type: Literal["server_vad"]
+    threshold: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
+    prefix_padding_ms: Annotated[int, Field(ge=0, le=5000, strict=True)] | None = None
+    silence_duration_ms: Annotated[int, Field(ge=0, le=10000, strict=True)] | None = None
+
+
+class SemanticVad(_Request):
+    """Turns by what is said."""
+
+    type: Literal["semantic_vad"]
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+
+
+class OpenAiRealtimePipeline(_Request):
+    """OpenAI's Realtime API as the agent, with the API key among the integrations. Absent: OpenAI's own choice."""
+
+    protocol: Literal["openai-realtime"]
+    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,100}$")] = "gpt-realtime"
+    voice: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")] | None = None
+    instructions: Annotated[str, StringConstraints(min_length=1, max_length=30000)] | None = Field(
+        default=None, description="What the model is to be and to do."
+    )
+    greeting: Annotated[str, StringConstraints(min_length=1, max_length=4000)] | None = Field(
+        default=None, description="What to follow for its first words. Absent: the caller speaks first."
+    )
+    turn_detection: Annotated[ServerVad | SemanticVad, Discriminator("type")] | None = Field(
+        default=None, description="How it tells that the caller has done speaking."
+    )
+    temperature: Annotated[float, Field(ge=0, le=2, strict=True)] | None = Field(
+        default=None, description="For a server with the interface before this one; OpenAI's own has none."
+    )
+    tools: Annotated[tuple[Literal["hang_up", "transfer_call"], ...], Field(max_length=2)] = Field(
+        default=(), description="What the model may do to the call."
+    )
+    parameters: dict[ParameterName, ParameterValue] = Field(
+        default={}, max_length=50, description="Told to the model at the start of the call."
+    )
+    answer_after_s: AnswerAfter = None
+    agent_timeout_s: AgentTimeout = None
+
+
+AnyPipeline = (
+    BuiltinPipeline
+    | PythonPipeline
+    | TwilioMediaStreamsPipeline
+    | TelnyxMediaStreamingPipeline
+    | JambonzListenPipeline
+    | AudioSocketPipeline
+    | OpenAiRealtimePipeline
+)
 
 Pipeline = Annotated[AnyPipeline, Discriminator("protocol")]
 
@@ -515,6 +654,9 @@ class SigningSecretDeleted(_Resource):
 
 Supported = Literal["twilio", "telnyx"]
 """The carriers that numbers are imported from."""
+
+Integrated = Literal["twilio", "telnyx", "openai"]
+"""Whom credentials are kept for."""
 
 
 class ImportTwilioNumber(_Request):
@@ -686,6 +828,17 @@ class SaveTelnyxIntegration(_Request):
         return "telnyx"
 
 
+class SaveOpenAiIntegration(_Request):
+    """Your key at OpenAI, for agents of ``openai-realtime``."""
+
+    api_key: Credential = Field(description="Your OpenAI API key.")
+
+    @property
+    def provider(self) -> Literal["openai"]:
+        """Whose it is."""
+        return "openai"
+
+
 class _Integration(_Resource):
     created_at: Timestamp
     updated_at: Timestamp
@@ -711,6 +864,13 @@ class TelnyxIntegration(_Integration):
     sip_password_set: bool
 
 
+class OpenAiIntegration(_Integration):
+    """A key that is kept sealed: there is only that it is there."""
+
+    provider: Literal["openai"]
+    api_key_set: bool
+
+
 class SavedTwilioIntegration(TwilioIntegration, _Imported):
     """Credentials just checked at Twilio, and kept."""
 
@@ -719,10 +879,14 @@ class SavedTelnyxIntegration(TelnyxIntegration, _Imported):
     """Credentials just checked at Telnyx, and kept."""
 
 
+class SavedOpenAiIntegration(OpenAiIntegration, _Imported):
+    """A key just tried at OpenAI, and kept."""
+
+
 class IntegrationDeleted(_Resource):
     """The credentials are gone."""
 
-    provider: Supported
+    provider: Integrated
     deleted: Literal[True] = True
 
 
@@ -869,6 +1033,16 @@ def telnyx_integration(row: rows.Integration) -> TelnyxIntegration:
         provider="telnyx",
         api_key_set="api_key" in row.secrets,
         sip_password_set="sip_password" in row.secrets,
+        created_at=_moment(row.created_at),
+        updated_at=_moment(row.updated_at),
+    )
+
+
+def openai_integration(row: rows.Integration) -> OpenAiIntegration:
+    """Masked."""
+    return OpenAiIntegration(
+        provider="openai",
+        api_key_set="api_key" in row.secrets,
         created_at=_moment(row.created_at),
         updated_at=_moment(row.updated_at),
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from control.numbers import NumberError, canonical_dialed
 from control.passes import CallPasses
-from control.registry.types import Registry, Route
+from control.registry.types import Agent, Registry, Route
 from edge.events import CallOffered
 
 __all__ = ["PASS_TRUNK", "Find", "Found", "Router", "caller_number"]
@@ -31,6 +31,9 @@ class Found:
     account_sid: str | None = None
 
 
+Equip = Callable[[Agent], Awaitable[Agent]]
+"""May raise :class:`control.registry.types.RegistryError`."""
+
 Find = Callable[[CallOffered], Awaitable[Found | None]]
 """None: no such number on this trunk. May raise :class:`control.registry.types.RegistryError`."""
 
@@ -46,15 +49,18 @@ def caller_number(raw: str) -> str:
 class Router:
     """:data:`Find` over the registry; a DID is looked up on the trunk the call came in on, and nowhere else."""
 
-    def __init__(self, registry: Registry, passes: CallPasses) -> None:
+    def __init__(self, registry: Registry, passes: CallPasses, equip: Equip | None = None) -> None:
+        """``equip`` adds to an agent what its protocol needs of the account."""
         self._registry = registry
         self._passes = passes
+        self._equip = equip
 
     async def find(self, offered: CallOffered) -> Found | None:
         """The number of a call that has been offered."""
-        if offered.trunk == PASS_TRUNK:
-            return await self._by_pass(offered)
-        return await self._by_dialed(offered)
+        found = await (self._by_pass(offered) if offered.trunk == PASS_TRUNK else self._by_dialed(offered))
+        if found is None or found.route.agent is None or self._equip is None:
+            return found
+        return replace(found, route=replace(found.route, agent=await self._equip(found.route.agent)))
 
     async def _by_dialed(self, offered: CallOffered) -> Found | None:
         for raw in offered.dialed:

@@ -320,6 +320,11 @@ class Bridge:
         return not self._queue.idle
 
     @property
+    def played_ms(self) -> int:
+        """See :class:`AgentPort`."""
+        return self._queue.played_ms
+
+    @property
     def queued_ms(self) -> int:
         """See :class:`AgentPort`."""
         return self._queue.queued_ms

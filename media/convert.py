@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 from media import g711
@@ -10,7 +11,7 @@ from media.resample import Resampler
 if TYPE_CHECKING:
     from media.agents.base import Encoding
 
-__all__ = ["Converter", "frame_bytes", "is_linear", "rate_hz"]
+__all__ = ["Converter", "frame_bytes", "is_linear", "little_endian", "rate_hz"]
 
 _LINEAR: Final = "L16"
 
@@ -29,6 +30,11 @@ def rate_hz(encoding: Encoding) -> int:
 def frame_bytes(encoding: Encoding) -> int:
     """20 ms of it."""
     return rate_hz(encoding) // 50 * (2 if is_linear(encoding) else 1)
+
+
+def little_endian(samples: bytes, host: str = sys.byteorder) -> bytes:
+    """Whole 16-bit samples from the host's byte order to little-endian, or back: the same bytes on most machines."""
+    return samples if host == "little" else g711.swap_bytes(samples)
 
 
 class Converter:

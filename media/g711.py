@@ -31,6 +31,7 @@ __all__ = [
     "level",
     "mix",
     "silence",
+    "swap_bytes",
     "transcode",
 ]
 
@@ -88,6 +89,11 @@ def mix(one: bytes, other: bytes) -> bytes:
 def level(pcm16: bytes) -> int:
     """The root mean square of linear samples: 0 to 32767; 0 for none."""
     return audioop.rms(pcm16, 2)
+
+
+def swap_bytes(pcm16: bytes) -> bytes:
+    """Each linear sample with its two bytes the other way round."""
+    return audioop.byteswap(pcm16, 2)
 
 
 def silence(law: str, count: int = FRAME_BYTES) -> bytes:

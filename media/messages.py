@@ -50,15 +50,44 @@ class OnLost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     transfer: str | None = None
 
 
+class TurnDetection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How OpenAI tells that the caller has ended a turn; None: its own choice.
+
+    ``threshold`` (0 to 1), ``prefix_padding_ms`` and ``silence_duration_ms`` [ms] are of ``server_vad``, ``eagerness``
+    of ``semantic_vad``.
+    """
+
+    type: Literal["server_vad", "semantic_vad"] = "server_vad"
+    threshold: float | None = None
+    prefix_padding_ms: int | None = None
+    silence_duration_ms: int | None = None
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+
+
+class Realtime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A session of ``openai-realtime``; None: OpenAI's own choice.
+
+    ``greeting``: what to follow for the first words; without it the caller speaks first. ``tools``: what the model may
+    do to the call, ``hang_up`` and ``transfer_call``. ``temperature`` goes to servers with the older interface alone.
+    """
+
+    voice: str | None = None
+    instructions: str | None = None
+    greeting: str | None = None
+    temperature: float | None = None
+    turn_detection: TurnDetection = TurnDetection()
+    tools: tuple[str, ...] = ()
+
+
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which agent answers: ``protocol`` is one of :data:`media.agents.catalogue.PROTOCOLS`.
 
     ``answer_after_s``: 200 at the agent's first audio or this long after ``start``, whichever is
     first. ``agent_timeout_s``: no connection in this time fails the call (480). ``fallback_url`` is tried within it
     when ``url`` cannot be reached. ``headers``, ``signing_secrets`` and ``twilio_auth_token`` authenticate requests
-    (:mod:`media.agents.signing`): they are secret, and no ``repr`` shows them. ``sample_rate`` [Hz] of a Python
-    agent's audio; ``signalling`` of a WebRTC agent: ``whip`` or ``smallwebrtc``.
-    ``hold_music``: what the phone hears while we hold it, ``silence`` or a recording's name.
+    (:mod:`media.agents.signing`): they are secret, and no ``repr`` shows them. ``sample_rate`` [Hz] and ``encoding``
+    (``PCMU``, ``PCMA``): None is the protocol's usual one. ``signalling`` of a WebRTC agent: ``whip`` or
+    ``smallwebrtc``. ``hold_music``: what the phone hears while we hold it, ``silence`` or a recording's name.
     """
 
     protocol: str
@@ -74,6 +103,8 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     signing_secrets: tuple[str, ...] = ()
     twilio_auth_token: str | None = None
     sample_rate: int | None = None
+    encoding: str | None = None
+    realtime: Realtime | None = None
     signalling: str | None = None
 
     def __repr__(self) -> str:
@@ -81,7 +112,11 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class CallContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the agent is told of the call. ``call_sid``/``account_sid`` are Twilio-shaped ids."""
+    """What the agent is told of the call.
+
+    ``call_sid``/``account_sid`` are Twilio-shaped ids, the carrier's own where it has told them; ``call_id`` is the
+    record's. ``caller_name`` and ``sip_call_id`` are as the caller's INVITE has them.
+    """
 
     call_sid: str
     account_sid: str
@@ -90,6 +125,9 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     to_number: str
     trunk: str
     headers: dict[str, str] = {}
+    call_id: str = ""
+    caller_name: str = ""
+    sip_call_id: str = ""
 
 
 class RecordingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -33,6 +33,7 @@ class PlayoutQueue:
 
     __slots__ = (
         "_audio",
+        "_cleared",
         "_limit_bytes",
         "_queued",
         "_silence",
@@ -52,6 +53,7 @@ class PlayoutQueue:
         self._limit_bytes = limit_ms * _BYTES_PER_MS
         self._queued = 0  # bytes ever accepted: the position a new mark gets
         self._taken = 0  # bytes ever taken or cleared
+        self._cleared = 0  # bytes ever cleared
         self._waited = 0
         self.overflow_bytes = 0
         self.marks_refused = 0
@@ -64,6 +66,11 @@ class PlayoutQueue:
     def queued_ms(self) -> int:
         """Audio waiting [ms]."""
         return len(self._audio) // _BYTES_PER_MS
+
+    @property
+    def played_ms(self) -> int:
+        """Audio taken so far [ms]; what was cleared is not."""
+        return (self._taken - self._cleared) // _BYTES_PER_MS
 
     @property
     def overflow_ms(self) -> int:
@@ -129,6 +136,7 @@ class PlayoutQueue:
         names = tuple(name for _, name in self.marks)
         self.marks.clear()
         self._taken += len(self._audio)
+        self._cleared += len(self._audio)
         self._audio.clear()
         self._waited = 0
         return names

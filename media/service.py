@@ -52,6 +52,7 @@ from media.messages import (
 from media.recording import RecorderLink
 from media.sdp import SdpError
 from media.settings import ServiceSettings
+from media.stream import StreamClient
 from media.tap import Tap
 from media.targets import Targets
 from media.tasks import Tasks
@@ -110,6 +111,7 @@ class MediaService:
         self._targets = Targets(allow_private=settings.allow_private)
         self._websockets = WebSocketClient(self._links, settings.tls, self._targets)
         self._recorder = RecorderLink(self._notify, self._links.spawn)
+        self._streams = StreamClient(self._links, self._targets)
         self._ticker = Ticker(self.tick)
         self._datagrams = Datagrams()
         self._recordings: Mapping[str, bytes] = {}
@@ -276,6 +278,7 @@ class MediaService:
                 spec=command.agent,
                 context=command.context,
                 websockets=self._websockets,
+                streams=self._streams,
                 targets=self._targets,
                 recordings=self._recordings,
                 entropy=self._entropy,

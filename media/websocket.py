@@ -19,7 +19,7 @@ from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport
 from media.targets import TargetRefused, Targets
 from media.tasks import Tasks
 
-__all__ = ["FailureCause", "Headers", "Link", "LinkHandler", "WebSocketClient"]
+__all__ = ["FailureCause", "Headers", "Link", "LinkHandler", "WebSocketClient", "classify", "plain"]
 
 log = logging.getLogger("truedy.media.websocket")
 _library_log = logging.getLogger("truedy.media.websocket.picows")
@@ -84,6 +84,7 @@ class Link(picows.WSListener):
         self._transport: WSTransport | None = None
         self._parts: list[bytes] = []
         self._parts_bytes = 0
+        self._parts_text = True
         self._close_code: int | None = None
         self._close_reason = ""
         self._fault = ""
@@ -97,6 +98,11 @@ class Link(picows.WSListener):
         """A text message; ignored when the link is not open. Look at ``writable`` before sending media."""
         if self._transport is not None and not self._closing:
             self._transport.send(WSMsgType.TEXT, data)
+
+    def send_binary(self, data: bytes) -> None:
+        """A binary message; see :meth:`send`."""
+        if self._transport is not None and not self._closing:
+            self._transport.send(WSMsgType.BINARY, data)
 
     def close(self) -> None:
         """Close in order: a close frame, the peer's in return (2 s at most), then the connection.
@@ -152,13 +158,15 @@ class Link(picows.WSListener):
     def _closed_by_peer(self, transport: WSTransport, frame: WSFrame) -> None:
         payload = frame.get_payload_as_bytes()
         self._close_code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else _NO_CODE
-        self._close_reason = _plain(payload[2:].decode("utf-8", "replace"))
+        self._close_reason = plain(payload[2:].decode("utf-8", "replace"))
         if not transport.is_close_frame_sent:
             transport.send_close(WSCloseCode.OK)
         transport.disconnect()
 
     def _part(self, transport: WSTransport, frame: WSFrame) -> None:
         """A fragmented message (RFC 6455 §5.4), bounded like any other."""
+        if not self._parts:
+            self._parts_text = frame.msg_type == WSMsgType.TEXT
         self._parts.append(frame.get_payload_as_bytes())
         self._parts_bytes += frame.payload_size
         if self._parts_bytes > MAX_MESSAGE_BYTES:
@@ -170,7 +178,7 @@ class Link(picows.WSListener):
         if frame.fin:
             whole, self._parts, self._parts_bytes = b"".join(self._parts), [], 0
             if self._handler is not None:
-                self._handler.on_message(whole, True)
+                self._handler.on_message(whole, self._parts_text)
 
     def start(self, tasks: Tasks, plan: Plan, name: str) -> None:
         """Begin to connect, in a task of ``tasks``."""
@@ -221,7 +229,7 @@ class Link(picows.WSListener):
             transport.disconnect(False)
             raise
         except Exception as error:  # picows re-raises what made it disconnect
-            self._fault = self._fault or _plain(f"{type(error).__name__}: {error}")
+            self._fault = self._fault or plain(f"{type(error).__name__}: {error}")
 
     def _finish(self) -> None:
         if self._abort is not None:
@@ -256,13 +264,14 @@ class Link(picows.WSListener):
     def _failed(self, error: BaseException) -> None:
         handler, self._handler = self._handler, None
         if handler is not None:
-            handler.on_failed(*_classify(error))
+            handler.on_failed(*classify(error))
 
 
-def _classify(error: BaseException) -> tuple[FailureCause, str]:
+def classify(error: BaseException) -> tuple[FailureCause, str]:
+    """Why there is no connection, in a word and in a sentence."""
     match error:
         case TargetRefused():
-            return "forbidden", _plain(str(error))
+            return "forbidden", plain(str(error))
         case TimeoutError():
             return "timeout", "no connection in time"
         case ConnectionRefusedError():
@@ -272,10 +281,10 @@ def _classify(error: BaseException) -> tuple[FailureCause, str]:
         case ssl.SSLCertVerificationError():
             return "error", f"TLS certificate: {error.verify_message}"
         case _:
-            return "error", _plain(f"{type(error).__name__}: {error}")
+            return "error", plain(f"{type(error).__name__}: {error}")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """An agent's words, fit for a log line."""
     return "".join(each if each.isprintable() else " " for each in text[:200])
 
@@ -296,14 +305,28 @@ class WebSocketClient:
         self._tasks = tasks
         self._context = context
         self._targets = targets or Targets()
+        self._anywhere = Targets(allow_private=True)
 
     async def prepare(self) -> None:
         """Read the system's trust now, off the loop: it takes longer than a frame."""
         if self._context is None:
             self._context = await asyncio.to_thread(_default_context)
 
-    def connect(self, url: str, handler: LinkHandler, timeout_s: float, name: str, headers: Headers = ()) -> Link:
-        """Begin to connect; ``name`` names the task. The handler hears how it goes."""
+    def connect(
+        self,
+        url: str,
+        handler: LinkHandler,
+        timeout_s: float,
+        name: str,
+        headers: Headers = (),
+        *,
+        anywhere: bool = False,
+    ) -> Link:
+        """Begin to connect; ``name`` names the task. The handler hears how it goes.
+
+        ``anywhere``: the operator has chosen the URL, no account has, so it may be private.
+        """
         link = Link(handler)
-        link.start(self._tasks, Plan(url, timeout_s, self._context, self._targets, headers), name)
+        targets = self._anywhere if anywhere else self._targets
+        link.start(self._tasks, Plan(url, timeout_s, self._context, targets, headers), name)
         return link

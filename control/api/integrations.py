@@ -10,8 +10,11 @@ from control.api.routing import PREFIX, GuardedRoute
 from control.errors import Code
 from control.resources import (
     IntegrationDeleted,
+    OpenAiIntegration,
+    SavedOpenAiIntegration,
     SavedTelnyxIntegration,
     SavedTwilioIntegration,
+    SaveOpenAiIntegration,
     SaveTelnyxIntegration,
     SaveTwilioIntegration,
     TelnyxIntegration,
@@ -22,6 +25,7 @@ __all__ = ["router"]
 
 TWILIO = f"{PREFIX}/telephony/integrations/twilio"
 TELNYX = f"{PREFIX}/telephony/integrations/telnyx"
+OPENAI = f"{PREFIX}/telephony/integrations/openai"
 
 router = APIRouter(route_class=GuardedRoute, tags=["integrations"])
 
@@ -40,6 +44,14 @@ class SavedTwilioIntegrationAnswer(Answer[SavedTwilioIntegration]):
 
 class SavedTelnyxIntegrationAnswer(Answer[SavedTelnyxIntegration]):
     """Telnyx credentials just saved, masked."""
+
+
+class OpenAiIntegrationAnswer(Answer[OpenAiIntegration]):
+    """An OpenAI key, masked."""
+
+
+class SavedOpenAiIntegrationAnswer(Answer[SavedOpenAiIntegration]):
+    """An OpenAI key just saved, masked."""
 
 
 class IntegrationDeletedAnswer(Answer[IntegrationDeleted]):
@@ -97,3 +109,26 @@ async def get_telnyx_integration(by: Caller, operations: Ops, meta: RequestMeta)
 async def delete_telnyx_integration(by: Caller, operations: Ops, meta: RequestMeta) -> IntegrationDeletedAnswer:
     """Forget the Telnyx credentials. Refused while numbers imported with them are there."""
     return IntegrationDeletedAnswer(data=await operations.delete_integration(by, "telnyx"), meta=meta)
+
+
+@router.put(
+    OPENAI,
+    responses=documented(Code.PROVIDER_VERIFICATION_FAILED, Code.SECRETS_UNAVAILABLE, body=True),
+)
+async def save_openai_integration(
+    body: SaveOpenAiIntegration, by: Caller, operations: Ops, meta: RequestMeta
+) -> SavedOpenAiIntegrationAnswer:
+    """Save an OpenAI API key, once OpenAI has taken it; it replaces the one that is there."""
+    return SavedOpenAiIntegrationAnswer(data=await operations.save_openai_integration(by, body), meta=meta)
+
+
+@router.get(OPENAI, responses=documented(Code.NOT_FOUND, Code.SECRETS_UNAVAILABLE))
+async def get_openai_integration(by: Caller, operations: Ops, meta: RequestMeta) -> OpenAiIntegrationAnswer:
+    """The account's OpenAI key, without itself."""
+    return OpenAiIntegrationAnswer(data=await operations.openai_integration(by), meta=meta)
+
+
+@router.delete(OPENAI, responses=documented(Code.NOT_FOUND, Code.CONFLICT, writes=True))
+async def delete_openai_integration(by: Caller, operations: Ops, meta: RequestMeta) -> IntegrationDeletedAnswer:
+    """Forget the OpenAI key. Calls to agents of `openai-realtime` are refused from now on."""
+    return IntegrationDeletedAnswer(data=await operations.delete_integration(by, "openai"), meta=meta)

@@ -26,6 +26,7 @@ __all__ = [
     "Unreachable",
     "WarningCode",
     "WrongAnswer",
+    "display_name",
     "failed",
     "failure",
     "field",
@@ -96,6 +97,8 @@ class WarningCode(StrEnum):
     """Telnyx: the connection sends its calls to other hosts or addresses."""
     SHARED_HOST = "shared_host"
     """Telnyx: only the carrier's addresses vouch for the connection's calls."""
+    KEY_NOT_TRIED = "key_not_tried"
+    """OpenAI: the key may not list models, so that it is known to be a key and nothing more."""
 
 
 def warning(code: WarningCode, message: str) -> ProviderWarning:
@@ -133,6 +136,11 @@ class WrongAnswer(CarrierError):
     """It answered with something that is no answer to what was asked. The text never quotes it."""
 
 
+def display_name(provider: str) -> str:
+    """As it writes itself."""
+    return "OpenAI" if provider == "openai" else provider.title()
+
+
 def failed(
     provider: str, check: Check, what: str, refused: Refused | None = None, *, advice: str | None = None
 ) -> ProviderVerificationFailed:
@@ -144,7 +152,7 @@ def failed(
 
 def failure(provider: str, error: CarrierError) -> ProviderVerificationFailed:
     """What a caller is told of an error that has no better meaning where it happened."""
-    name = provider.title()
+    name = display_name(provider)
     match error:
         case Refused(status=401 | 403):
             return failed(provider, Check.CREDENTIALS, f"{name} refuses the credentials", error)

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from media.agents.signing import request_headers
 from media.messages import AgentSpec, CallContext
+from media.stream import StreamClient
 from media.targets import Targets
 from media.websocket import FailureCause, Headers, WebSocketClient
 
@@ -77,8 +78,12 @@ class AgentPort(Protocol):
         """Something the agent has said is still to be heard."""
 
     @property
+    def played_ms(self) -> int:
+        """How much of what the agent has said was sent to the phone [ms], from the call's start on."""
+
+    @property
     def queued_ms(self) -> int:
-        """How much of what the agent has said is still to be heard [ms]."""
+        """How much of it is still to be heard [ms]: what is played now will begin at ``played_ms + queued_ms``."""
 
     def started(self) -> None:
         """The agent has been told of the call: from here ``answer_after_s`` counts."""
@@ -148,7 +153,7 @@ class Agent(Protocol):
 class Host:
     """What an agent is built with. ``entropy(n)`` gives n random bytes; ``recordings`` are PCM16 by name.
 
-    Whatever connects without ``websockets`` connects by ``targets``. Every request to the agent has
+    Whatever connects without ``websockets`` and ``streams`` connects by ``targets``. Every request to the agent has
     :meth:`request_headers`. ``wall`` is UTC [s], ``clock`` monotonic [s], ``call_later`` the loop's.
     ``agent_hosts`` names the doorway to the processes that run agents (:mod:`media.hosting.doorway`); None: there are
     none.
@@ -157,6 +162,7 @@ class Host:
     spec: AgentSpec
     context: CallContext
     websockets: WebSocketClient
+    streams: StreamClient
     targets: Targets
     recordings: Mapping[str, bytes]
     entropy: Callable[[int], bytes]

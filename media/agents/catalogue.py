@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from media.agents.audiosocket import AudioSocketAgent
 from media.agents.base import Agent, BadAgent, Host
 from media.agents.builtin import builtin
 from media.agents.hosted import HostedAgent
+from media.agents.jambonz_listen import JambonzAgent
+from media.agents.openai_realtime import OpenAiAgent
 from media.agents.softphone import Softphone
+from media.agents.telnyx_media_streaming import TelnyxAgent
 from media.agents.twilio_media_streams import TwilioAgent
 
 __all__ = ["PROTOCOLS", "create"]
@@ -16,6 +20,10 @@ __all__ = ["PROTOCOLS", "create"]
 PROTOCOLS: Final[Mapping[str, Callable[[Host], Agent]]] = {
     "builtin": builtin,
     "twilio-media-streams": TwilioAgent,
+    "telnyx-media-streaming": TelnyxAgent,
+    "jambonz-listen": JambonzAgent,
+    "audiosocket": AudioSocketAgent,
+    "openai-realtime": OpenAiAgent,
     "softphone": Softphone,
     "python": HostedAgent,
     "webrtc": HostedAgent,

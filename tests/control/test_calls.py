@@ -267,6 +267,7 @@ async def test_a_call_rings_at_once_and_is_answered_when_its_agent_is_ready() ->
         assert opened.context.to_number == DID
         assert opened.context.account_sid == "AC" + ACCOUNT.replace("-", "")
         assert opened.context.call_sid == "CA" + call.replace("-", "")
+        assert opened.context.call_id == call
         w.calls.on_notice(AgentReady(call=call, waited_s=0.1))
         assert w.phone.sent[-1] == ("answer", "k1", b"our sdp")
         assert not w.media.of(StartMedia)

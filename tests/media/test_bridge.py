@@ -342,6 +342,16 @@ def test_a_law_learnt_from_the_answer_recodes_what_is_queued() -> None:
 # --- clear and marks ------------------------------------------------------------------------------
 
 
+def test_the_agent_can_see_what_of_its_words_was_sent_to_the_phone() -> None:
+    call = Call().answered()
+    call.bridge.play(bytes(1600), "PCMU")
+    call.run(0.06)
+    assert (call.bridge.played_ms, call.bridge.queued_ms) == (60, 140)
+    call.bridge.clear()
+    call.run(0.1)
+    assert (call.bridge.played_ms, call.bridge.queued_ms) == (60, 0)
+
+
 def test_barge_in_empties_the_queue_within_a_frame_and_returns_the_marks() -> None:
     call = Call().answered()
     call.bridge.play(b"\x01" * 16000, "PCMU")

@@ -7,7 +7,7 @@ import pytest
 
 from media import g711
 from media.agents.base import Encoding
-from media.convert import Converter, frame_bytes, is_linear, rate_hz
+from media.convert import Converter, frame_bytes, is_linear, little_endian, rate_hz
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,8 @@ def test_a_tone_keeps_its_pitch_and_its_length_at_another_rate(rate: int) -> Non
     assert abs(len(out) - rate) <= rate // 1000
     spectrum = np.abs(np.fft.rfft(out[: rate // 2].astype(float)))
     assert abs(int(spectrum.argmax()) * 2 - 440) <= 2
+
+
+def test_little_endian_swaps_on_a_big_endian_machine_only() -> None:
+    assert little_endian(b"\x01\x02\x03\x04", "little") == b"\x01\x02\x03\x04"
+    assert little_endian(b"\x01\x02\x03\x04", "big") == b"\x02\x01\x04\x03"

@@ -142,3 +142,14 @@ def test_a_changed_law_recodes_what_waits() -> None:
     assert playout.take() == g711.transcode(spoken, "PCMU", "PCMA")
     playout.put(b"\x55")
     assert drain(playout, 3)[2] == b"\x55" + g711.silence("PCMA", 159)
+
+
+def test_what_has_been_played_is_what_was_taken_and_not_what_was_cleared() -> None:
+    playout = queue()
+    playout.put(b"\x01" * 800)
+    drain(playout, 2)
+    assert (playout.played_ms, playout.queued_ms) == (40, 60)
+    playout.clear()
+    playout.put(b"\x02" * 320)
+    drain(playout, 1)
+    assert (playout.played_ms, playout.queued_ms) == (60, 20)

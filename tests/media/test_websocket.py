@@ -102,6 +102,30 @@ async def test_a_message_in_fragments_is_put_together() -> None:
         link.close()
 
 
+async def test_a_binary_message_in_fragments_stays_binary() -> None:
+    async with serve() as agent, client() as websockets:
+        link, handler = await opened(websockets, agent)
+        agent.transport.send(WSMsgType.BINARY, b"\x00\x01", fin=False)
+        agent.transport.send(WSMsgType.CONTINUATION, b"\x02")
+        assert await handler.next() == ("message", b"\x00\x01\x02", False)
+        link.close()
+
+
+async def test_the_handshake_has_the_headers_it_was_given_and_audio_goes_as_it_is() -> None:
+    async with serve() as agent, client() as websockets:
+        handler = Handler()
+        given = (("Authorization", "Bearer t"), ("Sec-WebSocket-Protocol", "audio.jambonz.org"))
+        link = websockets.connect(agent.url, handler, 5.0, "link", given)
+        assert await handler.next() == ("open",)
+        assert [agent.headers[name.lower()] for name, _ in given] == [value for _, value in given]
+        link.send_binary(b"\x00\xff")
+        link.send(HELLO)
+        await agent.told("hello")
+        assert agent.binary == [b"\x00\xff"]
+        link.close()
+        link.send_binary(b"late")
+
+
 async def test_a_message_without_end_ends_the_link() -> None:
     async with serve() as agent, client() as websockets:
         _, handler = await opened(websockets, agent)

@@ -219,7 +219,7 @@ class Desk:
             self.settings,
             clock=self.wall,
             entropy=counting_entropy(),
-            providers={"twilio": self.carrier, "telnyx": self.carrier},
+            providers={"twilio": self.carrier, "telnyx": self.carrier, "openai": self.carrier},
             connections=self.connections,
         )
         self.app: FastAPI = create_app(self.operations, self.health, now=self.now)

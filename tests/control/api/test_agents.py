@@ -298,3 +298,95 @@ async def test_a_python_agent_is_a_name_and_one_of_four_rates(acme: httpx.AsyncC
     assert answer.status_code == 422
     (problem,) = answer.json()["error"]["details"]["errors"]
     assert problem["field"] == f"pipeline.{next(iter(change))}"
+
+
+# --- protocols over the wire ----------------------------------------------------------------------
+
+TELNYX: dict[str, Any] = {"protocol": "telnyx-media-streaming", "url": "wss://agent.example.com/media"}
+JAMBONZ: dict[str, Any] = {"protocol": "jambonz-listen", "url": "wss://agent.example.com/media"}
+AUDIOSOCKET: dict[str, Any] = {"protocol": "audiosocket", "url": "audiosocket://agent.example.com:9092"}
+OPENAI: dict[str, Any] = {"protocol": "openai-realtime"}
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        {**TELNYX, "encoding": "PCMA", "parameters": {"a": "b"}},
+        {**JAMBONZ, "sample_rate": 24000, "parameters": {"a": "b"}},
+        {**AUDIOSOCKET, "sample_rate": 16000, "answer_after_s": 0.0},
+        {**AUDIOSOCKET, "url": "tcp://[2606:4700::1111]:9092"},
+        {
+            **OPENAI,
+            "model": "gpt-realtime-mini",
+            "voice": "marin",
+            "instructions": "Be kind.\nAlways.",
+            "greeting": "Say hello.",
+            "turn_detection": {"type": "server_vad", "threshold": 0.5, "silence_duration_ms": 300},
+            "temperature": 0.8,
+            "tools": ["hang_up", "transfer_call"],
+            "parameters": {"a": "b"},
+        },
+        {**OPENAI, "turn_detection": {"type": "semantic_vad", "eagerness": "low"}},
+    ],
+)
+async def test_an_agent_of_any_protocol_is_kept_as_it_was_given(
+    acme: httpx.AsyncClient, pipeline: dict[str, Any]
+) -> None:
+    kept = (await made(acme, pipeline))["pipeline"]
+    for name, value in pipeline.items():
+        shown = kept[name]
+        assert value == ({k: v for k, v in shown.items() if v is not None} if name == "turn_detection" else shown)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "field"),
+    [
+        ({**TELNYX, "encoding": "G722"}, "encoding"),
+        ({**TELNYX, "sample_rate": 8000}, "sample_rate"),
+        ({**JAMBONZ, "sample_rate": 11025}, "sample_rate"),
+        ({**JAMBONZ, "url": "http://agent.example.com"}, "url"),
+        ({**AUDIOSOCKET, "sample_rate": 24000}, "sample_rate"),
+        ({**AUDIOSOCKET, "parameters": {"a": "b"}}, "parameters"),
+        *(
+            ({**AUDIOSOCKET, "url": url}, "url")
+            for url in (
+                "audiosocket://agent.example.com",
+                "audiosocket://agent.example.com:0",
+                "audiosocket://:9092",
+                "tcp://a:b@agent.example.com:9092",
+                "tcp://agent.example.com:9092/x",
+                "tcp://agent.example.com:9092?x",
+                "ws://agent.example.com:9092",
+                "tcp://[::1",
+                "tcp://agent.example.com:9092\n",
+            )
+        ),
+        ({**OPENAI, "url": "wss://agent.example.com"}, "url"),
+        ({**OPENAI, "model": "gpt realtime"}, "model"),
+        ({**OPENAI, "voice": ""}, "voice"),
+        ({**OPENAI, "instructions": "x" * 30001}, "instructions"),
+        ({**OPENAI, "temperature": 3.0}, "temperature"),
+        ({**OPENAI, "tools": ["order_pizza"]}, "tools.0"),
+        (
+            {**OPENAI, "turn_detection": {"type": "server_vad", "eagerness": "low"}},
+            "turn_detection.server_vad.eagerness",
+        ),
+        ({**OPENAI, "turn_detection": {"type": "none"}}, "turn_detection.type"),
+    ],
+)
+async def test_what_a_protocol_has_no_place_for_is_refused_by_its_name(
+    acme: httpx.AsyncClient, pipeline: dict[str, Any], field: str
+) -> None:
+    answer = await acme.post(AGENTS, json={**PARROT, "pipeline": pipeline})
+    assert answer.status_code == 422
+    [row] = answer.json()["error"]["details"]["errors"]
+    assert row["field"].endswith(field)
+
+
+@pytest.mark.parametrize("pipeline", [AUDIOSOCKET, OPENAI])
+async def test_headers_are_refused_where_no_request_could_carry_them(
+    acme: httpx.AsyncClient, pipeline: dict[str, Any]
+) -> None:
+    answer = await acme.post(AGENTS, json={**PARROT, "pipeline": pipeline, "headers": {"Authorization": "Bearer t"}})
+    assert answer.status_code == 422
+    assert "no url that headers" in answer.text

@@ -24,7 +24,7 @@ GUARDED = [
     ("POST", f"/telephony/numbers/{ID}/verify"),
     *(
         (method, f"/telephony/integrations/{name}")
-        for name in ("twilio", "telnyx")
+        for name in ("twilio", "telnyx", "openai")
         for method in ("PUT", "GET", "DELETE")
     ),
     ("POST", "/agents"),

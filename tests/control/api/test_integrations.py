@@ -16,11 +16,13 @@ from tests.support.desk import BASE, SID, Desk
 
 TWILIO = f"{BASE}/telephony/integrations/twilio"
 TELNYX = f"{BASE}/telephony/integrations/telnyx"
+OPENAI = f"{BASE}/telephony/integrations/openai"
 IMPORT = f"{BASE}/telephony/numbers/import"
 TOKEN = "planted-secret-4711"
 GOOD: dict[str, dict[str, Any]] = {
     TWILIO: {"account_sid": SID, "auth_token": TOKEN},
     TELNYX: {"api_key": TOKEN, "sip_password": TOKEN},
+    OPENAI: {"api_key": TOKEN},
 }
 MASKED: dict[str, dict[str, Any]] = {
     TWILIO: {
@@ -31,13 +33,14 @@ MASKED: dict[str, dict[str, Any]] = {
         "subaccounts": [],
     },
     TELNYX: {"provider": "telnyx", "api_key_set": True, "sip_password_set": True},
+    OPENAI: {"provider": "openai", "api_key_set": True},
 }
 NOW = "2026-09-21T14:13:20.000Z"
 
-both = pytest.mark.parametrize("path", [TWILIO, TELNYX])
+each = pytest.mark.parametrize("path", [TWILIO, TELNYX, OPENAI])
 
 
-@both
+@each
 async def test_credentials_are_saved_read_masked_and_deleted(acme: httpx.AsyncClient, desk: Desk, path: str) -> None:
     saved = await acme.put(path, json=GOOD[path])
     assert saved.status_code == 200
@@ -58,7 +61,7 @@ async def test_credentials_are_saved_read_masked_and_deleted(acme: httpx.AsyncCl
         assert answer.json()["error"]["details"]["resource"] == "integration"
 
 
-@both
+@each
 async def test_credentials_are_an_account_s_own(acme: httpx.AsyncClient, globex: httpx.AsyncClient, path: str) -> None:
     await acme.put(path, json=GOOD[path])
     for answer in (await globex.get(path), await globex.delete(path)):
@@ -68,7 +71,7 @@ async def test_credentials_are_an_account_s_own(acme: httpx.AsyncClient, globex:
     assert (await acme.get(path)).status_code == 200
 
 
-@both
+@each
 async def test_credentials_that_the_carrier_refuses_are_not_kept(
     acme: httpx.AsyncClient, desk: Desk, path: str
 ) -> None:
@@ -123,6 +126,9 @@ async def test_a_pair_of_api_keys_is_refused_with_the_reason(acme: httpx.AsyncCl
         (TELNYX, {"api_key": [TOKEN]}, "api_key"),
         (TELNYX, {"sip_password": TOKEN * 10}, "sip_password"),
         (TELNYX, {"account_sid": SID}, "account_sid"),
+        (OPENAI, {"api_key": f"{TOKEN} {TOKEN}"}, "api_key"),
+        (OPENAI, {"api_key": None}, "api_key"),
+        (OPENAI, {"organization": TOKEN}, "organization"),
     ],
 )
 async def test_a_field_that_is_wrong_is_named_and_never_quoted(
@@ -215,7 +221,7 @@ async def keyless(tmp_path: Path) -> AsyncIterator[Desk]:
     await registry.close()
 
 
-@both
+@each
 async def test_without_a_key_to_seal_with_the_setting_is_named(keyless: Desk, path: str) -> None:
     async with keyless.client("acme") as client:
         answer = await client.put(path, json=GOOD[path])

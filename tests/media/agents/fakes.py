@@ -8,6 +8,7 @@ from typing import Any
 
 from media.agents import recordings
 from media.agents.base import Encoding, EndCause, Host
+from media.convert import frame_bytes
 from media.messages import AgentSpec, CallContext
 from media.targets import Targets
 from media.websocket import FailureCause, Headers, LinkHandler
@@ -32,6 +33,7 @@ class FakePort:
     def __init__(self, encoding: Encoding = "PCMU") -> None:
         self.encoding = encoding
         self.playing = False
+        self.played_ms = 0
         self.queued_ms = 0
         self.outstanding: tuple[str, ...] = ()
         self.log: list[tuple[Any, ...]] = []
@@ -44,10 +46,12 @@ class FakePort:
 
     def play(self, audio: bytes, encoding: Encoding) -> None:
         self.playing = True
+        self.queued_ms += len(audio) * 20 // frame_bytes(encoding)
         self.log.append(("play", audio, encoding))
 
     def clear(self) -> tuple[str, ...]:
         self.playing = False
+        self.queued_ms = 0
         self.log.append(("clear",))
         names, self.outstanding = self.outstanding, ()
         return names
@@ -70,6 +74,12 @@ class FakePort:
     def ended(self, cause: EndCause, message: str) -> None:
         self.log.append(("ended", cause, message))
 
+    def plays(self, ms: int) -> None:
+        """Some of what waits is heard."""
+        heard = min(ms, self.queued_ms)
+        self.played_ms += heard
+        self.queued_ms -= heard
+
     def take(self) -> list[tuple[Any, ...]]:
         """The log so far, emptied."""
         log, self.log = self.log, []
@@ -82,10 +92,16 @@ class FakeLink:
     def __init__(self) -> None:
         self.writable = True
         self.sent: list[bytes] = []
+        self.binary: list[bool] = []
         self.closed = False
 
     def send(self, data: bytes) -> None:
         self.sent.append(data)
+        self.binary.append(False)
+
+    def send_binary(self, data: bytes) -> None:
+        self.sent.append(data)
+        self.binary.append(True)
 
     def close(self) -> None:
         self.closed = True
@@ -99,7 +115,16 @@ class FakeWebSockets:
         self.asked: list[tuple[str, float]] = []
         self.headers: list[Headers] = []
 
-    def connect(self, url: str, handler: LinkHandler, timeout_s: float, name: str, headers: Headers = ()) -> FakeLink:
+    def connect(
+        self,
+        url: str,
+        handler: LinkHandler,
+        timeout_s: float,
+        name: str,
+        headers: Headers = (),
+        *,
+        anywhere: bool = False,
+    ) -> FakeLink:
         self.headers.append(headers)
         self.asked.append((url, timeout_s))
         return self.link
@@ -140,9 +165,22 @@ class FakeTimer:
         self.cancelled = True
 
 
+class FakeStreams:
+    """The same for TCP."""
+
+    def __init__(self) -> None:
+        self.link = FakeLink()
+        self.asked: list[tuple[str, int, float]] = []
+
+    def connect(self, host: str, port: int, handler: LinkHandler, timeout_s: float, name: str) -> FakeLink:
+        self.asked.append((host, port, timeout_s))
+        return self.link
+
+
 def host(
     spec: AgentSpec,
     websockets: FakeWebSockets | None = None,
+    streams: FakeStreams | None = None,
     entropy: Callable[[int], bytes] = lambda count: b"\x5a" * count,
     timers: FakeTimers | None = None,
     agent_hosts: str | None = None,
@@ -158,6 +196,7 @@ def host(
         spec=spec,
         context=CONTEXT,
         websockets=websockets or FakeWebSockets(),  # type: ignore[arg-type]
+        streams=streams or FakeStreams(),  # type: ignore[arg-type]
         targets=Targets(),
         recordings=RECORDINGS,
         entropy=entropy,

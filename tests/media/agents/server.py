@@ -31,6 +31,8 @@ class _Connection(picows.WSListener):
             transport.disconnect()
         elif frame.msg_type == WSMsgType.TEXT:
             self._server.heard(frame.get_payload_as_bytes())
+        elif frame.msg_type == WSMsgType.BINARY:
+            self._server.binary.append(frame.get_payload_as_bytes())
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._server.disconnected.set()
@@ -47,6 +49,7 @@ class AgentServer:
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
+        self.binary: list[bytes] = []
         self.arrivals_s: list[float] = []
         self.close_codes: list[int] = []
         self.disconnected = asyncio.Event()

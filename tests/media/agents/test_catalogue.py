@@ -13,9 +13,19 @@ from tests.media.agents.fakes import host
 
 def test_an_agent_is_made_by_its_protocols_name() -> None:
     assert isinstance(create(host(AgentSpec(protocol="builtin", name="echo"))), Echo)
-    assert set(PROTOCOLS) == {"builtin", "python", "softphone", "twilio-media-streams", "webrtc"}
+    assert set(PROTOCOLS) == {
+        "audiosocket",
+        "builtin",
+        "jambonz-listen",
+        "openai-realtime",
+        "python",
+        "softphone",
+        "telnyx-media-streaming",
+        "twilio-media-streams",
+        "webrtc",
+    }
 
 
 def test_an_unknown_protocol_is_refused_with_the_ones_there_are() -> None:
-    with pytest.raises(BadAgent, match="builtin, python, softphone, twilio-media-streams, webrtc"):
+    with pytest.raises(BadAgent, match=r"audiosocket, builtin, .*twilio-media-streams"):
         create(host(AgentSpec(protocol="carrier-pigeon")))
