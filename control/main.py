@@ -58,6 +58,7 @@ from edge.throttle import Throttle
 from edge.transport import ListenError as SipListenError
 from edge.transport import SipTransport, client_context, server_context
 from edge.trunks import TrunkTable
+from media.collector import Pauses
 from media.messages import NoticeBody, Statistics
 from media.settings import ServiceSettings
 
@@ -90,6 +91,10 @@ GAUGES: Final = {
     "journal_lost": "journal lines lost because the queue was full too",
     "passes": "calls announced by a webhook whose INVITE may still come",
     "tick_late_p99_ms": "99th percentile of the media tick's lateness over 10 s, of the worker that is worst",
+    "gc_collections": "garbage collections of the process that signals, since its start",
+    "gc_pauses_ms": "what they took in all",
+    "gc_pause_max_ms": "the longest of them",
+    "media_gc_pause_max_ms": "the longest pause of a media process's garbage collector, of the worker that is worst",
     "media_workers": "media processes that are up, the spare among them; 0 where media has no process of its own",
 }
 """What ``/metrics`` shows besides the counters."""
@@ -153,6 +158,8 @@ class Edge:
         self._registry_open = False
         self._hurry = asyncio.Event()
         self._tick_late_p99_ms = 0.0
+        self._media_gc_pause_max_ms = 0.0
+        self._pauses = Pauses(monotonic_clock)
         self._workers: MediaWorkers | None = None
 
     async def run(self, announce: Callable[[dict[str, Any]], None], *, signals: bool = True) -> int:
@@ -167,6 +174,8 @@ class Edge:
             gc.collect()
             gc.freeze()
             gc.set_threshold(*_GC_THRESHOLD)
+            self._pauses.watch()
+            stack.callback(self._pauses.close)
             announce({"event": "ready", "sip": list(self._listening), "http": url})
             await tasks.stopping.wait()
             await self._drain(tasks)
@@ -382,6 +391,10 @@ class Edge:
             "journal_behind_bytes": self._replayer.behind_bytes,
             "journal_lost": journal.statistics.lost,
             "tick_late_p99_ms": self._tick_late_p99_ms,
+            "gc_collections": self._pauses.collections,
+            "gc_pauses_ms": round(self._pauses.total_s * 1000, 3),
+            "gc_pause_max_ms": self._pauses.longest_ms,
+            "media_gc_pause_max_ms": self._media_gc_pause_max_ms,
             "media_workers": 0 if self._workers is None else self._workers.ready,
             "passes": len(self.passes),
             **self.registrations.gauges(),
@@ -396,6 +409,7 @@ class Edge:
     def _on_notice(self, notice: NoticeBody) -> None:
         if isinstance(notice, Statistics):
             self._tick_late_p99_ms = notice.tick_late_p99_ms or 0.0
+            self._media_gc_pause_max_ms = notice.gc_pause_max_ms or 0.0
         self.calls.on_notice(notice)
 
     def _on_lost(self, calls: Iterable[str]) -> None:

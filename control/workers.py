@@ -58,6 +58,7 @@ class _Worker:
         self.heard = False
         self.beats = 0
         self.tick_late_p99_ms: float | None = None
+        self.gc_pause_max_ms: float | None = None
 
     def _send(self, data: bytes) -> None:
         self.link.send(data)
@@ -219,9 +220,12 @@ class MediaWorkers:
     def _noticed(self, worker: _Worker, body: NoticeBody) -> None:
         worker.heard = True
         if isinstance(body, Statistics):
-            worker.tick_late_p99_ms = body.tick_late_p99_ms
-            known = [one.tick_late_p99_ms for one in self._keeper.active if one.tick_late_p99_ms is not None]
-            body = msgspec.structs.replace(body, tick_late_p99_ms=max(known, default=None))
+            worker.tick_late_p99_ms, worker.gc_pause_max_ms = body.tick_late_p99_ms, body.gc_pause_max_ms
+            late = [one.tick_late_p99_ms for one in self._keeper.active if one.tick_late_p99_ms is not None]
+            pauses = [one.gc_pause_max_ms for one in self._keeper.active if one.gc_pause_max_ms is not None]
+            body = msgspec.structs.replace(
+                body, tick_late_p99_ms=max(late, default=None), gc_pause_max_ms=max(pauses, default=None)
+            )
         self._on_notice(body)
 
 

@@ -400,10 +400,11 @@ class RecordingEnded(Message, frozen=True, kw_only=True, tag="recording_ended"):
 
 
 class Statistics(Message, frozen=True, kw_only=True, tag="statistics"):
-    """All calls of a worker, once a second."""
+    """All calls of a worker, once a second; ``gc_pause_max_ms``: its garbage collector's longest so far."""
 
     calls: dict[str, LegStatistics]
     tick_late_p99_ms: float | None = None
+    gc_pause_max_ms: float | None = None
 
 
 NoticeBody = (

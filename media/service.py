@@ -17,6 +17,7 @@ from media.agents import recordings
 from media.agents.base import BadAgent, Host
 from media.agents.catalogue import create
 from media.bridge import Bridge
+from media.collector import Pauses
 from media.consent_tone import ConsentTone
 from media.leg import LegError, LegSettings, PhoneLeg, address_text
 from media.messages import (
@@ -117,6 +118,7 @@ class MediaService:
         self._recordings: Mapping[str, bytes] = {}
         self._calls: dict[str, _Call] = {}
         self._replies: OrderedDict[int, bytes | None] = OrderedDict()
+        self._pauses = Pauses(clock)
         self._statistics_at = 0.0
         self._closing = False
         self.unreadable = 0
@@ -132,12 +134,14 @@ class MediaService:
         self._recordings = await asyncio.to_thread(recordings.load)
         self._statistics_at = self._clock() + _STATISTICS_EVERY_S
         self._ticker.start()
+        self._pauses.watch()
 
     async def close(self) -> None:
         """End every call, free every port, wait a moment for the agents' closing handshakes."""
         self._closing = True
         await asyncio.gather(*(self._close_call(call) for call in tuple(self._calls)))
         self._ticker.stop()
+        self._pauses.close()
         await self._recorder.close()
         await self._tasks.close(grace_s=self.GRACE_S)
         await self._links.close(grace_s=self.LINK_GRACE_S)
@@ -392,4 +396,10 @@ class MediaService:
         if self._congested():
             return
         calls = {name: call.bridge.statistics(now) for name, call in self._calls.items()}
-        self._notify(Statistics(calls=calls, tick_late_p99_ms=self._ticker.lateness.p99_ms))
+        self._notify(
+            Statistics(
+                calls=calls,
+                tick_late_p99_ms=self._ticker.lateness.p99_ms,
+                gc_pause_max_ms=self._pauses.longest_ms,
+            )
+        )

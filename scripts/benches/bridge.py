@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .machine import EDGE_CORE
+from .machine import EDGE_CORE, compiler
 from .report import Goal, Report
 from .stand import Stand, Window, stand
 
@@ -20,8 +20,8 @@ SETTLE_S = 6.0
 
 def bench(report: Report, quick: bool) -> None:
     """The edge as it is by default, then with media in its own process."""
-    counts = (30, 100, 300)
-    seconds = 4.0 if quick else 15.0
+    counts = (30, 100, 300) if compiler() else (10, 30)
+    seconds = 3.0 if quick else 15.0
     with stand() as (made, edge):
         windows, resident = {}, {}
         for count in counts:
@@ -65,6 +65,7 @@ def _grow(report: Report, made: Stand, count: int, seconds: float, more: str) ->
     note = f"idle ticker {window.idle[EDGE_CORE].late.get('p99', 0.0):.2f}, max {pacing.get('max', 0.0):.1f}"
     report.add("bridge", f"{what}: pacing of what is sent, p99", pacing.get("p99", 0.0), "ms late", None, doubt, note)
     report.series[f"pacing, {what}"] = pacing.get("quantiles", [])
+    report.series["idle ticker"] = window.idle[EDGE_CORE].late.get("quantiles", [])
     return window
 
 
@@ -98,7 +99,7 @@ def clean(window: Window) -> str:
 
 def _capacity(report: Report, made: Stand, quick: bool, seconds: float, window: Window) -> None:
     """Upwards until something gives."""
-    step, most = (100, 500) if quick else (50, 600)
+    step, most = (200, 500) if quick else (50, 600)
     best, why, doubt = 0, clean(window), window.doubt
     held = window.calls
     while not why:

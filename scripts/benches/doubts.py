@@ -7,18 +7,22 @@ from typing import Any
 
 from .machine import EDGE_CORE, LOAD_CORE, Idle
 
-__all__ = ["CLOCK_STEP_MS", "LOAD_CPU", "STOLEN", "TICK_LATE_MS", "reasons"]
+__all__ = ["CLOCK_STEP_MS", "LOAD_CPU", "OTHERS", "STOLEN", "TICK_LATE_MS", "reasons"]
 
 TICK_LATE_MS = 1.0
 STOLEN = 0.01
 LOAD_CPU = 0.85
 CLOCK_STEP_MS = 0.5
+OTHERS = 0.10
 _NAMES = {EDGE_CORE: "the edge's core", LOAD_CORE: "the load's core"}
 
 
-def reasons(load: Mapping[str, Any], idle: Mapping[int, Idle]) -> list[str]:
-    """Every bottleneck that was not the edge; ``load`` is a window of load.c."""
+def reasons(load: Mapping[str, Any], idle: Mapping[int, Idle], cpu: float | None = None) -> list[str]:
+    """Every bottleneck that was not the edge; ``load``: a window of load.c, ``cpu``: the edge's share of its core."""
     found = []
+    others = idle[EDGE_CORE].used - idle[EDGE_CORE].cpu - cpu if cpu is not None else 0.0
+    if others > OTHERS:
+        found.append(f"other programs used {others:.0%} of the edge's core")
     for core, one in idle.items():
         late = one.late.get("p99", 0.0)
         if late > TICK_LATE_MS:

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ __all__ = [
     "facts",
     "pin",
     "pinned",
-    "steal_s",
 ]
 
 EDGE_CORE, LOAD_CORE = 0, 1
@@ -64,14 +64,23 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def steal_s(core: int) -> float:
-    """What the hypervisor took from the core so far [s]."""
+@dataclass(frozen=True)
+class Books:
+    """The kernel's books of a core so far [s]: what the hypervisor took, what programs used."""
+
+    stolen: float = 0.0
+    used: float = 0.0
+
+
+def books(core: int) -> Books:
+    """From ``/proc/stat``. Programs of low priority give way, and interrupts are nobody's: neither is counted."""
     with contextlib.suppress(OSError, IndexError):
         for line in Path("/proc/stat").read_text().splitlines():
             fields = line.split()
             if fields[0] == f"cpu{core}":
-                return int(fields[8]) / os.sysconf("SC_CLK_TCK")
-    return 0.0
+                tick = os.sysconf("SC_CLK_TCK")
+                return Books(int(fields[8]) / tick, (int(fields[1]) + int(fields[3])) / tick)
+    return Books()
 
 
 def cpu_s(pid: int) -> float:
@@ -148,33 +157,41 @@ class Program:
 
 @dataclass(frozen=True)
 class Idle:
-    """What a core's idle ticker and the hypervisor's books say of a window. ``late`` as load.c prints samples."""
+    """What a core's idle ticker and the kernel's books say of a window. ``late`` as load.c prints samples.
+
+    ``stolen``, ``used`` (by programs, the ticker too) and ``cpu`` (the ticker's own) are shares of the core.
+    """
 
     late: dict[str, Any]
     stolen: float
     cpu: float
+    used: float = 0.0
 
 
 class Tickers:
     """An idle ticker on each core in use, at real-time priority where that is allowed."""
 
     def __init__(self) -> None:
-        program = build("ticker")
-        self._programs = {core: Program(program, str(core)) for core in (EDGE_CORE, LOAD_CORE)}
+        script = Path(__file__).with_name("ticker_python.py")
+        command = (sys.executable, script) if compiler() is None else (build("ticker"),)
+        self._programs = {core: Program(*command, str(core)) for core in (EDGE_CORE, LOAD_CORE)}
         self.realtime = all(each.hello["realtime"] for each in self._programs.values())
-        self._steal: dict[int, float] = {}
+        self._books: dict[int, Books] = {}
 
     def begin(self) -> None:
         """A window begins."""
         for each in self._programs.values():
             each.ask("")
-        self._steal = {core: steal_s(core) for core in self._programs}
+        self._books = {core: books(core) for core in self._programs}
 
     def end(self, seconds: float) -> dict[int, Idle]:
         """By core."""
-        said = {core: each.ask("") for core, each in self._programs.items()}
-        stolen = {core: (steal_s(core) - self._steal[core]) / seconds for core in said}
-        return {core: Idle(one["late_ms"], stolen[core], one["cpu"]) for core, one in said.items()}
+        found = {}
+        for core, each in self._programs.items():
+            said, before, after = each.ask(""), self._books[core], books(core)
+            stolen, used = (after.stolen - before.stolen) / seconds, (after.used - before.used) / seconds
+            found[core] = Idle(said["late_ms"], stolen, said["cpu"], used)
+        return found
 
     def stop(self) -> None:
         """End both."""

@@ -13,6 +13,8 @@ import socket
 import sys
 import threading
 
+os.environ["LOGURU_LEVEL"] = "WARNING"  # its debug lines would cost more than its work
+
 import uvicorn
 from fastapi import FastAPI, WebSocket
 from pipecat.frames.frames import Frame, InputAudioRawFrame, OutputAudioRawFrame

@@ -46,6 +46,8 @@ class Peer:
 @contextmanager
 def limit(load: Load) -> Iterator[Peer]:
     """``c/limit.c``, bridging to the load's agents."""
+    if compiler() is None:
+        raise Missing("no C compiler (Debian: apt-get install gcc libc6-dev)")
     port = load.agents.rpartition(":")[2].strip("/")
     program = Program(build("limit"), str(EDGE_CORE), port)
     try:
@@ -146,6 +148,7 @@ class _Entry:
     talk: str
     counts: tuple[int, ...]
     lacks: str
+    rate: float = 20.0
 
 
 _ENTRIES = (
@@ -155,6 +158,7 @@ _ENTRIES = (
         "paced",
         (30, 100, 300),
         "system calls only: no jitter buffer, pacing, concealment, RTCP, digits, statistics, records or checks",
+        100.0,
     ),
     _Entry(
         "baresip echo",
@@ -175,9 +179,9 @@ _ENTRIES = (
 
 def bench(report: Report, quick: bool) -> None:
     """Each peer after the other; CPU of the process that carries the calls."""
-    seconds = 4.0 if quick else 10.0
+    seconds = 3.0 if quick else 10.0
     for entry in _ENTRIES:
-        counts = entry.counts[-1:] if quick and entry.name != "C limit" else entry.counts
+        counts = entry.counts[-1:] if quick else entry.counts
         try:
             _of_peer(report, entry, counts, seconds)
         except Missing as missing:
@@ -197,7 +201,7 @@ def _of_peer(report: Report, entry: _Entry, counts: tuple[int, ...], seconds: fl
         held = 0
         for count in counts:
             try:
-                made.call(count - held, 20.0)
+                made.call(count - held, entry.rate)
             except RuntimeError as error:
                 report.say(f"peers    {entry.name}: no {count} calls: {error}")
                 return

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TextIO
 
 __all__ = ["Goal", "Report", "Row", "percentile"]
@@ -52,7 +50,7 @@ class Row:
         goal = f"{self.goal.at_least:g} · {self.goal.aim:g}" if self.goal else ""
         remarks = ": ".join(part for part in (self.verdict, self.doubt) if part)
         if self.note:
-            remarks += f" ({self.note})" if remarks else f"({self.note})"
+            remarks += ("\n" + " " * 9 if len(self.note) > 70 else " " if remarks else "") + f"({self.note})"
         line = f"{self.bench:8} {self.what:62} {_figure(self.value):>10} {self.unit:9} {goal:>13}  {remarks}"
         return line.rstrip()
 
@@ -69,6 +67,8 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     series: dict[str, Any] = field(default_factory=dict)
     load: list[dict[str, Any]] = field(default_factory=list)
+    took: dict[str, float] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
     out: TextIO | None = None
 
     def add(self, *row: Any, **more: Any) -> Row:
@@ -86,16 +86,17 @@ class Report:
         """A row's figure; None where it was not measured."""
         return next((row.value for row in self.rows if (row.bench, row.what) == (bench, what)), None)
 
-    def save(self, path: Path) -> None:
-        """As JSON."""
-        fields = {
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
             "machine": dict(self.machine),
             "quick": self.quick,
             "rows": [asdict(row) | {"verdict": row.verdict} for row in self.rows],
             "series": self.series,
             "load": self.load,
+            "took_s": self.took,
+            "broken": self.broken,
         }
-        path.write_text(json.dumps(fields, indent=1, ensure_ascii=False) + "\n")
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -27,7 +27,7 @@ def bench(report: Report, quick: bool) -> None:
 def start(report: Report, quick: bool) -> None:
     """From the command to the ready line, on one core."""
     taken = []
-    for _ in range(3 if quick else 7):
+    for _ in range(2 if quick else 7):
         with served() as edge:
             taken.append(edge.start_s)
     note = f"best of {len(taken)}, worst {max(taken):.2f}"
@@ -38,7 +38,7 @@ def _answers(report: Report, quick: bool) -> None:
     """50 calls a second, each of a second, while 200 are held; the agents are warm, and pick up when connected."""
     with stand() as (made, _):
         made.call(HELD)
-        window = made.churn(5.0 if quick else 20.0, RATE, 1.0)
+        window = made.churn(4.0 if quick else 20.0, RATE, 1.0)
         made.hang()
     report.load.append(window.summary("setup: 50 calls/s over 200 held"))
     doubt = _failed(window)
@@ -59,8 +59,8 @@ def _failed(window: Window) -> str:
 
 def _whole_calls(report: Report, quick: bool) -> None:
     """Calls of one second: the CPU of one, and how many a second stay clean."""
-    rates = (20, 60, 100, 140) if quick else (20, 40, 60, 80, 100, 120, 140, 160, 200)
-    seconds = 4.0 if quick else 8.0
+    rates = (20, 60, 100) if quick else (20, 40, 60, 80, 100, 120, 140, 160, 200)
+    seconds = 3.0 if quick else 8.0
     with stand() as (made, _):
         made.churn(2.0, 10.0, 1.0)
         best, why, doubt, best_doubt = 0, "", "", ""

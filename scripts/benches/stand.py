@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from .doubts import reasons
 from .edge import ECHO, NUMBER, Served, media_streams, served
-from .machine import EDGE_CORE, LOAD_CORE, Idle, Program, Tickers, build, tickers
+from .machine import EDGE_CORE, LOAD_CORE, Idle, Program, Tickers, build, compiler, tickers
 
 __all__ = ["TARGET_MS", "Load", "Stand", "Subject", "Window", "stand"]
 
@@ -41,7 +43,7 @@ class Window:
     @property
     def doubt(self) -> str:
         """Why its figures are not the edge's; empty when they are."""
-        return ", ".join(reasons(self.load, self.idle))
+        return ", ".join(reasons(self.load, self.idle, self.cpu))
 
     @property
     def calls(self) -> int:
@@ -80,7 +82,12 @@ class Window:
             "load_late_p99_ms": self.load["generator_late_ms"].get("p99"),
             "drops": self.load["drops"],
             "idle": {
-                str(core): {"p99_ms": one.late.get("p99"), "max_ms": one.late.get("max"), "stolen": one.stolen}
+                str(core): {
+                    "p99_ms": one.late.get("p99"),
+                    "max_ms": one.late.get("max"),
+                    "stolen": one.stolen,
+                    "used": one.used,
+                }
                 for core, one in self.idle.items()
             },
             "failures": dict(self.load["failures"]),
@@ -89,10 +96,12 @@ class Window:
 
 
 class Load:
-    """``c/load.c`` on core 1."""
+    """``c/load.c`` on core 1; without a compiler, or when ``in_python``, ``load_python.py``."""
 
-    def __init__(self) -> None:
-        self._program = Program(build("load"), str(LOAD_CORE))
+    def __init__(self, *, in_python: bool = False) -> None:
+        self.in_python = in_python or compiler() is None
+        command = (sys.executable, Path(__file__).with_name("load_python.py")) if self.in_python else (build("load"),)
+        self._program = Program(*command, str(LOAD_CORE))
         self.agents = str(self._program.hello["agents"])
         self.pid = self._program.process.pid
 

@@ -386,11 +386,11 @@ async def test_a_worker_that_cannot_be_told_to_close_a_call_is_ended() -> None:
 async def test_statistics_pass_with_the_worst_lateness_of_all_workers() -> None:
     async with house() as it:
         first, second, _ = it.launched
-        first.notify(Statistics(calls={"a": LegStatistics()}, tick_late_p99_ms=3.0))
-        second.notify(Statistics(calls={}, tick_late_p99_ms=1.0))
+        first.notify(Statistics(calls={"a": LegStatistics()}, tick_late_p99_ms=3.0, gc_pause_max_ms=0.5))
+        second.notify(Statistics(calls={}, tick_late_p99_ms=1.0, gc_pause_max_ms=0.7))
         assert it.notices == [
-            Statistics(calls={"a": LegStatistics()}, tick_late_p99_ms=3.0),
-            Statistics(calls={}, tick_late_p99_ms=3.0),
+            Statistics(calls={"a": LegStatistics()}, tick_late_p99_ms=3.0, gc_pause_max_ms=0.5),
+            Statistics(calls={}, tick_late_p99_ms=3.0, gc_pause_max_ms=0.7),
         ]
 
 

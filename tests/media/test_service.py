@@ -390,6 +390,7 @@ async def test_statistics_come_once_a_second_for_all_calls() -> None:
         told = await it.told(Statistics, lambda notice: len(notice.calls) == 2)
         assert told.calls.keys() == {"c0", "c1"}
         assert told.tick_late_p99_ms is not None
+        assert told.gc_pause_max_ms is not None
 
 
 @pytest.mark.realtime
