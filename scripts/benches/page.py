@@ -52,5 +52,5 @@ def _rows(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _figure(value: float) -> str:
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    digits = 0 if abs(value) > 100 else 2 if abs(value) >= 1 else 3
     return f"{value:,.{digits}f}"
