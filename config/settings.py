@@ -31,6 +31,7 @@ __all__ = [
     "Api",
     "Limits",
     "Media",
+    "Outbound",
     "Providers",
     "Registry",
     "Secrets",
@@ -138,6 +139,18 @@ def _web_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _country(text: str) -> str:
+    if text != "*" and re.fullmatch("[A-Z]{2}", text) is None:
+        raise ValueError(f"{text!r} is neither two capital letters (ISO 3166) nor *")
+    return text
+
+
+def _sip_target(text: str) -> str:
+    if re.fullmatch(r"sips?:[^\s@<>?]+@[^\s@<>?*]+", text) is None:
+        raise ValueError(f"{text!r} is not sip:USER@HOST, or sip:*@HOST for all its users")
+    return text
+
+
 def _vault_key(value: SecretStr) -> SecretStr:
     try:
         raw = base64.b64decode(value.get_secret_value(), validate=True)
@@ -177,6 +190,8 @@ VaultKey = Annotated[SecretStr, AfterValidator(_vault_key)]
 Workers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=64)], WrapValidator(_workers)]
 PythonAgent = Annotated[str, AfterValidator(_python_agent)]
 Processes = Annotated[Literal["auto"] | Annotated[int, Field(ge=1, le=64)], WrapValidator(_processes)]
+Country = Annotated[str, AfterValidator(_country)]
+SipTarget = Annotated[str, AfterValidator(_sip_target)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -342,6 +357,28 @@ class Agents(_Model):
     """A process whose event loop an agent holds up for so long [s] is killed, and its calls end."""
 
 
+class Outbound(_Model):
+    """Calls that the edge places and transfers, for each account that an operator has not given other limits."""
+
+    calls: Count = 10
+    """Outgoing calls at once of one account. Beyond: 429."""
+
+    calls_per_minute: Count = 10
+    """Calls that one account may place in a minute, transfers included. Beyond: 429."""
+
+    minutes_per_day: Count = 600
+    """Minutes that one account's outgoing calls may last in a day (UTC). Beyond: 429, and calls end."""
+
+    countries: tuple[Country, ...] | None = None
+    """Countries that may be called: two capital letters each, `*` for all. Absent: that of the number called from."""
+
+    sip_targets: tuple[SipTarget, ...] = ()
+    """SIP URIs that callers may be transferred to, word for word; `sip:*@host` for all users of a host."""
+
+    ring_timeout_s: Annotated[float, Field(ge=5, le=120)] = 30.0
+    """A call that nobody answers is given up after this [s], where it does not say."""
+
+
 class Providers(_Model):
     """The carriers that numbers are imported from. Their addresses ship with the edge; these stand in for them."""
 
@@ -369,6 +406,9 @@ class Providers(_Model):
 
     telnyx_media: Networks | None = None
     """Networks that Telnyx's media comes from (CIDR). Absent: Telnyx's own."""
+
+    telnyx_transfer: Literal["refer", "bridge"] = "bridge"
+    """How Telnyx's callers are transferred: `bridge` joins a second leg here; `refer` asks Telnyx by REFER first."""
 
     request_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long a carrier's REST API may take over an import or a check of credentials, in all [s]."""
@@ -413,6 +453,18 @@ class Trunk(_Model):
     allow_private_media: bool = False
     """Take private and loopback media addresses from its SDP."""
 
+    outbound: Annotated[str, AfterValidator(_proxy)] | None = None
+    """Where calls go out, as in `udp:pbx.example.com:5060`. Absent: none can be placed from its numbers."""
+
+    outbound_username: str | None = None
+    """The digest user for calls that go out. Absent: `username`."""
+
+    outbound_password: SecretStr | None = None
+    """The digest password for calls that go out. Absent: `password`."""
+
+    transfer: Literal["refer", "bridge"] = "bridge"
+    """How its callers are transferred: `bridge` joins a second leg here; `refer` asks the peer by REFER first."""
+
 
 class Settings(_Model):
     """Everything the edge is told."""
@@ -424,5 +476,6 @@ class Settings(_Model):
     secrets: Secrets = Secrets()
     limits: Limits = Limits()
     agents: Agents = Agents()
+    outbound: Outbound = Outbound()
     providers: Providers = Providers()
     trunks: tuple[Trunk, ...] = ()

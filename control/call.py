@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from control.call_table import State
+from control.call_table import Input, State
+from control.dialling import Way
 from control.hold import Holding
 from control.registry.types import Route
 from control.routing import Found, caller_number
+from control.toll import Destination, Ticket
 from edge.events import CallKey, CallOffered
-from media.messages import AgentSpec, LegStatistics
+from media.messages import AgentSpec, Command, LegStatistics, Result
 
-__all__ = ["Call", "Direction", "End", "Timer"]
+__all__ = ["Call", "Direction", "End", "Motor", "Outgoing", "Timer"]
 
 Direction = Literal["inbound", "outbound"]
 
@@ -35,11 +38,30 @@ class End:
 
 
 @dataclass(slots=True)
+class Outgoing:
+    """What a call that the edge places has beside the others. Times in seconds.
+
+    ``early`` is the SDP of a provisional response; ``carrier_call`` what the carrier's REST calls it.
+    """
+
+    way: Way
+    destination: Destination
+    ticket: Ticket
+    ring_timeout_s: float
+    max_duration_s: float
+    hidden: bool = False
+    early: bytes | None = None
+    ringing: bool = False
+    ring_timer: Timer | None = None
+    carrier_call: str = ""
+
+
+@dataclass(slots=True)
 class Call:
     """``id`` is the record's, ``key`` the engine's; ``started`` is monotonic [s].
 
     ``dialed`` is what an INVITE that came in asked for, as it was written. ``offer`` is the peer's SDP to be answered
-    (None: ours is the offer), ``sdp`` our own.
+    (None: ours is the offer), ``sdp`` our own. ``hops`` counts how often the call has been here before.
     """
 
     id: str
@@ -53,12 +75,17 @@ class Call:
     sip_call_id: str = ""
     caller_name: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    remote_host: str = ""
+    takes_refer: bool = False
+    max_forwards: int = 70
+    hops: int = 0
     state: State = State.LOOKING_UP
     route: Route | None = None
     spec: AgentSpec | None = None
     account_id: str = ""
     to_number: str = ""
     found: Found | None = None
+    outgoing: Outgoing | None = None
     port: int | None = None
     sdp: bytes = b""
     end: End | None = None
@@ -67,6 +94,7 @@ class Call:
     length_timer: Timer | None = None
     counted: tuple[tuple[str, str], ...] = ()
     holding: Holding = field(default_factory=Holding)
+    carrier_ids: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, offered: CallOffered, id: str, now: float) -> Call:
@@ -82,4 +110,29 @@ class Call:
             sip_call_id=offered.call_id,
             caller_name=offered.caller_name,
             headers=offered.headers,
+            remote_host=str(offered.flow.remote),
+            takes_refer=offered.takes_refer,
+            max_forwards=offered.max_forwards,
         )
+
+    @property
+    def peer(self) -> str:
+        """Who is on the phone: the record's ``ended_by`` when it hangs up."""
+        return "caller" if self.direction == "inbound" else "callee"
+
+
+@dataclass(frozen=True, slots=True)
+class Motor:
+    """What drives a call, for the modules that drive parts of it: :class:`control.calls.CallManager`'s own methods."""
+
+    feed: Callable[[Call, Input], None]
+    end: Callable[..., None]
+    """``(call_id, by, reason, detail="", *, refused=False)``: the first reason counts."""
+    begin: Callable[[Call], str | None]
+    """Take in a call that is placed; the cap that it would break, and then it is not."""
+    bind: Callable[[Call, CallKey], None]
+    """The engine's name for it."""
+    journal: Callable[[Call, str, Mapping[str, Any]], None]
+    note: Callable[[Call, str, str], None]
+    request: Callable[[Command], Coroutine[Any, Any, Result]]
+    spawn: Callable[[Call, Coroutine[Any, Any, None], str], None]

@@ -10,6 +10,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from control.outcomes import OUTCOMES
 from edge.events import Refusal
 
 __all__ = ["END_REASONS", "REFUSALS", "TRANSITIONS", "Action", "Input", "State"]
@@ -37,6 +38,7 @@ REFUSALS: Final[Mapping[str, Refusal]] = MappingProxyType(
         "bad_agent": Refusal(480, "the agent's settings cannot be used"),
         "operator_hung_up": Refusal(480, "ended by the operator"),
         "media_unavailable": Refusal(503, "media does not answer", retry_after_s=5),
+        "loop": Refusal(482, "the call has come through this edge too often"),
         "media_worker_died": Refusal(503, "the process that carried the call's media died", retry_after_s=5),
         "internal_error": Refusal(500, "an error of the edge"),
     }
@@ -57,9 +59,13 @@ END_REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "call_length": "the longest allowed call length was reached",
         "no_ack": "our 200 was never acknowledged (RFC 3261 §13.3.1.4)",
         "bad_answer": "the caller's SDP answer could not be used",
+        "transferred": "the caller was transferred",
+        "target_hung_up": "whom the caller was transferred to hung up",
+        "minutes_used_up": "the account's outgoing minutes of the day are used up",
         "signalling_lost": "the signalling connection or transaction failed",
         "crash": "the process died in mid-call",
     }
+    | dict(OUTCOMES)
     | {name: refusal.reason for name, refusal in REFUSALS.items() if name != "operator_hung_up"}
 )
 """Every ``end_reason`` of a call's record, and what it means."""
@@ -71,6 +77,9 @@ class State(Enum):
     """Where a call is."""
 
     LOOKING_UP = "looking up"
+    PREPARING = "preparing"
+    DIALLING = "dialling"
+    JOINING = "joining"
     OPENING = "opening"
     OPENING_READY = "opening, agent ready"
     RINGING = "ringing"
@@ -84,6 +93,8 @@ class Input(Enum):
     """What can happen to it."""
 
     ROUTED = "routed"
+    TAKEN = "callee answered"
+    JOINED = "carrier's leg offered"
     REFUSED = "refused"
     OPENED = "media opened"
     AGENT_READY = "agent ready"
@@ -100,6 +111,10 @@ class Action(Enum):
     OPEN_MEDIA = "open media"
     ANSWER = "200"
     REFUSE = "refuse"
+    DIAL = "dial"
+    JOIN = "answer the carrier's leg"
+    CANCEL = "give up"
+    NOTE_ANSWER = "note the answer"
     START_MEDIA = "start media"
     HANG_UP = "BYE"
     CLOSE_MEDIA = "close media"
@@ -111,6 +126,7 @@ S, I, A = State, Input, Action  # noqa: E741 - the table reads as one
 _REFUSE: Final = (S.CLOSING, (A.REFUSE, A.CLOSE_MEDIA))
 _HANG_UP: Final = (S.CLOSING, (A.HANG_UP, A.CLOSE_MEDIA))
 _CLOSE: Final = (S.CLOSING, (A.CLOSE_MEDIA,))
+_GIVE_UP: Final = (S.CLOSING, (A.CANCEL, A.CLOSE_MEDIA))
 
 TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]]] = MappingProxyType(
     {
@@ -139,6 +155,19 @@ TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]
         (S.ESTABLISHED, I.HANG_UP): _HANG_UP,
         (S.ESTABLISHED, I.SIP_ENDED): _CLOSE,
         (S.CLOSING, I.CLOSED): (S.ENDED, (A.RECORD_END,)),
+        # calls that the edge places: the agent connects, then the callee is dialled
+        (S.PREPARING, I.OPENED): (S.DIALLING, (A.DIAL,)),
+        (S.PREPARING, I.REFUSED): _CLOSE,
+        (S.PREPARING, I.HANG_UP): _CLOSE,
+        (S.DIALLING, I.TAKEN): (S.ESTABLISHED, (A.NOTE_ANSWER, A.START_MEDIA)),
+        (S.DIALLING, I.REFUSED): _GIVE_UP,
+        (S.DIALLING, I.HANG_UP): _GIVE_UP,
+        (S.DIALLING, I.SIP_ENDED): _CLOSE,
+        (S.DIALLING, I.JOINED): (S.JOINING, (A.JOIN,)),  # a carrier that calls us once the callee has answered
+        (S.JOINING, I.OPENED): (S.ANSWERED, (A.ANSWER,)),
+        (S.JOINING, I.REFUSED): _REFUSE,
+        (S.JOINING, I.HANG_UP): _REFUSE,
+        (S.JOINING, I.SIP_ENDED): _CLOSE,
     }
 )
 """``(state, input) → (state, actions)``; an absent pair is ignored. The first input that ends a call

@@ -20,19 +20,26 @@ import msgspec
 
 from config.settings import Agents, Limits
 from control.agent_spec import agent_spec
-from control.call import Call, End, Timer
+from control.call import Call, End, Motor, Timer
 from control.call_table import END_REASONS, REFUSALS, TRANSITIONS, Action, Input, State
 from control.entropy import new_id
 from control.hold import HoldOutcome, Line
+from control.hops import LIMIT as HOPS_LIMIT
+from control.hops import Hops
+from control.outbound import Order, Outbound, Outward, PlaceRefused
 from control.ports import PortPool
 from control.registry.types import CallEvent, RegistryError, Route
 from control.routing import Find, Found
+from control.toll import TollRefusal
+from control.transfers import AgentPlace, Means, Transfer, TransferRefused, Transfers
 from edge.counters import Counters, printable
 from edge.events import (
+    CallAnswered,
     CallConfirmed,
     CallEnded,
     CallKey,
     CallOffered,
+    CallProgressed,
     Cause,
     Event,
     MediaAnswered,
@@ -151,6 +158,8 @@ class Surroundings:
     wall: Callable[[], float]
     call_later: Callable[[float, Callable[[], None]], Timer]
     entropy: Callable[[int], bytes]
+    outward: Outward | None = None
+    """What calls that go out need; None where none are placed and none is transferred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +200,29 @@ class CallManager:
         self._live: Counter[tuple[str, str]] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._hops = Hops()
+        self._outbound: Outbound | None = None
+        self._transfers: Transfers | None = None
+        if surroundings.outward is not None:
+            self._reach_out(surroundings, surroundings.outward)
+
+    def _reach_out(self, do: Surroundings, outward: Outward) -> None:
+        motor = Motor(
+            self._feed, self._end, self._begin, self._bind, self._journal, self._note, self._request, self._spawn
+        )
+        self._hops = outward.hops
+        self._outbound = Outbound(motor, outward, call_later=do.call_later, entropy=do.entropy, now=do.now)
+        means = Means(
+            outward=outward,
+            offers=do.signalling,
+            ports=do.ports,
+            policy=self._policy,
+            counters=do.counters,
+            call_later=do.call_later,
+            now=do.now,
+            entropy=do.entropy,
+        )
+        self._transfers = Transfers(motor, means)
 
     # --- what the world says ---
 
@@ -200,9 +232,17 @@ class CallManager:
 
     def on_event(self, event: Event) -> None:
         """One event of the SIP engine; events of calls that are not ours are ignored."""
+        if self._transfers is not None and self._transfers.on_event(event):
+            return
         match event:
             case CallOffered():
                 self._offered(event)
+            case CallProgressed(key=key):
+                if (call := self._by_key.get(key)) and self._outbound is not None:
+                    self._outbound.progressed(call, event)
+            case CallAnswered(key=key):
+                if (call := self._by_key.get(key)) and self._outbound is not None:
+                    self._outbound.taken(call, event)
             case CallConfirmed(key, body):
                 if call := self._by_key.get(key):
                     call.confirmed_body = body
@@ -230,6 +270,9 @@ class CallManager:
                 self._end(id, "edge", _AGENT_FAILURE.get(cause, "agent_unavailable"), message, refused=True)
             case AgentEnded(call=id, cause=cause, message=message):
                 self._end(id, "agent", _AGENT_END.get(cause, "agent_lost"), message)
+            case AgentAsks(call=id, verb="transfer", arguments=arguments) if self._transfers is not None:
+                if call := self._by_id.get(id):
+                    self._spawn(call, self._transfer_for_agent(call, arguments), "transfer")
             case AgentAsks(call=id, verb=verb):
                 if call := self._by_id.get(id):
                     self._spawn(call, self._asked(call, verb), f"the agent's {verb}")
@@ -274,6 +317,40 @@ class CallManager:
         if call is None or call.account_id != account_id:
             return HoldOutcome.NO_CALL
         return await self._hold(call, held=held)
+
+    def place(self, order: Order, id: str | None = None) -> str:
+        """Call somebody; the call's id. Raises :class:`control.outbound.PlaceRefused`."""
+        if self._outbound is None:
+            raise PlaceRefused("internal_error")
+        return self._outbound.place(order, id)
+
+    async def transfer(
+        self, account_id: str, call_id: str, target: str, *, by: str = "operator", agent: AgentPlace = "leaves"
+    ) -> Transfer:
+        """Hand a live call's caller to ``target``, E.164 or a listed SIP URI; :meth:`Transfer.outcome` tells the rest.
+
+        Raises :class:`control.transfers.TransferRefused` (``not_live`` for no such call of the account),
+        :class:`control.toll.TollRefusal`, or what the registry raises.
+        """
+        call = self._by_id.get(call_id) or self._by_sid(call_id)
+        if call is None or call.account_id != account_id or self._transfers is None:
+            raise TransferRefused("not_live", "there is no such live call")
+        return await self._transfers.begin(call, target, by, agent)
+
+    async def _transfer_for_agent(self, call: Call, arguments: Mapping[str, str]) -> None:
+        """The agent hears how it goes, a refusal too."""
+        place: AgentPlace = "listens" if arguments.get("agent") == "listens" else "leaves"
+        try:
+            await self.transfer(call.account_id, call.id, arguments.get("target", ""), by="agent", agent=place)
+        except (TransferRefused, TollRefusal) as error:
+            status, phrase = 403, str(error)
+        except RegistryError:
+            status, phrase = 503, "the registry does not answer"
+        else:
+            return
+        self._do.counters.add("agent_requests_refused", verb="transfer")
+        data: dict[str, str | int | float | bool | None] = {"status": status, "phrase": phrase, "final": True}
+        await self._request(TellAgent(call=call.id, event="transfer", data=data))
 
     def _by_sid(self, call_id: str) -> Call | None:
         """A call the agent knows by its carrier's id, read as a UUID like ours."""
@@ -323,6 +400,8 @@ class CallManager:
 
     def _offered(self, offered: CallOffered) -> None:
         do = self._do
+        if self._outbound is not None and self._outbound.offered(offered, self._by_id.get):
+            return
         call = Call.of(offered, new_id(do.entropy), do.now())
         self._by_key[offered.key] = call
         self._by_id[call.id] = call
@@ -351,6 +430,10 @@ class CallManager:
         call.to_number, call.from_number = found.number, found.from_number
         call.account_id = route.number.account_id
         self._journal(call, "offered", _offer_data(call, route))
+        call.hops = self._hops.of(call.headers, call.from_number, call.to_number)
+        if call.hops >= HOPS_LIMIT:
+            self._refuse(call, "loop", f"it has been here {call.hops} times")
+            return
         if route.agent is None:
             self._refuse(call, "unassigned_number")
             return
@@ -369,8 +452,30 @@ class CallManager:
             return
         self._feed(call, Input.ROUTED)
 
+    def _begin(self, call: Call) -> str | None:
+        """Take in a call that the edge places."""
+        full = self._count_in(call)
+        if full is None:
+            call.port = self._do.ports.lease(self._do.now())
+            full = "no_media_port" if call.port is None else None
+        if full is not None or call.route is None:
+            self._count_out(call)
+            return full or "internal_error"
+        self._by_id[call.id] = call
+        self._idle.clear()
+        self._journal(call, "offered", _offer_data(call, call.route))
+        self._open_media(call)
+        return None
+
+    def _bind(self, call: Call, key: CallKey) -> None:
+        self._by_key.pop(call.key, None)
+        call.key = key
+        self._by_key[key] = call
+
     def _sip_ended(self, call: Call, ended: CallEnded) -> None:
-        if call.end is None:
+        if call.end is None and call.outgoing is not None and self._outbound is not None:
+            call.end = self._outbound.end_of(call, ended)
+        elif call.end is None:
             by = "caller" if ended.by is Party.REMOTE else "edge"
             reason = _SIP_END.get(ended.cause, "signalling_lost")
             call.end = End(by, reason, ended.status or None, _reason_header(ended.headers))
@@ -472,13 +577,14 @@ class CallManager:
         return next((key[0] for key in keys if self._live[key] >= caps[key[0]]), None)
 
     def _count_in(self, call: Call) -> str | None:
-        keys = (
+        keys: tuple[tuple[str, str], ...] = (
             ("edge_full", ""),
             ("trunk_full", call.trunk),
             ("account_full", call.account_id),
-            ("number_full", call.to_number),
-            *((("caller_full", call.from_number),) if call.from_number.startswith("+") else ()),
         )
+        if call.direction == "inbound":
+            caller = (("caller_full", call.from_number),) if call.from_number.startswith("+") else ()
+            keys = (*keys, ("number_full", call.to_number), *caller)
         full = self._first_full(*keys)
         if full is None:
             self._live.update(keys)
@@ -538,9 +644,13 @@ class CallManager:
     def _answer(self, call: Call) -> None:
         self._journal(call, "answered", {})
         self._do.signalling.answer(call.key, call.sdp)
-        call.length_timer = self._do.call_later(
-            self._limits.call_length_s, lambda: self._end(call.id, "edge", "call_length")
-        )
+        self._limit_length(call)
+
+    def _limit_length(self, call: Call) -> None:
+        length_s = self._limits.call_length_s
+        if call.outgoing is not None and self._outbound is not None:
+            length_s = min(length_s, self._outbound.answered(call))
+        call.length_timer = self._do.call_later(length_s, lambda: self._end(call.id, "edge", "call_length"))
 
     def _start_media(self, call: Call) -> None:
         self._note(call, "established")
@@ -567,7 +677,25 @@ class CallManager:
         reason = call.end.reason if call.end is not None else "internal_error"
         self._do.signalling.hang_up(call.key, END_REASONS.get(reason, reason))
 
+    def _dial(self, call: Call) -> None:
+        if self._outbound is not None:
+            self._outbound.dial(call)
+
+    def _cancel(self, call: Call) -> None:
+        if self._outbound is not None:
+            self._outbound.cancel(call)
+
+    def _join(self, call: Call) -> None:
+        if self._outbound is not None:
+            self._outbound.join(call)
+
+    def _note_answer(self, call: Call) -> None:
+        self._journal(call, "answered", {})
+        self._limit_length(call)
+
     def _close_media(self, call: Call) -> None:
+        if self._transfers is not None:
+            self._transfers.call_ended(call)
         self._spawn(call, self._close(call), "close media")
 
     async def _close(self, call: Call) -> None:
@@ -584,6 +712,8 @@ class CallManager:
         if call.port is not None:
             self._do.ports.release(call.port, self._do.now())
         self._count_out(call)
+        if call.outgoing is not None and self._outbound is not None:
+            self._outbound.over(call)
         self._by_id.pop(call.id, None)
         self._by_key.pop(call.key, None)
         self._do.counters.add("calls_ended", reason=end.reason, by=end.by)
@@ -603,6 +733,10 @@ class CallManager:
             Action.HANG_UP: _hang_up,
             Action.CLOSE_MEDIA: _close_media,
             Action.RECORD_END: _record_end,
+            Action.DIAL: _dial,
+            Action.JOIN: _join,
+            Action.CANCEL: _cancel,
+            Action.NOTE_ANSWER: _note_answer,
         }
     )
 

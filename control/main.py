@@ -26,7 +26,9 @@ from control.api.health import Readiness
 from control.api.server import ApiServer
 from control.api.server import ListenError as ApiListenError
 from control.calls import CallManager, Surroundings
+from control.dialling import Dialler
 from control.entropy import entropy, monotonic_clock, wall_clock
+from control.hops import Hops
 from control.hosts import AgentHosts, Plan, host_count, python_agents
 from control.hosts import launcher as host_launcher
 from control.inbound import TwilioInbound
@@ -34,6 +36,7 @@ from control.journal import Journal, Replayer
 from control.metrics import Metrics, counted, measured
 from control.openai_agents import OpenAiAgents
 from control.operations import Operations
+from control.outbound import NoCarrierCalls, Outward
 from control.passes import CallPasses
 from control.policies import Policies, trunk_rules
 from control.ports import PortPool
@@ -46,13 +49,14 @@ from control.registry.sqlite import SqliteRegistry
 from control.registry.types import Registry, RegistryError
 from control.routing import PASS_TRUNK, Router
 from control.supervisor import OnFailure, Supervisor
+from control.toll import TollGuard
 from control.vault import Vault
 from control.workers import MediaWorkers, WorkersFailed, launcher, worker_count
 from edge.auth import Challenger
 from edge.counters import Counters
 from edge.dns import system_resolver
 from edge.endpoint import Endpoint, EndpointSettings
-from edge.events import Address, CallKey, Event, Refusal, TransportName
+from edge.events import Address, CallKey, Event, OutgoingCall, Refusal, TransportName
 from edge.ladder import TraceEntry
 from edge.throttle import Throttle
 from edge.transport import ListenError as SipListenError
@@ -122,6 +126,12 @@ class _Commands:
 
     def hang_up(self, key: CallKey, reason: str | None) -> None:
         self._shell.run(lambda now: self._engine.hang_up(key, now=now, reason=reason))
+
+    def invite(self, call: OutgoingCall, began: Callable[[CallKey], None]) -> None:
+        self._shell.run(lambda now: began(self._engine.invite(call, now=now)))
+
+    def refer(self, key: CallKey, target: str) -> None:
+        self._shell.run(lambda now: self._engine.refer(key, target, now=now))
 
     def accept_offer(self, key: CallKey, body: bytes) -> None:
         self._shell.run(lambda now: self._engine.accept_offer(key, body, now=now))
@@ -209,8 +219,9 @@ class Edge:
         )
         loop = asyncio.get_running_loop()
         openai = OpenAiAgents(registry, settings.providers.openai_base_url)
+        commands = _Commands(self.engine, self.sip)
         surroundings = Surroundings(
-            signalling=_Commands(self.engine, self.sip),
+            signalling=commands,
             media=media,
             find=Router(registry, self.passes, openai.equip).find,
             journal=journal,
@@ -221,6 +232,7 @@ class Edge:
             wall=wall_clock,
             call_later=loop.call_later,
             entropy=entropy,
+            outward=self._outward(registry, commands),
         )
         self.calls = CallManager(surroundings, settings.limits, settings.agents, Policies(settings).of)
         self.registrations = Registrations(
@@ -234,6 +246,25 @@ class Edge:
         self._listening = tuple(f"{transport.value}:{address}" for transport, address in bound)
         await self.registrations.start(registry)
         return await self._start_api(stack, tasks, app)
+
+    def _outward(self, registry: Registry, commands: _Commands) -> Outward:
+        """What calls that go out need."""
+        settings, loop = self.settings, asyncio.get_running_loop()
+        self.guard = TollGuard(registry, settings.outbound, self.counters, now=loop.time, wall=wall_clock)
+        self.dialler = Dialler(registry, settings, self._transports)
+        return Outward(
+            guard=self.guard,
+            dialler=self.dialler,
+            hops=Hops(),
+            carrier=NoCarrierCalls(),
+            invite=commands.invite,
+            refer=commands.refer,
+            cancel=commands.hang_up,
+            ring_timeout_s=settings.outbound.ring_timeout_s,
+        )
+
+    def _transports(self) -> frozenset[TransportName]:
+        return frozenset(name for name, _ in self.engine.settings.listeners)
 
     async def _media(self, tasks: Supervisor) -> InProcessMedia | MediaWorkers:
         """Not started yet; but processes take a while, and have begun."""

@@ -23,7 +23,16 @@ from edge.endpoint import Endpoint
 from edge.events import Event, Registered, RegistrationFailed, RegistrationSpec, TransportName
 from edge.uri import format_host
 
-__all__ = ["CLOSE_S", "EXPIRES_S", "GAUGES", "STARTS_PER_S", "RegistrationState", "Registrations", "specification"]
+__all__ = [
+    "CLOSE_S",
+    "EXPIRES_S",
+    "GAUGES",
+    "STARTS_PER_S",
+    "RegistrationState",
+    "Registrations",
+    "specification",
+    "stand_in",
+]
 
 RegistrationState = Literal["pending", "registered", "failed"]
 
@@ -72,7 +81,7 @@ def specification(
         username=connection.user_name,
         password=password,
         contact_user=connection.user_name,
-        next_hop=_stand_in(proxy) if proxy is not None else _next_hop(registrar, carrier, transports),
+        next_hop=stand_in(proxy) if proxy is not None else _next_hop(registrar, carrier, transports),
         expires_s=EXPIRES_S,
         realm=registrar.realm if proxy is None else None,
         with_token=True,
@@ -87,7 +96,8 @@ def _registrar(connection: Connection, carrier: Carrier) -> Proxy:
     return next(known, Proxy(region="", host=connection.proxy))
 
 
-def _stand_in(proxy: str) -> str:
+def stand_in(proxy: str) -> str:
+    """``udp:HOST:PORT`` as a URI to send to."""
     transport, host, port = parse_proxy(proxy)
     return f"sip:{format_host(host)}:{port};transport={transport}"
 

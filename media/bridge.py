@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 from media import g711
+from media.agents.absent import Absent
 from media.agents.base import Agent, AgentCounts, Encoding, EndCause
 from media.convert import Converter
 from media.hold import HoldMusic
@@ -35,6 +36,7 @@ from media.websocket import FailureCause
 __all__ = ["TRANSITIONS", "Action", "Bridge", "Input", "Leg", "State"]
 
 FRAME_MS: Final = 20
+Take = Callable[[], bytes | None]
 PLAYOUT_LIMIT_S: Final = 30.0
 
 
@@ -180,6 +182,7 @@ class Bridge:
         self._hold_music = hold_music
         self._opened_at = 0.0
         self._established = False
+        self._dismissed = False
         self._at_ms = 0
         self._timer: tuple[float, Input] | None = None
         self._failure: FailureCause = "error"
@@ -188,7 +191,9 @@ class Bridge:
         self._agent_bytes = 0
         self._late_max_s = 0.0
         self._tap: Tap | None = None
-        self._take: Callable[[], bytes | None] = self._queue.take
+        self._mix: Callable[[Take], bytes | None] | None = None
+        self._held = False
+        self._take: Take = self._queue.take
 
     # --- control --------------------------------------------------------------------------------
 
@@ -207,7 +212,7 @@ class Bridge:
     def listen(self, tap: Tap) -> None:
         """Let ``tap`` hear both sides from the next tick on."""
         self._tap = tap
-        self._take = partial(tap.take, self._take)
+        self._retake()
 
     def law_changed(self) -> None:
         """The leg's law was not known before (our offer has been answered): recode what waits."""
@@ -220,8 +225,8 @@ class Bridge:
 
     def hold(self, held: bool) -> None:
         """The phone is on hold from here, and hears the music; or no longer. What the agent says meanwhile is lost."""
-        take = HoldMusic(self._hold_music, self._law, self._queue.take).take if held else self._queue.take
-        self._take = take if self._tap is None else partial(self._tap.take, take)
+        self._held = held
+        self._retake()
 
     def digit(self, digit: str, duration_ms: int) -> None:
         """The caller pressed a digit: control hears of it and the agent does."""
@@ -229,6 +234,30 @@ class Bridge:
             return
         self._notify(DigitReceived(call=self.call, digit=digit, duration_ms=duration_ms))
         self._agent.on_digit(digit, duration_ms)
+
+    def rewire(self, leg: Leg, mix: Callable[[Take], bytes | None] | None = None) -> None:
+        """From now on the phone is ``leg``, of the same law: two legs that look like one, or one again.
+
+        ``mix`` is given the agent's audio and gives what the caller is to hear.
+        """
+        self._leg = leg
+        self._mix = mix
+        self._retake()
+
+    def _retake(self) -> None:
+        """What the phone hears: the agent, with a second leg beside it, or hold music instead; all of it tapped."""
+        take: Take = self._queue.take if self._mix is None else partial(self._mix, self._queue.take)
+        if self._held:
+            take = HoldMusic(self._hold_music, self._law, take).take
+        self._take = take if self._tap is None else partial(self._tap.take, take)
+
+    def dismiss(self) -> Agent:
+        """The agent leaves and the call goes on: its caller talks to somebody else. Next: close what is returned."""
+        agent, self._agent = self._agent, Absent(self._agent.counts)
+        self._dismissed = True
+        self._queue.clear()
+        self._feed(Input.CLOSE)
+        return agent
 
     def tell(self, event: str, data: Mapping[str, object]) -> None:
         """Control tells the agent of something."""
@@ -246,6 +275,8 @@ class Bridge:
         """Something here failed: end this call, and only this."""
         self._established = False
         self._ending, self._message = "lost", message
+        if self._dismissed:
+            self._do(Action.TELL_ENDED)
         self._feed(Input.LOST)
         self._feed(Input.PLAYOUT_DUE)
 

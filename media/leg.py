@@ -213,6 +213,15 @@ class PhoneLeg:
         self._capabilities = capabilities
         self._agree(agreed, now)
 
+    def apply_early(self, sdp: bytes, now: float) -> None:
+        """The answer of a provisional response: media may flow, and the offer is still to be answered for good.
+
+        Raises as :meth:`apply_answer`. A fork may say something else, and so may the final answer (RFC 3261 §13.2.1).
+        """
+        offer = self._offer
+        self.apply_answer(sdp, now)
+        self._offer = offer
+
     def _agree(self, agreed: Negotiated, now: float) -> None:
         first = self._agreed is None
         self._agreed, self._sdp, self._offer, self._offered = agreed, agreed.sdp, None, None

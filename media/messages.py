@@ -205,6 +205,7 @@ class OpenCall(Message, frozen=True, kw_only=True, tag="open_call"):
 class ApplyAnswer(Message, frozen=True, kw_only=True, tag="apply_answer"):
     """The peer's answer to the offer we made last; with ``refresh``, to our last description said again.
 
+    ``early``: that of a provisional response, after which another one may come; ``second``: the second phone leg's.
     Reply: :class:`Done`, or :class:`Failed` with an SDP code or ``no_offer`` (none is outstanding);
     then nothing changed.
     """
@@ -212,6 +213,8 @@ class ApplyAnswer(Message, frozen=True, kw_only=True, tag="apply_answer"):
     call: str
     answer: bytes
     refresh: bool = False
+    early: bool = False
+    second: bool = False
 
 
 class StartMedia(Message, frozen=True, kw_only=True, tag="start_media"):
@@ -224,13 +227,46 @@ class StartMedia(Message, frozen=True, kw_only=True, tag="start_media"):
 
 
 class Renegotiate(Message, frozen=True, kw_only=True, tag="renegotiate"):
-    """A re-INVITE's offer (None: make one).
+    """A re-INVITE's offer (None: make one); ``second``: of the second phone leg.
 
     Reply: :class:`CallOpened` with our SDP, or :class:`Failed`; then nothing changed.
     """
 
     call: str
     offer: bytes | None
+    second: bool = False
+
+
+class OpenSecondLeg(Message, frozen=True, kw_only=True, tag="open_second_leg"):
+    """A phone leg for whom the caller is to be joined to: bind ``rtp_port`` (even), make an offer.
+
+    Reply: :class:`CallOpened`, or :class:`Failed` with ``leg_exists``, ``port_unavailable``, ``unknown_call``. Its
+    early answer (:class:`ApplyAnswer`) lets the caller hear it beside the agent. Next: :class:`JoinLegs` or
+    :class:`CloseSecondLeg`.
+    """
+
+    call: str
+    rtp_port: int
+    policy: LegPolicy
+
+
+class JoinLegs(Message, frozen=True, kw_only=True, tag="join_legs"):
+    """The second leg has answered: it and the caller talk. ``agent`` ``leaves``, or ``listens`` to both.
+
+    Reply: :class:`Done`, or :class:`Failed` with ``no_leg`` or ``no_answer``.
+    """
+
+    call: str
+    agent: str = "leaves"
+
+
+class CloseSecondLeg(Message, frozen=True, kw_only=True, tag="close_second_leg"):
+    """It is over; the caller is with the agent again, if that has not left.
+
+    Reply: :class:`CallClosed` with the leg's statistics (None: there was none).
+    """
+
+    call: str
 
 
 class Hold(Message, frozen=True, kw_only=True, tag="hold"):
@@ -284,7 +320,19 @@ class Ping(Message, frozen=True, kw_only=True, tag="ping"):
 
 
 Command = (
-    OpenCall | ApplyAnswer | StartMedia | Renegotiate | Hold | Withdraw | SendDigits | TellAgent | CloseCall | Ping
+    OpenCall
+    | ApplyAnswer
+    | StartMedia
+    | Renegotiate
+    | OpenSecondLeg
+    | JoinLegs
+    | CloseSecondLeg
+    | Hold
+    | Withdraw
+    | SendDigits
+    | TellAgent
+    | CloseCall
+    | Ping
 )
 
 # --- replies ----------------------------------------------------------------------------------

@@ -25,15 +25,18 @@ from media.messages import (
     CallClosed,
     CallOpened,
     CloseCall,
+    CloseSecondLeg,
     Command,
     Done,
     Failed,
     Hold,
+    JoinLegs,
     LegStatistics,
     MediaLost,
     Notice,
     NoticeBody,
     OpenCall,
+    OpenSecondLeg,
     Ping,
     ProtocolError,
     RecordingOrder,
@@ -52,6 +55,7 @@ from media.messages import (
 )
 from media.recording import RecorderLink
 from media.sdp import SdpError
+from media.second_leg import SecondLeg
 from media.settings import ServiceSettings
 from media.stream import StreamClient
 from media.tap import Tap
@@ -74,6 +78,7 @@ class _Call:
     leg: PhoneLeg
     ports: PortPair
     order: RecordingOrder | None = None
+    second: SecondLeg | None = None
     broken: bool = False
 
 
@@ -209,6 +214,12 @@ class MediaService:
 
     def _of_call(self, call: _Call, command: Command) -> Result:
         match command:
+            case OpenSecondLeg() | CloseSecondLeg() | JoinLegs() | ApplyAnswer(second=True) | Renegotiate(second=True):
+                return self._of_second(call, command)
+            case ApplyAnswer(early=True):
+                call.leg.apply_early(command.answer, self._clock())
+                call.bridge.law_changed()
+                return Done()
             case ApplyAnswer():
                 holding = call.leg.holding
                 call.leg.apply_answer(command.answer, self._clock(), refresh=command.refresh)
@@ -223,6 +234,7 @@ class MediaService:
                 return Done()
             case Renegotiate():
                 sdp = call.leg.offer() if command.offer is None else call.leg.answer(command.offer, self._clock())
+                call.bridge.law_changed()
                 return CallOpened(sdp=sdp, codec=call.leg.codec, held=call.leg.held)
             case Hold():
                 return CallOpened(sdp=call.leg.hold(command.held), codec=call.leg.codec, held=call.leg.held)
@@ -246,6 +258,40 @@ class MediaService:
         law = call.leg.law
         tone = ConsentTone(law, order.consent_tone_every_s) if order.consent_tone else None
         call.bridge.listen(Tap(recording=self._recorder.begin(name, order, law), tone=tone))
+
+    # --- a second leg ---------------------------------------------------------------------------
+
+    def _of_second(self, call: _Call, command: Command) -> Result:
+        """The commands of a call's second leg."""
+        second, now = call.second, self._clock()
+        match command:
+            case OpenSecondLeg():
+                return self._open_second(call, command)
+            case CloseSecondLeg():
+                call.second = None
+                return CallClosed(statistics=None if second is None else second.close(now))
+            case _ if second is None:
+                return Failed(code="no_leg", message="the call has no second leg")
+            case JoinLegs():
+                if (agent := second.join(command)) is not None:
+                    self._tasks.spawn(agent.close(), f"agent leaves {command.call}")
+            case Renegotiate():
+                return second.renegotiate(command, now)
+            case ApplyAnswer():
+                second.apply_answer(command, now)
+        return Done()
+
+    def _open_second(self, call: _Call, command: OpenSecondLeg) -> Result:
+        if call.second is not None:
+            return Failed(code="leg_exists", message=command.call)
+        address = self._settings.public_address or self._settings.listen_address
+        second = SecondLeg(command, call.bridge, call.leg, address=address, notify=self._notify, entropy=self._entropy)
+        try:
+            opened = second.open(self._datagrams, self._settings.listen_address)
+        except PortUnavailable as error:
+            return Failed(code="port_unavailable", message=str(error))
+        call.second = second
+        return opened
 
     # --- opening and closing --------------------------------------------------------------------
 
@@ -354,6 +400,9 @@ class MediaService:
         try:
             statistics = call.bridge.statistics(now)
             call.leg.close(now)
+            second, call.second = call.second, None
+            if second is not None:
+                second.close(now)
             async with asyncio.timeout(deadline_s):
                 await call.bridge.close()
         except TimeoutError:

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from config.load import PREFIX
 from config.settings import Settings
-from control import calls
+from control import calls, transfer_table
 from control.api.app import openapi_document
 from control.errors import ERRORS
 from control.main import GAUGES
@@ -373,6 +373,7 @@ def states_page() -> str:
 
 def _tables() -> Iterator[tuple[str, str, Table]]:
     yield "call (control)", "control/call_table.py", calls.TRANSITIONS
+    yield "transfer (control)", "control/transfer_table.py", transfer_table.TRANSITIONS
     yield "agent in its call (media)", "media/bridge.py", bridge.TRANSITIONS
     modules: tuple[tuple[ModuleType, str], ...] = (
         (session, "session: {}"),

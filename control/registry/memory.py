@@ -19,6 +19,7 @@ from control.registry.types import (
     CarrierImport,
     Conflict,
     Connection,
+    DiallingRules,
     Integration,
     IntegrationInUse,
     JournalPosition,
@@ -26,6 +27,7 @@ from control.registry.types import (
     Number,
     Page,
     PhoneNumberTaken,
+    PlacedCall,
     Removal,
     Route,
 )
@@ -48,6 +50,8 @@ class MemoryRegistry:
         self._number_ids: dict[str, str] = {}
         self._integrations: dict[tuple[str, str], Integration] = {}
         self._connections: dict[tuple[str, str, str], Connection] = {}
+        self._rules: dict[str, DiallingRules] = {}
+        self._placed: dict[tuple[str, str], PlacedCall] = {}
         self._calls: dict[str, Call] = {}
         self._timelines: dict[str, list[tuple[float, str]]] = {}
         self._events: set[str] = set()
@@ -281,6 +285,33 @@ class MemoryRegistry:
         found = (row for row in self._connections.values() if row.provider == provider)
         mine = (row for row in found if account_id in (None, row.account_id))
         return sorted(mine, key=lambda row: (row.created_at, row.account_id, row.id))
+
+    # outgoing calls
+
+    async def dialling_rules(self, account_id: str) -> DiallingRules:
+        """An account's; those of one that has none say nothing. :class:`NotFound` for an unknown account."""
+        _found(self._accounts.get(account_id), "account", account_id)
+        return self._rules.get(account_id, DiallingRules(account_id))
+
+    async def save_dialling_rules(self, rules: DiallingRules) -> None:
+        """In place of those before. :class:`NotFound` for an unknown account."""
+        _found(self._accounts.get(rules.account_id), "account", rules.account_id)
+        self._rules[rules.account_id] = rules
+
+    async def outbound_seconds(self, account_id: str, since: float) -> float:
+        """How long the account's outgoing calls that have ended since then lasted, in all [s]."""
+        return sum(
+            call.duration_s or 0.0
+            for call in self._calls.values()
+            if call.account_id == account_id and call.direction == "outbound" and (call.ended_at or 0.0) >= since
+        )
+
+    async def place_once(self, placed: PlacedCall, forget_before: float) -> PlacedCall:
+        """``placed``, or what its key was used for before; keys older than ``forget_before`` are free again."""
+        for key, old in list(self._placed.items()):
+            if old.at < forget_before:
+                del self._placed[key]
+        return self._placed.setdefault((placed.account_id, placed.key), placed)
 
     # calls
 

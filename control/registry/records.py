@@ -32,7 +32,11 @@ class _End(msgspec.Struct, frozen=True):
     statistics: dict[str, object] = {}
 
 
-_DATA: dict[str, type[msgspec.Struct]] = {"offered": _Offer, "ended": _End}
+class _Ids(msgspec.Struct, frozen=True):
+    ids: dict[str, str]
+
+
+_DATA: dict[str, type[msgspec.Struct]] = {"offered": _Offer, "ended": _End, "carrier_ids": _Ids}
 
 
 def check(event: CallEvent) -> None:
@@ -56,6 +60,11 @@ def fold(call: Call | None, event: CallEvent) -> Call | None:
         return call or _offered(event)
     if call is None or call.ended_at is not None:
         return call
+    if event.kind == "carrier_ids":
+        ids = msgspec.convert(event.data, _Ids).ids
+        return (
+            call if ids.items() <= call.carrier_ids.items() else replace(call, carrier_ids={**call.carrier_ids, **ids})
+        )
     if event.kind == "answered" and call.answered_at is None:
         return replace(call, status="in_progress", answered_at=event.at, ring_s=event.offset_s)
     if event.kind == "ended":

@@ -96,7 +96,8 @@ def to_agent(row: tuple[Any, ...]) -> Agent:
 
 def to_call(row: tuple[Any, ...]) -> Call:
     """From the columns of ``CALL``; the timeline is not among them."""
-    return replace(Call(*row[:-1]), statistics=decode(row[-1]))
+    *plain, statistics, carrier_ids = row
+    return replace(Call(*plain), statistics=decode(statistics), carrier_ids=decode(carrier_ids))
 
 
 def account(connection: sqlite3.Connection, account_id: str) -> Account:
@@ -204,8 +205,8 @@ def _close_orphans(connection: sqlite3.Connection, event_id: str, alive_at: floa
 
 
 def _save(connection: sqlite3.Connection, call: Call) -> None:
-    values = [getattr(call, name) for name in CALL.split(", ")[:-1]]
-    connection.execute(_SAVE_CALL, (*values, encode(call.statistics)))
+    values = [getattr(call, name) for name in CALL.split(", ")[:-2]]
+    connection.execute(_SAVE_CALL, (*values, encode(call.statistics), encode(call.carrier_ids)))
 
 
 def _note(connection: sqlite3.Connection, id: str, call_id: str, entry: tuple[float, str]) -> None:

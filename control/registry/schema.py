@@ -157,6 +157,20 @@ def agents_secrets(db: Database) -> None:
     _table(db, "agents").add_column("sealed", bytes)
 
 
+@migrations()
+def outgoing_calls(db: Database) -> None:
+    """What accounts may dial, and the idempotency keys of the calls they placed."""
+    columns = {"account_id": str, "calls": int, "calls_per_minute": int, "minutes_per_day": int, "countries": str}
+    _table(db, "dialling_rules").create(
+        columns, pk="account_id", foreign_keys=[("account_id", "accounts", "id")], strict=True
+    )
+    placed = {"account_id": str, "key": str, "fingerprint": str, "call_id": str, "at": float}
+    _table(db, "placed_calls").create(placed, pk=("account_id", "key"), not_null=set(placed), strict=True).create_index(
+        ["at"]
+    )
+    db.execute("ALTER TABLE calls ADD COLUMN carrier_ids TEXT NOT NULL DEFAULT '{}'")
+
+
 def _refuse_newer(database: Database) -> None:
     ours = {migration.name for migration in migrations.pending(Database(memory=True))}
     applied = {migration.name for migration in migrations.applied(database)}

@@ -48,6 +48,7 @@ from control.registry.types import (
     CarrierImport,
     Conflict,
     Connection,
+    DiallingRules,
     Integration,
     IntegrationInUse,
     JournalPosition,
@@ -55,6 +56,7 @@ from control.registry.types import (
     Number,
     Page,
     PhoneNumberTaken,
+    PlacedCall,
     RegistryBusy,
     RegistryUnusable,
     Removal,
@@ -365,6 +367,58 @@ class SqliteRegistry:
             " AND account_id = ifnull(?, account_id) ORDER BY created_at, account_id, id"
         )
         return [self._sealed.to_connection(row) for row in await self._select(sql, (provider, account_id))]
+
+    # outgoing calls
+
+    async def dialling_rules(self, account_id: str) -> DiallingRules:
+        """An account's; those of one that has none say nothing. :class:`NotFound` for an unknown account."""
+
+        def work(connection: sqlite3.Connection) -> DiallingRules:
+            rows.account(connection, account_id)
+            sql = "SELECT calls, calls_per_minute, minutes_per_day, countries FROM dialling_rules WHERE account_id = ?"
+            for calls, a_minute, minutes, countries in connection.execute(sql, (account_id,)).fetchall():
+                listed = None if countries is None else tuple(rows.decode(countries))
+                return DiallingRules(account_id, calls, a_minute, minutes, listed)
+            return DiallingRules(account_id)
+
+        return await self._read(work)
+
+    async def save_dialling_rules(self, rules: DiallingRules) -> None:
+        """In place of those before. :class:`NotFound` for an unknown account."""
+        countries = None if rules.countries is None else rows.encode(list(rules.countries))
+        values = (rules.account_id, rules.calls, rules.calls_per_minute, rules.minutes_per_day, countries)
+
+        def work(connection: sqlite3.Connection) -> None:
+            rows.account(connection, rules.account_id)
+            columns = "account_id, calls, calls_per_minute, minutes_per_day, countries"
+            connection.execute(rows.insert("dialling_rules", columns).replace("INSERT", "INSERT OR REPLACE", 1), values)
+
+        await self._write(work)
+
+    async def outbound_seconds(self, account_id: str, since: float) -> float:
+        """How long the account's outgoing calls that have ended since then lasted, in all [s]."""
+        sql = (
+            "SELECT ifnull(sum(duration_s), 0.0) FROM calls"
+            " WHERE account_id = ? AND direction = 'outbound' AND ended_at >= ?"
+        )
+        return float((await self._select(sql, (account_id, since)))[0][0])
+
+    async def place_once(self, placed: PlacedCall, forget_before: float) -> PlacedCall:
+        """``placed``, or what its key was used for before; keys older than ``forget_before`` are free again."""
+        columns = "account_id, key, fingerprint, call_id, at"
+
+        def work(connection: sqlite3.Connection) -> PlacedCall:
+            connection.execute("DELETE FROM placed_calls WHERE at < ?", (forget_before,))
+            found = connection.execute(
+                f"SELECT {columns} FROM placed_calls WHERE account_id = ? AND key = ?",  # noqa: S608
+                (placed.account_id, placed.key),
+            ).fetchall()
+            if found:
+                return PlacedCall(*found[0])
+            connection.execute(rows.insert("placed_calls", columns), rows.values(placed))
+            return placed
+
+        return await self._write(work)
 
     # calls
 

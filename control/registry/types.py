@@ -23,6 +23,7 @@ __all__ = [
     "CarrierImport",
     "Conflict",
     "Connection",
+    "DiallingRules",
     "Integration",
     "IntegrationInUse",
     "JournalPosition",
@@ -30,6 +31,7 @@ __all__ = [
     "Number",
     "Page",
     "PhoneNumberTaken",
+    "PlacedCall",
     "Registry",
     "RegistryBusy",
     "RegistryError",
@@ -224,6 +226,31 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class DiallingRules:
+    """What an operator has set for an account's outgoing calls; None: as the settings say (``[outbound]``).
+
+    ``countries`` are two-letter codes, ``*`` for all.
+    """
+
+    account_id: str
+    calls: int | None = None
+    calls_per_minute: int | None = None
+    minutes_per_day: int | None = None
+    countries: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedCall:
+    """An idempotency key and what it was first used for; ``fingerprint`` is that of the request's body."""
+
+    account_id: str
+    key: str
+    fingerprint: str
+    call_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class CarrierImport:
     """What a carrier's word on a number changes beside the number's own row, all in one transaction.
 
@@ -253,6 +280,7 @@ class Call:
     ``control.calls``' table (``crash`` when the process died); ``timeline`` is (seconds since the
     offer, event); ``statistics`` as ``media.messages.LegStatistics``. ``ring_s`` runs from
     the offer to the answer, ``duration_s`` from there to the end; both None for a call that was never answered.
+    ``carrier_ids`` are the carrier's own (``X-Telnyx-Session-ID``, ``CallSid``).
     """
 
     id: str
@@ -275,6 +303,7 @@ class Call:
     sip_call_id: str | None = None
     timeline: Sequence[tuple[float, str]] = ()
     statistics: Mapping[str, Any] = field(default_factory=dict)
+    carrier_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 class CallEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -290,6 +319,7 @@ class CallEvent(msgspec.Struct, frozen=True, kw_only=True):
       one counts.
     - ``opened`` (no call): a process has begun to write. Calls that are still open died with the process before.
     - ``alive`` (no call): the process lived at ``at``, with calls up. Bounds the end of a call that a crash cut.
+    - ``carrier_ids``: what the carrier calls the call. ``data["ids"]``: its own names → ids; added to those known.
     - any other word is a line of the call's timeline; ``data["note"]`` is shown beside it.
     """
 
@@ -371,6 +401,12 @@ class Registry(Protocol):
     async def save_connection(self, connection: Connection) -> None: ...
     async def connection(self, account_id: str, provider: str, id: str) -> Connection: ...
     async def connections(self, provider: str, account_id: str | None = None) -> list[Connection]: ...
+
+    # outgoing calls
+    async def dialling_rules(self, account_id: str) -> DiallingRules: ...
+    async def save_dialling_rules(self, rules: DiallingRules) -> None: ...
+    async def outbound_seconds(self, account_id: str, since: float) -> float: ...
+    async def place_once(self, placed: PlacedCall, forget_before: float) -> PlacedCall: ...
 
     # calls: written only by replaying the journal, each event once
     async def apply_events(self, events: Sequence[CallEvent], position: JournalPosition | None = None) -> int: ...

@@ -262,7 +262,16 @@ def test_the_example_names_every_setting_and_no_other() -> None:
     assert {name: tuple(v) if isinstance(v := trunk[name], list) else v for name in optional} == optional
 
 
-EXAMPLE_VALUES = {"name", "addresses", "auth", "username", "password"}
+EXAMPLE_VALUES = {
+    "name",
+    "addresses",
+    "auth",
+    "username",
+    "password",
+    "outbound",
+    "outbound_username",
+    "outbound_password",
+}
 
 
 def test_the_example_s_secrets_are_refused_on_the_public_edge_it_describes(tmp_path: Path) -> None:

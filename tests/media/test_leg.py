@@ -789,3 +789,22 @@ def test_a_refresh_leaves_an_offer_of_ours_open() -> None:
     line.leg.hold(True)
     line.leg.apply_answer(offer(4000, codecs="0"), line.clock(), refresh=True)
     assert not line.leg.holding
+
+
+def test_early_media_is_taken_without_consuming_the_offer() -> None:
+    """lessons: 183 with SDP lost on outbound. A fork and the final answer may each say something else."""
+    line = Line(start=False)
+    offered = line.leg.offer()
+    assert offered
+    line.leg.apply_early(offer(4000, codecs="0"), line.clock())
+    line.leg.start(line.clock())
+    line.hear()
+    line.tick()
+    assert line.sources == [PEER]
+    line.leg.apply_early(offer(4100, codecs="8"), line.clock())
+    line.leg.apply_answer(offer(4200, codecs="8"), line.clock())
+    assert line.leg.codec == "PCMA"
+    with pytest.raises(LegError, match="no offer of ours"):
+        line.leg.apply_answer(offer(4200), line.clock())
+    with pytest.raises(LegError, match="no offer of ours"):
+        line.leg.apply_early(offer(4200), line.clock())

@@ -21,6 +21,7 @@ from control.registry.types import (
     CarrierImport,
     Conflict,
     Connection,
+    DiallingRules,
     Integration,
     IntegrationInUse,
     JournalPosition,
@@ -28,6 +29,7 @@ from control.registry.types import (
     Number,
     Page,
     PhoneNumberTaken,
+    PlacedCall,
     Registry,
     Removal,
     Route,
@@ -737,3 +739,62 @@ async def test_a_new_agent_can_have_secrets(registry: Registry) -> None:
     armed = replace(PARROT, id="g3", created_at=9.0, secrets={"twilio_auth_token": "t"})
     await registry.create_agent(armed)
     assert await registry.agent("a1", "g3") == armed
+
+
+# --- outgoing calls ----------------------------------------------------------------------------
+
+
+async def test_dialling_rules_are_an_accounts_own_and_say_nothing_until_set(registry: Registry) -> None:
+    assert await registry.dialling_rules("a1") == DiallingRules("a1")
+    for rules in (DiallingRules("a1", 5, 6, 7, ("US", "CA")), DiallingRules("a1", calls=1), DiallingRules("a1")):
+        await registry.save_dialling_rules(rules)
+        assert await registry.dialling_rules("a1") == rules
+    assert await registry.dialling_rules("a2") == DiallingRules("a2")
+    with pytest.raises(NotFound):
+        await registry.dialling_rules("nobody")
+    with pytest.raises(NotFound):
+        await registry.save_dialling_rules(DiallingRules("nobody", calls=1))
+
+
+async def test_an_idempotency_key_keeps_its_first_use_until_it_is_forgotten(registry: Registry) -> None:
+    first, second = PlacedCall("a1", "k", "f1", "c1", 100.0), PlacedCall("a1", "k", "f2", "c2", 200.0)
+    assert await registry.place_once(first, 0.0) == first
+    assert await registry.place_once(second, 100.0) == first
+    assert await registry.place_once(replace(second, account_id="a2"), 0.0) == replace(second, account_id="a2")
+    assert await registry.place_once(second, 150.0) == second
+
+
+async def test_what_outgoing_calls_lasted_is_summed_from_a_moment_on(registry: Registry) -> None:
+    await registry.apply_events(
+        [
+            CallEvent(id=f"{call}-{kind}", kind=kind, at=at + offset, call_id=call, offset_s=offset, data=data)
+            for call, direction, at in (
+                ("out1", "outbound", 0.0),
+                ("out2", "outbound", 100.0),
+                ("in", "inbound", 100.0),
+            )
+            for kind, offset, data in (
+                ("offered", 0.0, OFFER | {"direction": direction}),
+                ("answered", 2.0, {}),
+                ("ended", 12.0, END),
+            )
+        ]
+    )
+    assert await registry.outbound_seconds("a1", 0.0) == 20.0
+    assert await registry.outbound_seconds("a1", 50.0) == 10.0
+    assert await registry.outbound_seconds("a2", 0.0) == 0.0
+
+
+async def test_the_carriers_ids_are_added_to_a_calls_record(registry: Registry) -> None:
+    ids = [{"X-Telnyx-Session-ID": "s"}, {"X-Telnyx-Leg-ID": "l"}, {"X-Telnyx-Leg-ID": "l"}]
+    events = [CallEvent(id="0", kind="offered", at=1.0, call_id="c", data=OFFER)]
+    events += [
+        CallEvent(id=f"i{number}", kind="carrier_ids", at=1.0, call_id="c", data={"ids": each})
+        for number, each in enumerate(ids)
+    ]
+    await registry.apply_events(events)
+    call = await registry.call("a1", "c")
+    assert call.carrier_ids == {"X-Telnyx-Session-ID": "s", "X-Telnyx-Leg-ID": "l"}
+    assert [event for _, event in call.timeline] == ["offered", "carrier_ids", "carrier_ids", "carrier_ids"]
+    with pytest.raises(ValueError, match="carrier_ids"):
+        await registry.apply_events([CallEvent(id="bad", kind="carrier_ids", at=1.0, call_id="c", data={"ids": 7})])

@@ -33,10 +33,10 @@ def test_columns_stand_in_the_order_of_the_fields(columns: str, kind: type) -> N
 
 def test_a_call_s_columns_end_with_its_statistics_and_leave_the_timeline_out() -> None:
     names = rows.CALL.split(", ")
-    assert names[-1] == "statistics"
+    assert names[-2:] == ["statistics", "carrier_ids"]
     assert set(names) == {field.name for field in fields(Call)} - {"timeline"}
-    values = [getattr(CALL, name) for name in names[:-1]]
-    assert rows.to_call((*values, rows.encode(CALL.statistics))) == CALL
+    values = [getattr(CALL, name) for name in names[:-2]]
+    assert rows.to_call((*values, rows.encode(CALL.statistics), rows.encode(CALL.carrier_ids))) == CALL
 
 
 def test_a_connection_s_columns_end_with_what_is_sealed() -> None:

@@ -1,0 +1,566 @@
+"""Handing a caller to somebody else: by REFER, by the carrier's own means, or by a second leg joined to the first here.
+
+An agent asks for it, an operator, or a fall-back; whoever it is, the target passes :class:`control.toll.TollGuard`.
+The outcome is what the far end says: a 202 to REFER, or a carrier's "accepted", is progress.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+
+from control.call import Call, Motor, Timer
+from control.call_table import State as CallState
+from control.dialling import Invitation, NoWay, Way
+from control.entropy import new_id
+from control.outbound import CarrierRefused, Outward, carrier_ids
+from control.outcomes import of_sip
+from control.ports import PortPool
+from control.toll import Admission
+from control.transfer_table import TRANSITIONS, Action, Input, State
+from edge.counters import Counters, printable
+from edge.events import (
+    CallAnswered,
+    CallEnded,
+    CallKey,
+    CallProgressed,
+    Event,
+    MediaOffered,
+    Party,
+    ReferEnded,
+    ReferProgressed,
+    ReferSource,
+    Refusal,
+)
+from media.messages import (
+    ApplyAnswer,
+    CallClosed,
+    CallOpened,
+    CloseSecondLeg,
+    Done,
+    JoinLegs,
+    LegPolicy,
+    LegStatistics,
+    OpenSecondLeg,
+    Renegotiate,
+    TellAgent,
+)
+
+__all__ = ["AgentPlace", "Means", "Outcome", "Transfer", "TransferRefused", "Transfers"]
+
+log = logging.getLogger("truedy.transfers")
+
+AgentPlace = Literal["leaves", "listens"]
+"""What becomes of the agent when a second leg has answered: it leaves, or stays and hears both."""
+
+_ENDED_FIRST: Final = "the call ended first"
+_UNTOLD: Final = {
+    ReferSource.TERMINATED: "the peer did not say how it went",
+    ReferSource.EXPIRED: "the peer never said how it went",
+    ReferSource.CALL_ENDED: _ENDED_FIRST,
+}
+_STILL_TO_TRY: Final = frozenset({403, 405, 420, 488, 489, 501, 600, 603, 606})
+"""Answers to a REFER that say it is not done this way here; others say that nothing is done."""
+
+
+class TransferRefused(Exception):
+    """No transfer was begun; ``reason`` is one word."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a transfer ended: ``status`` and ``phrase`` of the far end, status 0 where it never said."""
+
+    moved: bool
+    status: int
+    phrase: str
+
+
+@dataclass(slots=True)
+class Transfer:
+    """One transfer of a call. ``method`` is how it is done at present."""
+
+    id: str
+    call: Call
+    way: Way
+    admission: Admission
+    by: str
+    place: AgentPlace
+    done: asyncio.Future[Outcome] = field(repr=False)
+    state: State = State.CHECKING
+    method: Literal["refer", "carrier", "bridge"] = "bridge"
+    leg: Call | None = None
+    early: bytes | None = None
+    timer: Timer | None = None
+    status: int = 0
+    phrase: str = ""
+    leg_end: tuple[str, str] = ("edge", "transfer_failed")
+    """By whom and why the second leg ended, for its record."""
+
+    @property
+    def target(self) -> str:
+        """E.164 or a SIP URI."""
+        return self.admission.destination.target
+
+    async def outcome(self) -> Outcome:
+        """Returns when the caller is with the target, or will not be."""
+        return await asyncio.shield(self.done)
+
+
+class OfferAnswers(Protocol):
+    """The engine's commands for a leg that is up."""
+
+    def accept_offer(self, key: CallKey, body: bytes) -> None: ...
+    def refuse_offer(self, key: CallKey, refusal: Refusal) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What transfers need of the world."""
+
+    outward: Outward
+    offers: OfferAnswers
+    ports: PortPool
+    policy: Callable[[str], LegPolicy]
+    counters: Counters
+    call_later: Callable[[float, Callable[[], None]], Timer]
+    now: Callable[[], float]
+    entropy: Callable[[int], bytes]
+
+
+class Transfers:
+    """The part of :class:`control.calls.CallManager` that transfers calls; one at a time for each."""
+
+    def __init__(self, motor: Motor, means: Means) -> None:
+        self._motor = motor
+        self._means = means
+        self._by_call: dict[str, Transfer] = {}
+        self._by_key: dict[CallKey, Transfer] = {}
+        self._asked: set[str] = set()
+
+    def of(self, call: Call) -> Transfer | None:
+        """The one that is under way."""
+        return self._by_call.get(call.id)
+
+    async def begin(self, call: Call, target: str, by: str, place: AgentPlace = "leaves") -> Transfer:
+        """Hand the caller to ``target``, E.164 or a SIP URI of the list.
+
+        Raises :class:`TransferRefused`, :class:`control.toll.TollRefusal` or what the registry raises.
+        """
+        if not _is_up(call):
+            raise TransferRefused("not_established", "the call is not established")
+        if call.id in self._by_call or call.id in self._asked:
+            raise TransferRefused("transfer_under_way", "a transfer of this call is under way")
+        self._asked.add(call.id)
+        try:
+            transfer = await self._admitted(call, target, by, place)
+        finally:
+            self._asked.discard(call.id)
+        if not _is_up(call):
+            self._means.outward.guard.release(transfer.admission.ticket)
+            raise TransferRefused("not_established", "the call has ended meanwhile")
+        self._by_call[call.id] = transfer
+        self._choose(transfer)
+        return transfer
+
+    async def _admitted(self, call: Call, target: str, by: str, place: AgentPlace) -> Transfer:
+        outward = self._means.outward
+        number = call.route.number if call.route is not None else None
+        if number is None:
+            raise TransferRefused("not_established", "the call is not established")
+        try:
+            way = await outward.dialler.way(number)
+        except NoWay as error:
+            raise TransferRefused("no_way", str(error)) from error
+        # RFC 7332 §5: a call that has no hop left goes no further.
+        hops = call.hops if call.max_forwards > 1 else max(call.hops, 255)
+        admission = await outward.guard.admit(call.account_id, number.phone_number, target, hops)
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        return Transfer(new_id(self._means.entropy), call, way, admission, by, place, done)
+
+    def _choose(self, transfer: Transfer) -> None:
+        """The first way that there is: REFER, the carrier's, a second leg."""
+        call, way = transfer.call, transfer.way
+        if way.refers and call.takes_refer and transfer.method != "refer":
+            transfer.method = "refer"
+            event = Input.REFER
+        elif way.carrier == "twilio":
+            transfer.method = "carrier"
+            event = Input.ASK
+        elif way.dials:
+            transfer.method = "bridge"
+            event = Input.BRIDGE
+        else:
+            self._settle(transfer, transfer.status or 503, transfer.phrase or "the peer takes no REFER")
+            self._feed(transfer, Input.FAILED)
+            return
+        self._motor.note(call, "transfer", f"to {transfer.target} by {transfer.method}")
+        self._feed(transfer, event)
+
+    # --- what the world says ---
+
+    def on_event(self, event: Event) -> bool:
+        """An event of a second leg, or of a referral; True when it was one."""
+        match event:
+            case ReferProgressed(key=key, status=status, phrase=phrase):
+                if transfer := self._referring(key):
+                    self._progress(transfer, status, phrase)
+                return True
+            case ReferEnded(key=key):
+                if transfer := self._referring(key):
+                    self._referred(transfer, event)
+                return True
+            case CallProgressed(key=key) | CallAnswered(key=key) | CallEnded(key=key) | MediaOffered(key=key):
+                transfer = self._by_key.get(key)
+                if transfer is not None:
+                    self._of_leg(transfer, event)
+                return transfer is not None
+            case _:
+                return False
+
+    def call_ended(self, call: Call) -> None:
+        """The call itself is ending."""
+        transfer = self._by_call.get(call.id)
+        if transfer is None:
+            return
+        if transfer.method != "bridge" and self._means.outward.carrier.revoke(call):
+            self._settle(transfer, 200, "the carrier has taken the caller over")
+            self._feed(transfer, Input.MOVED)
+            return
+        self._settle(transfer, transfer.status, _ENDED_FIRST)
+        if transfer.state is State.JOINED:
+            by = call.end.by if call.end is not None else call.peer
+            transfer.leg_end = (by, "caller_hung_up" if by == "caller" else "transferred_call_ended")
+        self._feed(transfer, Input.CALL_ENDED)
+
+    def _referring(self, key: CallKey) -> Transfer | None:
+        found = (each for each in self._by_call.values() if each.call.key == key and each.state is State.REFERRING)
+        return next(found, None)
+
+    def _referred(self, transfer: Transfer, ended: ReferEnded) -> None:
+        phrase = ended.phrase or _UNTOLD.get(ended.source, "")
+        if ended.source is ReferSource.REFUSED and ended.status in _STILL_TO_TRY:
+            self._motor.note(transfer.call, "refer_refused", f"{ended.status} {phrase}")
+            self._settle(transfer, ended.status, phrase)
+            self._means.outward.carrier.revoke(transfer.call)
+            self._feed(transfer, Input.NO_REFER)
+            self._choose(transfer)
+            return
+        if ended.source is ReferSource.CALL_ENDED:
+            return  # the end of the call comes next, and knows more
+        self._settle(transfer, ended.status, phrase)
+        moved = ended.source is ReferSource.NOTIFY and ended.status < 300
+        self._feed(transfer, Input.MOVED if moved else Input.FAILED)
+
+    def _of_leg(self, transfer: Transfer, event: Event) -> None:
+        match event:
+            case CallProgressed():
+                self._leg_progressed(transfer, event)
+            case CallAnswered(body=body):
+                self._keep_ids(transfer, event.headers)
+                self._settle(transfer, event.status, event.phrase)
+                transfer.early = body or transfer.early
+                self._feed(transfer, Input.ANSWERED)
+            case CallEnded():
+                self._leg_ended(transfer, event)
+            case MediaOffered(offer=offer):
+                self._motor.spawn(transfer.call, self._renegotiate(transfer, offer), "renegotiate second leg")
+            case _:
+                pass
+
+    def _leg_progressed(self, transfer: Transfer, event: CallProgressed) -> None:
+        self._keep_ids(transfer, event.headers)
+        self._progress(transfer, event.status, event.phrase)
+        if event.body is not None and event.body != transfer.early and transfer.state is State.DIALLING:
+            transfer.early = event.body
+            command = ApplyAnswer(call=transfer.call.id, answer=event.body, early=True, second=True)
+            self._motor.spawn(transfer.call, self._ask(command), "early media of the second leg")
+
+    async def _ask(self, command: ApplyAnswer) -> None:
+        """One that cannot be used is passed over: the final answer decides."""
+        await self._motor.request(command)
+
+    def _leg_ended(self, transfer: Transfer, ended: CallEnded) -> None:
+        if transfer.leg is not None:
+            self._by_key.pop(transfer.leg.key, None)
+        if transfer.state is State.JOINED:
+            remote = ended.by is Party.REMOTE
+            transfer.leg_end = ("callee", "callee_hung_up") if remote else ("edge", "signalling_lost")
+            self._settle(transfer, 0, "the target hung up" if remote else "the target's leg was lost")
+        else:
+            reason = next((value for name, value in ended.headers if name.lower() == "reason"), "")
+            known, words = of_sip(ended.status, ended.phrase, reason)
+            transfer.leg_end = ("callee", known)
+            self._settle(transfer, ended.status or 503, words)
+        self._feed(transfer, Input.TARGET_ENDED)
+
+    async def _renegotiate(self, transfer: Transfer, offer: bytes | None) -> None:
+        key = transfer.leg.key if transfer.leg is not None else CallKey("")
+        result = await self._motor.request(Renegotiate(call=transfer.call.id, offer=offer, second=True))
+        if isinstance(result, CallOpened):
+            self._means.offers.accept_offer(key, result.sdp)
+        else:
+            self._means.offers.refuse_offer(key, Refusal(488, "the session description cannot be used"))
+
+    def _keep_ids(self, transfer: Transfer, headers: tuple[tuple[str, str], ...]) -> None:
+        leg = transfer.leg
+        fresh = {name: value for name, value in carrier_ids(headers).items() if leg and name not in leg.carrier_ids}
+        if leg is not None and fresh:
+            leg.carrier_ids.update(fresh)
+            self._motor.journal(leg, "carrier_ids", {"ids": fresh})
+
+    def _progress(self, transfer: Transfer, status: int, phrase: str) -> None:
+        self._motor.note(transfer.call, "transfer_progress", f"{status} {printable(phrase)}")
+        self._tell_agent(transfer, status, phrase, final=False)
+
+    def _settle(self, transfer: Transfer, status: int, phrase: str) -> None:
+        transfer.status, transfer.phrase = status, printable(phrase)
+
+    def _tell_agent(self, transfer: Transfer, status: int, phrase: str, *, final: bool) -> None:
+        data: dict[str, str | int | float | bool | None] = {"status": status, "phrase": phrase, "final": final}
+        command = TellAgent(call=transfer.call.id, event="transfer", data=data)
+        self._motor.spawn(transfer.call, self._told(command), "tell of a transfer")
+
+    async def _told(self, command: TellAgent) -> None:
+        await self._motor.request(command)
+
+    # --- the machine's motor ---
+
+    def _feed(self, transfer: Transfer, event: Input) -> None:
+        step = TRANSITIONS.get((transfer.state, event))
+        if step is None:
+            return
+        transfer.state, actions = step
+        for action in actions:
+            self._carry_out[action](self, transfer)
+
+    def _send_refer(self, transfer: Transfer) -> None:
+        call, destination = transfer.call, transfer.admission.destination
+        self._means.outward.carrier.authorise(call, transfer.admission.destination)
+        uri = transfer.way.uri(destination) if transfer.way.host else f"sip:{destination.target}@{call.remote_host}"
+        self._means.outward.refer(call.key, destination.target if destination.kind == "sip" else uri)
+
+    def _ask_carrier(self, transfer: Transfer) -> None:
+        self._motor.spawn(transfer.call, self._move(transfer), "move the caller")
+
+    async def _move(self, transfer: Transfer) -> None:
+        try:
+            await self._means.outward.carrier.move(transfer.call, transfer.admission.destination)
+        except CarrierRefused as error:
+            self._settle(transfer, 503, str(error))
+            self._feed(transfer, Input.FAILED)
+            return
+        self._settle(transfer, 200, "the carrier has taken the caller over")
+        self._feed(transfer, Input.MOVED)
+
+    def _open_leg(self, transfer: Transfer) -> None:
+        means, call = self._means, transfer.call
+        port = means.ports.lease(means.now())
+        if port is None:
+            self._settle(transfer, 503, "no RTP port is free")
+            self._feed(transfer, Input.FAILED)
+            return
+        number = call.route.number if call.route is not None else None
+        transfer.leg = Call(
+            id=transfer.id,
+            key=CallKey(""),
+            trunk=transfer.way.trunk,
+            started=means.now(),
+            from_number=number.phone_number if number is not None else "",
+            direction="outbound",
+            sip_call_id=means.entropy(16).hex(),
+            account_id=call.account_id,
+            to_number=transfer.target,
+            hops=call.hops + 1,
+            port=port,
+        )
+        self._motor.journal(transfer.leg, "offered", _offer_data(transfer.leg, number.id if number else None))
+        self._motor.spawn(call, self._open(transfer, port), "open second leg")
+
+    async def _open(self, transfer: Transfer, port: int) -> None:
+        policy = self._means.policy(transfer.way.trunk)
+        result = await self._motor.request(OpenSecondLeg(call=transfer.call.id, rtp_port=port, policy=policy))
+        if isinstance(result, CallOpened) and transfer.leg is not None:
+            transfer.leg.sdp = result.sdp
+            self._feed(transfer, Input.OPENED)
+        else:
+            self._settle(transfer, 503, "the media of the second leg could not be opened")
+            self._feed(transfer, Input.FAILED)
+
+    def _dial(self, transfer: Transfer) -> None:
+        leg, call, outward = transfer.leg, transfer.call, self._means.outward
+        if leg is None:
+            return
+        outward.hops.add(leg.from_number, leg.to_number, leg.hops)
+        invitation = Invitation(
+            destination=transfer.admission.destination,
+            from_number=leg.from_number,
+            sdp=leg.sdp,
+            call_id=leg.sip_call_id,
+            hops=leg.hops,
+            max_forwards=max(1, min(70, call.max_forwards) - 1),
+        )
+
+        def began(key: CallKey) -> None:
+            leg.key = key
+            self._by_key[key] = transfer
+
+        transfer.timer = self._means.call_later(self._means.outward.ring_timeout_s, lambda: self._ring_out(transfer))
+        outward.invite(outward.dialler.invite(transfer.way, invitation), began)
+
+    def _ring_out(self, transfer: Transfer) -> None:
+        if transfer.state is State.DIALLING:
+            transfer.leg_end = ("edge", "no_answer")
+            self._settle(transfer, 408, f"nobody answered in {self._means.outward.ring_timeout_s:g} s")
+            self._feed(transfer, Input.FAILED)
+
+    def _join(self, transfer: Transfer) -> None:
+        self._stop_timer(transfer)
+        if transfer.leg is not None:
+            self._motor.journal(transfer.leg, "answered", {})
+        self._means.outward.guard.answered(transfer.admission.ticket)
+        left_s = max(1.0, transfer.admission.left_s)
+        transfer.timer = self._means.call_later(left_s, lambda: self._used_up(transfer))
+        self._motor.spawn(transfer.call, self._joined(transfer), "join the legs")
+
+    async def _joined(self, transfer: Transfer) -> None:
+        call = transfer.call.id
+        applied = await self._motor.request(ApplyAnswer(call=call, answer=transfer.early or b"", second=True))
+        if not isinstance(applied, Done):
+            self._settle(transfer, 488, "the target's answer cannot be used")
+            self._feed(transfer, Input.FAILED)
+            return
+        if transfer.state is not State.JOINED:
+            return
+        self._motor.note(transfer.call, "transferred", f"to {transfer.target}")
+        status = TellAgent(
+            call=call, event="transfer", data={"status": transfer.status, "phrase": transfer.phrase, "final": True}
+        )
+        await self._motor.request(status)
+        joined = await self._motor.request(JoinLegs(call=call, agent=transfer.place))
+        if not isinstance(joined, Done):
+            self._settle(transfer, 503, "the legs could not be joined")
+            self._feed(transfer, Input.FAILED)
+            return
+        self._conclude(transfer, moved=True)
+
+    def _used_up(self, transfer: Transfer) -> None:
+        if transfer.state is State.JOINED:
+            transfer.leg_end = ("edge", "minutes_used_up")
+            self._settle(transfer, 0, "the account's outgoing minutes of the day are used up")
+            self._feed(transfer, Input.FAILED)
+
+    def _hang_up_leg(self, transfer: Transfer) -> None:
+        if transfer.leg is not None:
+            self._by_key.pop(transfer.leg.key, None)
+            self._means.outward.cancel(transfer.leg.key, transfer.phrase or None)
+
+    def _close_leg(self, transfer: Transfer) -> None:
+        self._motor.spawn(transfer.call, self._closed(transfer), "close second leg")
+
+    async def _closed(self, transfer: Transfer) -> None:
+        leg = transfer.leg
+        if leg is None:
+            return
+        result = await self._motor.request(CloseSecondLeg(call=transfer.call.id))
+        statistics = result.statistics if isinstance(result, CallClosed) else None
+        if leg.port is not None:
+            self._means.ports.release(leg.port, self._means.now())
+            leg.port = None
+        self._motor.journal(leg, "ended", _end_data(transfer, statistics))
+
+    def _tell(self, transfer: Transfer) -> None:
+        moved = transfer.state is State.OVER and transfer.method != "bridge" and 200 <= transfer.status < 300
+        if not transfer.done.done():
+            self._motor.note(
+                transfer.call, "transferred" if moved else "transfer_failed", f"{transfer.status} {transfer.phrase}"
+            )
+            self._tell_agent(transfer, transfer.status, transfer.phrase, final=True)
+            self._conclude(transfer, moved=moved)
+
+    def _conclude(self, transfer: Transfer, *, moved: bool) -> None:
+        if transfer.done.done():
+            return
+        transfer.done.set_result(Outcome(moved, transfer.status, transfer.phrase))
+        outcome = "moved" if moved else "failed"
+        self._means.counters.add("transfers", method=transfer.method, outcome=outcome)
+        fields = {"call": transfer.call.id, "target": transfer.target, "method": transfer.method, "by": transfer.by}
+        log.info("transfer %s", outcome, extra={**fields, "status": transfer.status, "phrase": transfer.phrase})
+
+    def _end_call(self, transfer: Transfer) -> None:
+        """An agent that has stayed has the caller back."""
+        if transfer.method != "bridge":
+            self._motor.end(transfer.call.id, transfer.by, "transferred", f"to {transfer.target}")
+        elif transfer.place == "listens":
+            self._tell_agent(transfer, transfer.status, transfer.phrase, final=True)
+        else:
+            self._motor.end(transfer.call.id, "callee", "target_hung_up", transfer.phrase)
+        self._conclude(transfer, moved=transfer.method != "bridge")
+
+    def _release(self, transfer: Transfer) -> None:
+        self._stop_timer(transfer)
+        self._means.outward.guard.release(transfer.admission.ticket)
+        self._means.outward.carrier.revoke(transfer.call)
+        leg = transfer.leg
+        if leg is not None:
+            self._means.outward.hops.remove(leg.from_number, leg.to_number, leg.hops)
+            self._by_key.pop(leg.key, None)
+        self._by_call.pop(transfer.call.id, None)
+        self._conclude(transfer, moved=False)
+
+    def _stop_timer(self, transfer: Transfer) -> None:
+        if transfer.timer is not None:
+            transfer.timer.cancel()
+
+    _carry_out: Mapping[Action, Callable[[Transfers, Transfer], None]] = MappingProxyType(
+        {
+            Action.SEND_REFER: _send_refer,
+            Action.ASK_CARRIER: _ask_carrier,
+            Action.OPEN_LEG: _open_leg,
+            Action.DIAL: _dial,
+            Action.JOIN: _join,
+            Action.CLOSE_LEG: _close_leg,
+            Action.HANG_UP_LEG: _hang_up_leg,
+            Action.TELL: _tell,
+            Action.END_CALL: _end_call,
+            Action.RELEASE: _release,
+        }
+    )
+
+
+def _is_up(call: Call) -> bool:
+    return call.route is not None and call.state is CallState.ESTABLISHED
+
+
+def _offer_data(leg: Call, number_id: str | None) -> dict[str, Any]:
+    return {
+        "account_id": leg.account_id,
+        "direction": leg.direction,
+        "trunk": leg.trunk,
+        "from_number": leg.from_number,
+        "to_number": leg.to_number,
+        "number_id": number_id,
+        "sip_call_id": leg.sip_call_id,
+        "note": "a transfer's second leg",
+    }
+
+
+def _end_data(transfer: Transfer, statistics: LegStatistics | None) -> dict[str, Any]:
+    by, reason = transfer.leg_end
+    return {
+        "ended_by": by,
+        "end_reason": reason,
+        "sip_status": transfer.status or None,
+        "statistics": {} if statistics is None else msgspec.to_builtins(statistics),
+        "note": transfer.phrase,
+    }

@@ -1,0 +1,152 @@
+"""Two phone legs joined: the caller's, and that of whom the caller is transferred to.
+
+A :class:`Crossing` takes the caller's leg's place in the bridge (:meth:`media.bridge.Bridge.rewire`), so that a call
+with one leg pays nothing for it. Both legs keep their own jitter buffer, law and clock; a frame heard on one is sent
+on the other at the next tick, in the other's encoding. It reads no clock and does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from media import g711
+from media.agents.base import Encoding
+from media.bridge import Leg
+from media.convert import Converter
+from media.messages import LegStatistics
+
+__all__ = ["Crossing", "PeerLeg", "mixed"]
+
+_FRAMES: Final = 5
+"""What waits to be sent on the other leg [frames of 20 ms]: both have one clock, so more is a fault, not jitter."""
+
+
+class PeerLeg(Leg, Protocol):
+    """What a crossing needs of the second leg, beside what a bridge needs of its own."""
+
+    on_digit: Callable[[str, int], None]
+    attend_at: float
+
+    @property
+    def codec(self) -> str | None:
+        """What was agreed on; None as long as nothing was."""
+
+    def attend(self, now: float) -> None:
+        """Its own timers, from ``attend_at`` on."""
+
+
+class Crossing:
+    """The caller's leg and the peer's, as one leg of the bridge.
+
+    Until :meth:`join`, the caller hears the agent and the peer's early media together; the peer hears nothing. From
+    then on caller and peer hear each other and digits cross; an agent that has stayed hears both and is not heard.
+    """
+
+    def __init__(self, caller: Leg, peer: PeerLeg) -> None:
+        self.joined = self._listened = False
+        self._caller = caller
+        self._peer = peer
+        self._to_caller: deque[bytes] = deque(maxlen=_FRAMES)
+        self._to_peer: deque[bytes] = deque(maxlen=_FRAMES)
+        self._converters: dict[tuple[Encoding, Encoding], Converter] = {}
+        peer.on_digit = self._peer_digit
+
+    def join(self, *, listened: bool = False) -> None:
+        """The peer has answered: both hear each other from the next tick; the agent, too, where it has stayed."""
+        self.joined, self._listened = True, listened
+        self._to_caller.clear()
+
+    def caller_digit(self, digit: str) -> None:
+        """The caller pressed a digit: the peer gets it."""
+        if self.joined:
+            self._peer.send_digits(digit)
+
+    def _peer_digit(self, digit: str, duration_ms: int) -> None:
+        if self.joined:
+            self._caller.send_digits(digit)
+
+    # --- the leg that the bridge sees ---
+
+    @property
+    def law(self) -> Encoding:
+        """The caller's."""
+        return self._caller.law
+
+    @property
+    def digits_pending(self) -> bool:
+        """Of the caller's leg."""
+        return self._caller.digits_pending
+
+    def send_digits(self, digits: str) -> None:
+        """The agent's, to the caller."""
+        self._caller.send_digits(digits)
+
+    @property
+    def sending(self) -> bool:
+        """Of the caller's leg."""
+        return self._caller.sending
+
+    def mix(self, take: Callable[[], bytes | None]) -> bytes | None:
+        """What the caller is to hear of this frame; ``take`` gives the agent's audio."""
+        said = take()
+        other = self._to_caller.popleft() if self._to_caller else None
+        if self.joined or said is None:
+            return other
+        return said if other is None else mixed(said, other, self._caller.law)
+
+    def say(self, take: Callable[[], bytes | None], now: float) -> None:
+        """Both legs' packets of this frame."""
+        self._caller.say(take, now)
+        self._peer.say(self._for_peer, now)
+
+    def _for_peer(self) -> bytes | None:
+        return self._to_peer.popleft() if self._to_peer else None
+
+    def hear(self, now: float) -> bytes:
+        """What the agent hears: the caller, and once joined the peer too, where it has stayed."""
+        if now >= self._peer.attend_at:
+            self._peer.attend(now)
+        heard = self._caller.hear(now)
+        if self._peer.codec is None:
+            return heard
+        other = self._converted(self._peer.hear(now), self._peer.law, self._caller.law)
+        self._to_caller.append(other)
+        if not self.joined:
+            return heard
+        self._to_peer.append(self._converted(heard, self._caller.law, self._peer.law))
+        return mixed(heard, other, self._caller.law) if self._listened else heard
+
+    def skip(self, frames: int) -> None:
+        """Time has passed in which nothing was sent."""
+        self._caller.skip(frames)
+        self._peer.skip(frames)
+
+    def statistics(self, now: float) -> LegStatistics:
+        """The caller's leg's; the peer's are told when it closes."""
+        return self._caller.statistics(now)
+
+    def _converted(self, frame: bytes, source: Encoding, target: Encoding) -> bytes:
+        if source == target:
+            return frame
+        converter = self._converters.get((source, target))
+        if converter is None:
+            converter = self._converters[source, target] = Converter(source, target)
+        return converter(frame)
+
+
+def mixed(one: bytes, other: bytes, encoding: Encoding) -> bytes:
+    """The sum of two frames of one encoding, clipped."""
+    decode, encode = _codec(encoding)
+    return encode(g711.mix(decode(one), decode(other)))
+
+
+def _codec(encoding: Encoding) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
+    if encoding in g711.DECODERS:
+        return g711.DECODERS[encoding], g711.ENCODERS[encoding]
+    return _as_it_is, _as_it_is
+
+
+def _as_it_is(audio: bytes) -> bytes:
+    return audio

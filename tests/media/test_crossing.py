@@ -1,0 +1,127 @@
+"""Two phone legs as one: who hears whom, before and after they are joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from media import g711
+from media.agents.base import Encoding
+from media.crossing import Crossing, mixed
+from tests.media.test_bridge import SILENCE, FakeLeg
+
+AGENT, CALLER, PEER = b"\x11" * 160, b"\x22" * 160, b"\x33" * 160
+
+
+class FakePeer(FakeLeg):
+    def __init__(self, heard: Iterable[bytes] = (), codec: str | None = None) -> None:
+        super().__init__(heard)
+        self.codec = codec
+        self.attended = 0
+        self.attend_at = 0.0
+        self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
+
+    def attend(self, now: float) -> None:
+        self.attended += 1
+
+
+class Lines:
+    def __init__(self, *, codec: str | None = None) -> None:
+        self.caller = FakeLeg([CALLER] * 100)
+        self.peer = FakePeer([PEER] * 100, codec)
+        self.crossing = Crossing(self.caller, self.peer)
+
+    def tick(self, agent: bytes | None = None) -> bytes:
+        """A frame of 20 ms in the bridge's order; what the agent hears."""
+        self.crossing.say(lambda: self.crossing.mix(lambda: agent), 0.0)
+        return self.crossing.hear(0.0)
+
+
+def test_while_it_rings_the_agent_is_heard_and_hears_the_caller_alone() -> None:
+    lines = Lines()
+    assert [lines.tick(AGENT) for _ in range(3)] == [CALLER] * 3
+    assert lines.caller.sent == [AGENT] * 3
+    assert lines.peer.sent == [None] * 3, "the way to the peer is kept open"
+    assert lines.peer.attended == 3
+
+
+def test_early_media_is_heard_by_the_caller_beside_the_agent() -> None:
+    lines = Lines(codec="PCMU")
+    lines.tick()
+    lines.tick()
+    lines.tick(AGENT)
+    lines.tick()
+    assert lines.caller.sent == [None, PEER, mixed(AGENT, PEER, "PCMU"), PEER]
+    assert set(lines.peer.sent) == {None}, "nothing of the caller reaches a phone that has not answered"
+
+
+def test_joined_legs_hear_each_other_and_not_the_agent() -> None:
+    lines = Lines(codec="PCMU")
+    lines.crossing.join()
+    assert [lines.tick(AGENT) for _ in range(4)] == [CALLER] * 4, "what is recorded is the caller"
+    assert lines.caller.sent == [None, PEER, PEER, PEER]
+    assert lines.peer.sent == [None, CALLER, CALLER, CALLER]
+
+
+def test_an_agent_that_has_stayed_hears_both() -> None:
+    lines = Lines(codec="PCMU")
+    lines.crossing.join(listened=True)
+    assert lines.tick() == mixed(CALLER, PEER, "PCMU")
+
+
+def test_legs_of_different_laws_are_transcoded_both_ways() -> None:
+    lines = Lines(codec="PCMA")
+    lines.peer.law = "PCMA"
+    lines.crossing.join()
+    lines.tick()
+    lines.tick()
+    assert lines.caller.sent[1] == g711.transcode(PEER, "PCMA", "PCMU")
+    assert lines.peer.sent[1] == g711.transcode(CALLER, "PCMU", "PCMA")
+
+
+def test_digits_cross_once_joined_and_not_before() -> None:
+    lines = Lines(codec="PCMU")
+    lines.crossing.caller_digit("1")
+    lines.peer.on_digit("2", 100)
+    lines.crossing.join()
+    lines.crossing.caller_digit("3")
+    lines.peer.on_digit("4", 100)
+    assert (lines.peer.digits, lines.caller.digits) == ("3", "4")
+
+
+def test_an_agents_digits_go_to_the_caller() -> None:
+    lines = Lines()
+    lines.crossing.send_digits("5")
+    assert (lines.caller.digits, lines.crossing.digits_pending) == ("5", False)
+
+
+def test_time_that_was_skipped_is_skipped_on_both() -> None:
+    lines = Lines()
+    lines.crossing.skip(3)
+    assert (lines.caller.skipped, lines.peer.skipped) == (3, 3)
+
+
+def test_what_waits_is_bounded_when_only_one_side_is_paced() -> None:
+    lines = Lines(codec="PCMU")
+    lines.crossing.join()
+    for _ in range(50):
+        lines.crossing.hear(0.0)
+    assert len(lines.crossing._to_peer) == len(lines.crossing._to_caller) == 5
+
+
+def test_the_crossing_has_the_callers_law_and_statistics() -> None:
+    lines = Lines()
+    lines.tick()
+    assert lines.crossing.law == "PCMU"
+    assert lines.crossing.statistics(0.0).packets_sent == 1
+
+
+@pytest.mark.parametrize("encoding", ["PCMU", "PCMA", "L16"])
+def test_silence_added_changes_nothing(encoding: Encoding) -> None:
+    frame = bytes(range(160)) if encoding != "L16" else bytes(range(128)) * 2
+    silence = SILENCE if encoding == "PCMU" else g711.silence("PCMA") if encoding == "PCMA" else bytes(256)
+    decoded = g711.DECODERS.get(encoding, bytes)
+    assert (
+        abs(sum(a - b for a, b in zip(decoded(mixed(frame, silence, encoding)), decoded(frame), strict=True))) < 8 * 160
+    )
