@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import inspect
 import json
 import re
@@ -26,6 +27,7 @@ from control.providers.sdk import CHECKS, WarningCode
 from edge import offers, refer, registration, session, transaction
 from edge.message import REASON_PHRASES
 from media import bridge
+from media.agents.capabilities import CAPABILITIES, Capabilities
 from scripts import interop
 
 __all__ = ["PAGES", "main", "stale"]
@@ -358,6 +360,19 @@ Table = Mapping[Any, Any]
 """``(state, input) → (state, actions)``, all of them enums."""
 
 
+def agents_page() -> str:
+    """What an agent can do in each protocol."""
+    names = [field.name for field in dataclasses.fields(Capabilities)]
+    rows = ([code(protocol), *dataclasses.astuple(can)] for protocol, can in CAPABILITIES.items())
+    return page(
+        "Agents' protocols",
+        "media/agents/capabilities.py",
+        ["What an agent of each protocol can do in a call, and how. An empty place: the protocol has none for it."],
+        table(["protocol", *(name.replace("_", " ") for name in names)], rows),
+        ["How to: [Put your agent on the phone](../howto/agent.md)."],
+    )
+
+
 def states_page() -> str:
     """A diagram for each table of states."""
     parts: list[Iterable[str]] = [
@@ -451,6 +466,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/openapi.json": openapi,
     "reference/errors.md": errors_page,
     "reference/sip.md": sip_page,
+    "reference/agents.md": agents_page,
     "reference/interop.md": interop_page,
     "states.md": states_page,
 }

@@ -93,3 +93,19 @@ async def test_a_number_that_changed_hands_since_the_webhook_is_not_found() -> N
 def test_a_caller_that_is_no_number_stays_as_it_came() -> None:
     assert caller_number("14155550199") == "+14155550199"
     assert caller_number("anonymous") == "anonymous"
+
+
+async def test_an_agent_is_found_with_what_its_protocol_needs_of_the_account() -> None:
+    async def equip(agent: Agent) -> Agent:
+        return replace(agent, secrets={"header:Authorization": f"of {agent.account_id}"})
+
+    async with world() as (_, passes, registry):
+        router = Router(registry, passes, equip)
+        found = await router.find(OFFER)
+        assert found is not None
+        assert found.route.agent is not None
+        assert found.route.agent.secrets == {"header:Authorization": "of acme"}
+        await registry.assign_number("acme", "n-telnyx", None, 0.0)
+        found = await router.find(OFFER)
+        assert found is not None
+        assert found.route.agent is None

@@ -4,18 +4,26 @@
 """
 
 import asyncio
+import contextlib
 import json
 import math
 import struct
 import sys
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 
 def tone(hz: float, seconds: float, rate: int) -> bytes:
     """16-bit little-endian samples."""
     samples = (round(8000 * math.sin(2 * math.pi * hz * at / rate)) for at in range(int(seconds * rate)))
     return b"".join(struct.pack("<h", sample) for sample in samples)
+
+
+async def answer(call: ServerConnection) -> None:
+    with contextlib.suppress(ConnectionClosed):  # while something was being sent
+        await agent(call)
+    print("over", flush=True)
 
 
 async def agent(call: ServerConnection) -> None:
@@ -40,11 +48,10 @@ async def agent(call: ServerConnection) -> None:
                 await call.send(json.dumps({"type": "killAudio"}))
             case "#":
                 await call.send(json.dumps({"type": "disconnect"}))
-    print("over", flush=True)
 
 
 async def main(port: int) -> None:
-    async with serve(agent, "127.0.0.1", port, subprotocols=["audio.jambonz.org"]) as server:
+    async with serve(answer, "127.0.0.1", port, subprotocols=["audio.jambonz.org"]) as server:
         print(f"ready ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", flush=True)
         await server.serve_forever()
 

@@ -5,12 +5,14 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import math
 import sys
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 
 def ulaw(sample: int) -> int:
@@ -23,6 +25,12 @@ def ulaw(sample: int) -> int:
 
 def tone(hz: float, seconds: float) -> bytes:
     return bytes(ulaw(round(8000 * math.sin(2 * math.pi * hz * at / 8000))) for at in range(int(seconds * 8000)))
+
+
+async def answer(call: ServerConnection) -> None:
+    with contextlib.suppress(ConnectionClosed):  # while something was being sent
+        await agent(call)
+    print("over", flush=True)
 
 
 async def agent(call: ServerConnection) -> None:
@@ -53,11 +61,10 @@ async def agent(call: ServerConnection) -> None:
                 await send("clear")
             case "#":
                 await call.close()
-    print("over", flush=True)
 
 
 async def main(port: int) -> None:
-    async with serve(agent, "127.0.0.1", port) as server:
+    async with serve(answer, "127.0.0.1", port) as server:
         print(f"ready ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", flush=True)
         await server.serve_forever()
 
