@@ -475,14 +475,21 @@ class OpenAiAgent(WebSocketAgent):
         session = self._session
         if session is None or not self._told:
             return
-        about_transfer = event.startswith("transfer") or data.get("verb") == "transfer"
-        if about_transfer and self._transfer:
-            call_id, self._transfer = self._transfer, ""
-            self._tell(partial(session.result, call_id, {**data, "event": event}))
-            self._take_turn()
+        if self._transfer and (event == "transfer" or data.get("verb") == "transfer"):
+            self._transferred(session, event, data)
             return
         words = ", ".join(f"{name} {value}" for name, value in data.items() if value is not None)
         self._tell(partial(session.note, plain(f"The phone call: {event}{': ' if words else ''}{words}")))
+
+    def _transferred(self, session: Session, event: str, data: Mapping[str, object]) -> None:
+        """How it ended; ringing is no outcome. Once the caller is gone the model has nobody to talk to."""
+        if data.get("final") is False:
+            return
+        call_id, self._transfer = self._transfer, ""
+        self._tell(partial(session.result, call_id, {**data, "event": event}))
+        status = data.get("status")
+        if not (isinstance(status, int) and 200 <= status < 300):
+            self._take_turn()
 
     def on_failed(self, cause: FailureCause, message: str) -> None:
         """Not connected: HTTP's status in words."""

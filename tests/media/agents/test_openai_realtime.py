@@ -366,6 +366,23 @@ def test_the_model_transfers_and_is_told_how_that_went() -> None:
     assert turn["type"] == "response.create"
 
 
+def test_progress_is_no_outcome_of_a_transfer_and_after_a_good_one_the_model_is_silent() -> None:
+    call = Call().begun()
+    call.calls("transfer_call", '{"target": "+14155550123"}')
+    call.agent.on_event("transfer", {"status": 180, "phrase": "Ringing", "final": False})
+    assert call.sent() == []
+    call.agent.on_event("transfer", {"status": 200, "phrase": "OK", "final": True})
+    [result] = call.sent()
+    assert json.loads(result["item"]["output"])["status"] == 200
+
+
+def test_after_a_transfer_that_failed_it_is_the_models_turn() -> None:
+    call = Call().begun()
+    call.calls("transfer_call", '{"target": "+14155550123"}')
+    call.agent.on_event("transfer", {"status": 486, "phrase": "Busy Here", "final": True})
+    assert types(call.sent()) == ["conversation.item.create", "response.create"]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
