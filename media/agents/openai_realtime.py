@@ -288,7 +288,8 @@ class Session:
         """``response.create``: the model's turn."""
         return b'{"type":"response.create"}'
 
-    def append(self, audio: bytes) -> bytes:
+    @staticmethod
+    def append(audio: bytes) -> bytes:
         """``input_audio_buffer.append``."""
         return b'{"type":"input_audio_buffer.append","audio":"%b"}' % b2a_base64(audio, newline=False)
 
@@ -508,9 +509,7 @@ class OpenAiAgent(WebSocketAgent):
         self._session = Session(self._given, self._host.context, parameters, self._law)
 
     def _audio(self, number: int, at_ms: int, frame: bytes) -> bytes:
-        if self._law == _LINEAR:
-            frame = little_endian(frame)
-        return b'{"type":"input_audio_buffer.append","audio":"%b"}' % b2a_base64(frame, newline=False)
+        return Session.append(little_endian(frame) if self._law == _LINEAR else frame)
 
     def _typed(self) -> None:
         digits, self._digits = self._digits, ""

@@ -332,3 +332,11 @@ async def test_headers_go_with_the_handshake() -> None:
         assert agent.headers["authorization"] == "Bearer t"
         assert agent.headers["x-one"] == "1"
         link.close()
+
+
+async def test_a_url_that_the_operator_has_chosen_may_be_private() -> None:
+    async with serve() as agent, client(allow_private=False) as websockets:
+        handler = Handler()
+        link = websockets.connect(agent.url, handler, 5.0, "link", anywhere=True)
+        assert await handler.next() == ("open",)
+        link.close()
