@@ -72,6 +72,11 @@ def _secrets(settings: Settings) -> Iterator[Problem]:
             yield Problem(("trunks", index, "password"), f"an example, or the user name, on a public edge ({reason})")
 
 
+def _recording(settings: Settings) -> Iterator[Problem]:
+    if settings.recording.enabled and settings.secrets.key is None:
+        yield Problem(("secrets", "key"), "recording.enabled needs it: openssl rand -base64 32")
+
+
 def _is_example(key: SecretStr) -> bool:
     """The example's, or one byte 32 times."""
     return key.get_secret_value() == EXAMPLE_KEY or len(set(base64.b64decode(key.get_secret_value()))) == 1
@@ -236,4 +241,5 @@ _RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
     _carriers,
     _providers,
     _secrets,
+    _recording,
 )

@@ -33,6 +33,7 @@ __all__ = [
     "Media",
     "Outbound",
     "Providers",
+    "Recording",
     "Registry",
     "Secrets",
     "Settings",
@@ -379,6 +380,30 @@ class Outbound(_Model):
     """A call that nobody answers is given up after this [s], where it does not say."""
 
 
+class Recording(_Model):
+    """Recordings of calls: stereo, the caller left, the agent right; encrypted at rest, which needs `secrets.key`.
+
+    An agent or a number can have it otherwise, but for `path` and `retention_days`."""
+
+    enabled: bool = False
+    """Record every call that is answered."""
+
+    format: Literal["wav", "flac", "ogg"] = "flac"
+    """`flac` loses nothing at about half of `wav`'s size; `ogg` (Vorbis) is smaller still."""
+
+    consent_tone: bool = True
+    """The caller hears a tone when the call begins. Where the law asks for more, a tone is not enough."""
+
+    consent_tone_every_s: Annotated[float, Field(ge=5, le=600)] | None = None
+    """The tone comes again this often [s]. Absent: once, at the start."""
+
+    path: Path = Path("var/recordings")
+    """The folder, relative to the working directory. It is made when missing."""
+
+    retention_days: Annotated[float, Field(gt=0)] | None = None
+    """Recordings are deleted this long after their call [days]. Absent: kept until somebody deletes them."""
+
+
 class Providers(_Model):
     """The carriers that numbers are imported from. Their addresses ship with the edge; these stand in for them."""
 
@@ -477,5 +502,6 @@ class Settings(_Model):
     limits: Limits = Limits()
     agents: Agents = Agents()
     outbound: Outbound = Outbound()
+    recording: Recording = Recording()
     providers: Providers = Providers()
     trunks: tuple[Trunk, ...] = ()

@@ -13,7 +13,7 @@ from control.registry.types import Route
 from control.routing import Found, caller_number
 from control.toll import Destination, Ticket
 from edge.events import CallKey, CallOffered
-from media.messages import AgentSpec, Command, LegStatistics, Result
+from media.messages import AgentSpec, Command, LegStatistics, RecordingOrder, Result
 
 __all__ = ["Call", "Direction", "End", "Motor", "Outgoing", "Timer"]
 
@@ -92,6 +92,7 @@ class Call:
     confirmed_body: bytes | None = None
     statistics: LegStatistics | None = None
     length_timer: Timer | None = None
+    recording: RecordingOrder | None = None
     counted: tuple[tuple[str, str], ...] = ()
     holding: Holding = field(default_factory=Holding)
     carrier_ids: dict[str, str] = field(default_factory=dict)

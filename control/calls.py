@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -28,7 +28,7 @@ from control.hops import LIMIT as HOPS_LIMIT
 from control.hops import Hops
 from control.outbound import Order, Outbound, Outward, PlaceRefused
 from control.ports import PortPool
-from control.registry.types import CallEvent, RegistryError, Route
+from control.registry.types import Agent, CallEvent, Number, RegistryError, Route
 from control.routing import Find, Found
 from control.toll import TollRefusal
 from control.transfers import AgentPlace, Means, Transfer, TransferRefused, Transfers
@@ -68,6 +68,7 @@ from media.messages import (
     NoticeBody,
     OpenCall,
     RecordingEnded,
+    RecordingOrder,
     Renegotiate,
     Result,
     SourceLearnt,
@@ -135,6 +136,32 @@ class CallLog(Protocol):
     def append(self, event: CallEvent) -> None: ...
 
 
+class CallRecordings(Protocol):
+    """:class:`control.recordings.Recordings`, as calls need it."""
+
+    def order(self, call_id: str, agent: Agent, number: Number, started: float) -> RecordingOrder | None: ...
+    def begun(self, call_id: str, started: float, order: RecordingOrder) -> None: ...
+    def on_ended(self, ended: RecordingEnded) -> None: ...
+    def on_lost(self, calls: Iterable[str]) -> None: ...
+
+
+class NoRecordings:
+    """For calls that nobody records."""
+
+    def order(self, call_id: str, agent: Agent, number: Number, started: float) -> RecordingOrder | None:
+        """None is to be made."""
+        return None
+
+    def begun(self, call_id: str, started: float, order: RecordingOrder) -> None:
+        """It never does."""
+
+    def on_ended(self, ended: RecordingEnded) -> None:
+        """There is none to end."""
+
+    def on_lost(self, calls: Iterable[str]) -> None:
+        """Nor to lose."""
+
+
 class Spawn(Protocol):
     """:meth:`control.supervisor.Supervisor.spawn`."""
 
@@ -160,6 +187,7 @@ class Surroundings:
     entropy: Callable[[int], bytes]
     outward: Outward | None = None
     """What calls that go out need; None where none are placed and none is transferred."""
+    recordings: CallRecordings = field(default_factory=NoRecordings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,14 +312,15 @@ class CallManager:
             case SourceLearnt(call=id, address=address):
                 if call := self._by_id.get(id):
                     self._note(call, "media_from", address)
-            case RecordingEnded(call=id, status=status):
-                if call := self._by_id.get(id):
-                    self._note(call, "recording", status)
+            case RecordingEnded():
+                self._do.recordings.on_ended(notice)
             case Statistics(calls=calls):
                 self._statistics(calls)
 
     def on_lost(self, calls: Iterable[str]) -> None:
         """The media worker of these calls has died."""
+        calls = tuple(calls)
+        self._do.recordings.on_lost(calls)
         for call_id in calls:
             self._end(call_id, "edge", "media_worker_died")
 
@@ -608,6 +637,8 @@ class CallManager:
         self._spawn(call, self._open(call), "open media")
 
     async def _open(self, call: Call) -> None:
+        if call.route is not None and call.route.agent is not None:
+            call.recording = self._do.recordings.order(call.id, call.route.agent, call.route.number, call.started)
         for _ in range(_PORT_ATTEMPTS):
             if call.spec is None or call.port is None:
                 return
@@ -618,6 +649,7 @@ class CallManager:
                 policy=self._policy(call.trunk),
                 agent=call.spec,
                 context=_context(call),
+                recording=call.recording,
             )
             result = await self._request(command)
             if not self._moved_on(call, result):
@@ -663,6 +695,8 @@ class CallManager:
                 return
             await self._apply_answer(call, call.confirmed_body)
         if call.state is State.ESTABLISHED:
+            if call.recording is not None:
+                self._do.recordings.begun(call.id, call.started, call.recording)
             await self._request(StartMedia(call=call.id))
 
     def _send_refusal(self, call: Call) -> None:

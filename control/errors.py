@@ -31,6 +31,7 @@ __all__ = [
     "ProviderNotSupported",
     "ProviderVerificationFailed",
     "RateLimited",
+    "RecordingDamaged",
     "RegistryBusy",
     "RequestTimeout",
     "ResourceNotFound",
@@ -64,6 +65,7 @@ class Code(StrEnum):
     PROVIDER_NOT_SUPPORTED = "provider_not_supported"
     RATE_LIMITED = "rate_limited"
     INTERNAL = "internal"
+    RECORDING_DAMAGED = "recording_damaged"
     REGISTRY_BUSY = "registry_busy"
     SECRETS_UNAVAILABLE = "secrets_unavailable"
     STORAGE_FULL = "storage_full"
@@ -138,6 +140,12 @@ _TABLE: Final = (
     ),
     ErrorKind(Code.RATE_LIMITED, 429, "Too many requests", "Wait for the seconds of the Retry-After header"),
     ErrorKind(Code.INTERNAL, 500, "Something went wrong on our side", "Try again; quote meta.request_id to support"),
+    ErrorKind(
+        Code.RECORDING_DAMAGED,
+        500,
+        "The recording is not as it was written",
+        "Nothing of it is sent, for nobody can say what in it is true; ask the operator for a backup",
+    ),
     ErrorKind(Code.REGISTRY_BUSY, 503, "The registry is busy", "Wait for the seconds of the Retry-After header"),
     ErrorKind(
         Code.SECRETS_UNAVAILABLE,
@@ -368,6 +376,15 @@ class StorageFull(OperationError):
     """No room on the registry's disk."""
 
     code = Code.STORAGE_FULL
+
+
+class RecordingDamaged(OperationError):
+    """Altered, cut short or exchanged since it was written; ``reason`` says where it shows."""
+
+    code = Code.RECORDING_DAMAGED
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason=reason)
 
 
 class Internal(OperationError):

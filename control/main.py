@@ -43,6 +43,7 @@ from control.ports import PortPool
 from control.providers.openai import OpenAiProvider
 from control.providers.telnyx import TelnyxProvider
 from control.providers.twilio import TwilioProvider, signature_ok
+from control.recordings import Recordings
 from control.registrations import GAUGES as REGISTRATION_GAUGES
 from control.registrations import Registrations
 from control.registry.sqlite import SqliteRegistry
@@ -143,14 +144,18 @@ class _Commands:
         self._shell.run(lambda now: self._engine.reoffer(key, body, now=now))
 
 
+def open_vault(settings: Settings) -> Vault | None:
+    """What seals secrets at rest; None without ``secrets.key``."""
+    given = settings.secrets
+    if given.key is None:
+        return None
+    previous = [key.get_secret_value() for key in given.previous_keys]
+    return Vault.from_base64(given.key.get_secret_value(), entropy=entropy, previous=previous)
+
+
 def open_registry(settings: Settings, *, serving: bool) -> SqliteRegistry:
     """The embedded registry; ``serving`` takes its lock."""
-    given = settings.secrets
-    vault = None
-    if given.key is not None:
-        previous = [key.get_secret_value() for key in given.previous_keys]
-        vault = Vault.from_base64(given.key.get_secret_value(), entropy=entropy, previous=previous)
-    return SqliteRegistry.open(settings.registry.path, vault, serve=serving)
+    return SqliteRegistry.open(settings.registry.path, open_vault(settings), serve=serving)
 
 
 class Edge:
@@ -220,11 +225,24 @@ class Edge:
         loop = asyncio.get_running_loop()
         openai = OpenAiAgents(registry, settings.providers.openai_base_url)
         commands = _Commands(self.engine, self.sip)
+        self.recordings = Recordings(
+            settings.recording,
+            open_vault(settings),
+            registry,
+            journal=journal,
+            counters=self.counters,
+            spawn=tasks.spawn,
+            entropy=entropy,
+            now=loop.time,
+            wall=wall_clock,
+        )
+        tasks.spawn(self.recordings.run(), "recordings' sweep")
         surroundings = Surroundings(
             signalling=commands,
             media=media,
             find=Router(registry, self.passes, openai.equip).find,
             journal=journal,
+            recordings=self.recordings,
             ports=self.ports,
             counters=self.counters,
             spawn=tasks.spawn,
@@ -322,6 +340,7 @@ class Edge:
                 "openai": OpenAiProvider(settings),
             },
             connections=self.registrations,
+            recordings=self.recordings,
         )
         inbound = TwilioInbound(
             registry,

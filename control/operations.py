@@ -6,6 +6,7 @@ They touch the registry, and live calls through :class:`LiveCalls`; nothing else
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import update_wrapper
@@ -22,8 +23,11 @@ from control.errors import (
     CallNotFound,
     CallNotLive,
     Forbidden,
+    InUse,
     NumberAlreadyImported,
+    RecordingDamaged,
     ResourceNotFound,
+    SecretsUnavailable,
     TrunkNotAllowed,
     Unauthorized,
     ValidationFailed,
@@ -33,6 +37,7 @@ from control.hosts import python_agents
 from control.keys import KeyAuthority
 from control.numbers import canonical
 from control.providers import Connections, NoConnections, Provider
+from control.recordings import OpenRecording, Recordings
 from control.registry.types import (
     Account,
     Agent,
@@ -71,6 +76,8 @@ from control.resources import (
     OpenAiIntegration,
     Pipeline,
     PythonPipeline,
+    RecordingDeleted,
+    RecordingOptions,
     Released,
     SavedOpenAiIntegration,
     SavedTelnyxIntegration,
@@ -98,13 +105,19 @@ from control.resources import (
     number_resource,
     openai_integration,
     parse_pipeline,
+    recording_options,
     telnyx_integration,
     twilio_integration,
+    with_recording,
 )
+from control.vault import VaultError
 from media.messages import LegStatistics
+from media.recording_file import Damaged
 from media.targets import literal_problem
 
 __all__ = ["LiveCall", "LiveCalls", "NoLiveCalls", "Operations", "Principal"]
+
+log = logging.getLogger("truedy.operations")
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -216,6 +229,7 @@ class Operations:
         entropy: Callable[[int], bytes],
         providers: Mapping[str, Provider] | None = None,
         connections: Connections | None = None,
+        recordings: Recordings | None = None,
     ) -> None:
         """``clock`` gives UTC [s since the epoch]; ``providers`` are the carriers in service, by name.
 
@@ -234,6 +248,7 @@ class Operations:
             providers=dict(providers or {}),
             connections=connections if connections is not None else NoConnections(),
         )
+        self.recordings = recordings
         self._keys = KeyAuthority(registry, entropy=entropy, clock=clock)
         self.settings = settings
 
@@ -336,7 +351,8 @@ class Operations:
         _check_secrets(request.pipeline, secrets)
         self._check_listed(request.pipeline)
         pipeline = request.pipeline.model_dump(exclude_none=True)
-        agent = Agent(new_id(self._entropy), by.account, request.name, pipeline, now, now, secrets)
+        options = with_recording("{}", request.recording)
+        agent = Agent(new_id(self._entropy), by.account, request.name, pipeline, now, now, secrets, options)
         await self._registry.create_agent(agent)
         return agent_resource(agent, self._clock())
 
@@ -361,6 +377,8 @@ class Operations:
             self._check_targets(request.pipeline)
             self._check_listed(request.pipeline)
             agent = replace(agent, pipeline=request.pipeline.model_dump(exclude_none=True))
+        if "recording" in request.model_fields_set:
+            agent = replace(agent, options=with_recording(agent.options, request.recording))
         if "headers" in request.model_fields_set:
             agent = replace(agent, secrets=agent_secrets.changed_headers(agent.secrets, request.headers))
         if "twilio_auth_token" in request.model_fields_set:
@@ -491,6 +509,19 @@ class Operations:
         return number_resource(await self._registry.assign_number(by.account, number_id, agent_id, self._clock()))
 
     @_told
+    async def number_recording(self, by: Principal, number_id: str) -> RecordingOptions:
+        """What the number has otherwise than its agent."""
+        return recording_options((await self._registry.number(by.account, _known("number", number_id))).options)
+
+    @_told
+    async def set_number_recording(self, by: Principal, number_id: str, request: RecordingOptions) -> RecordingOptions:
+        """In place of what was there; the next call goes by it."""
+        number = await self._registry.number(by.account, _known("number", number_id))
+        options = with_recording(number.options, request)
+        changed = await self._registry.set_number_options(by.account, number.id, options, self._clock())
+        return recording_options(changed.options)
+
+    @_told
     async def verify_number(
         self, by: Principal, number_id: str
     ) -> ImportedTwilioNumber | ImportedTelnyxNumber | ImportedSipNumber:
@@ -584,6 +615,43 @@ class Operations:
         record = await self._registry.call(by.account, id)
         raise CallNotLive(id, record.status)
 
+    # recordings
+
+    @_told
+    async def recording(self, by: Principal, call_id: str) -> OpenRecording:
+        """Its audio, every byte authenticated; who asked is noted in the call's record.
+
+        ``conflict`` while the call is up, :class:`RecordingDamaged` for one that is not as it was written.
+        """
+        recordings, record = await self._recorded_call(by, call_id)
+        try:
+            opened = await recordings.open(record.id, complete=record.recording.get("status") == "completed")
+        except (FileNotFoundError, NotADirectoryError):
+            raise ResourceNotFound("recording") from None
+        except Damaged as error:
+            log.error("a recording is damaged", extra={"call": record.id, "problem": str(error)})
+            raise RecordingDamaged(str(error)) from error
+        except VaultError as error:
+            raise SecretsUnavailable(f"The recording cannot be opened: {error}") from error
+        recordings.read(record.id, _name(by))
+        return opened
+
+    @_told
+    async def delete_recording(self, by: Principal, call_id: str) -> RecordingDeleted:
+        """The call's record stays, and says who deleted it. ``conflict`` while the call is up."""
+        recordings, record = await self._recorded_call(by, call_id)
+        if not await recordings.delete(record.id, _name(by)):
+            raise ResourceNotFound("recording")
+        return RecordingDeleted(id=record.id)
+
+    async def _recorded_call(self, by: Principal, call_id: str) -> tuple[Recordings, Call]:
+        record = await self._registry.call(by.account, _known("call", call_id))
+        if self.recordings is None:
+            raise ResourceNotFound("recording")
+        if self.recordings.live(record.id):
+            raise InUse("The call is still being recorded: hang up first", call_id=record.id)
+        return self.recordings, record
+
 
 def _check_secrets(pipeline: Pipeline, secrets: Mapping[str, str]) -> None:
     """They go to a URL, and Twilio's signature to an agent that was written for Twilio's."""
@@ -591,6 +659,11 @@ def _check_secrets(pipeline: Pipeline, secrets: Mapping[str, str]) -> None:
         raise ValidationFailed.of("pipeline", f"{pipeline.protocol} has no url that headers or signatures could go to")
     if "twilio_auth_token" in secrets and pipeline.protocol != "twilio-media-streams":
         raise ValidationFailed.of("twilio_auth_token", "is for twilio-media-streams")
+
+
+def _name(by: Principal) -> str:
+    """As a call's record names who asked."""
+    return f"key {by.key_id}" if by.key_id else "the console"
 
 
 def _require_operator(by: Principal) -> None:

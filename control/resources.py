@@ -72,6 +72,9 @@ __all__ = [
     "Pipeline",
     "ProviderNotice",
     "PythonPipeline",
+    "RecordingDeleted",
+    "RecordingOptions",
+    "RecordingResource",
     "Released",
     "SaveOpenAiIntegration",
     "SaveTelnyxIntegration",
@@ -108,9 +111,11 @@ __all__ = [
     "number_resource",
     "openai_integration",
     "parse_pipeline",
+    "recording_options",
     "telnyx_integration",
     "timestamp",
     "twilio_integration",
+    "with_recording",
 ]
 
 # --- building blocks --------------------------------------------------------------------------
@@ -573,11 +578,23 @@ def parse_pipeline(stored: Mapping[str, Any]) -> AnyPipeline:
     return _PIPELINE.validate_python(dict(stored))
 
 
+class RecordingOptions(_Request):
+    """Whether and how calls are recorded. What is absent or null is as the number's agent, or the edge, has it."""
+
+    enabled: StrictBool | None = None
+    format: Literal["wav", "flac", "ogg"] | None = None
+    consent_tone: StrictBool | None = Field(default=None, description="The caller hears a tone when the call begins.")
+    consent_tone_every_s: Annotated[float, Field(ge=5, le=600, strict=True)] | None = Field(
+        default=None, description="The tone comes again this often [s]."
+    )
+
+
 class CreateAgent(_Request):
     """A new agent."""
 
     name: Name
     pipeline: Pipeline
+    recording: RecordingOptions | None = None
     headers: dict[HeaderName, HeaderValue] = Field(
         default={}, max_length=20, description="Sent with every request to the agent's URL; kept sealed."
     )
@@ -597,6 +614,7 @@ class UpdateAgent(_Request):
 
     name: Name | SkipJsonSchema[None] = None
     pipeline: Pipeline | SkipJsonSchema[None] = None
+    recording: RecordingOptions | None = Field(default=None, description="Null: as the edge has it.")
     headers: dict[HeaderName, HeaderValue | None] | None = Field(
         default=None, max_length=20, description="Added to those that are there; a header that is null goes, null: all."
     )
@@ -626,6 +644,7 @@ class AgentResource(_Resource):
     id: str
     name: str
     pipeline: Pipeline
+    recording: RecordingOptions
     headers: dict[str, Literal["********"]] = Field(description="The names of the headers that go to its URL.")
     signing_secret_set: bool = Field(description="Whether requests to its URL carry X-Truedy-Signature.")
     previous_signing_secret_until: Timestamp | None = Field(
@@ -899,6 +918,28 @@ _STATISTICS_SCHEMA: Final = msgspec.json.schema_components([LegStatistics])[1]["
 Statistics = Annotated[dict[str, Any], WithJsonSchema({**_STATISTICS_SCHEMA, "additionalProperties": True})]
 
 
+class RecordingResource(_Resource):
+    """A call's recording: ``GET /calls/{id}/recording`` has the audio, once nobody writes it any more.
+
+    ``cut``: its end is missing, or the process that recorded died. ``gaps_ms`` [ms] of it are silence that stands for
+    what was lost, to a disk that was full or slow; ``problem`` says to what.
+    """
+
+    status: Literal["recording", "completed", "cut", "failed", "deleted", "expired"]
+    format: Literal["wav", "flac", "ogg"] | None = None
+    seconds: Seconds | None = None
+    bytes: int | None = None
+    gaps_ms: int | None = None
+    problem: str | None = None
+
+
+class RecordingDeleted(_Resource):
+    """The recording is gone; the call's record stays."""
+
+    id: str
+    deleted: Literal[True] = True
+
+
 class CallResource(_Resource):
     """A call. ``ring_s`` runs from the offer to the answer, ``duration_s`` from there to the end [s]."""
 
@@ -920,6 +961,7 @@ class CallResource(_Resource):
     ended_by: str | None
     end_reason: str | None
     sip_call_id: str | None
+    recording: RecordingResource | None = Field(description="Null for a call that was not to be recorded.")
 
 
 class TimelineEntry(_Resource):
@@ -987,6 +1029,7 @@ def agent_resource(row: rows.Agent, now: float) -> AgentResource:
         id=row.id,
         name=row.name,
         pipeline=parse_pipeline(row.pipeline),
+        recording=recording_options(row.options),
         headers={name.removeprefix(HEADER): "********" for name in row.secrets if name.startswith(HEADER)},
         signing_secret_set="signing_secret" in row.secrets,
         previous_signing_secret_until=_moment(until) if now < until else None,
@@ -994,6 +1037,19 @@ def agent_resource(row: rows.Agent, now: float) -> AgentResource:
         created_at=_moment(row.created_at),
         updated_at=_moment(row.updated_at),
     )
+
+
+def with_recording(options: str, recording: RecordingOptions | None) -> str:
+    """An agent's or a number's ``options`` with another choice; None: none of its own."""
+    changed = {name: value for name, value in msgspec.json.decode(options).items() if name != "recording"}
+    if recording is not None and (chosen := recording.model_dump(exclude_none=True)):
+        changed["recording"] = chosen
+    return msgspec.json.encode(changed).decode()
+
+
+def recording_options(options: str) -> RecordingOptions:
+    """What an agent or a number has of its own."""
+    return RecordingOptions.model_validate(msgspec.json.decode(options).get("recording", {}))
 
 
 def _number_fields(row: rows.Number) -> dict[str, Any]:
@@ -1050,8 +1106,13 @@ def openai_integration(row: rows.Integration) -> OpenAiIntegration:
 
 def _call_fields(row: rows.Call) -> dict[str, Any]:
     moments = {name: _moment_if_any(getattr(row, name)) for name in ("started_at", "answered_at", "ended_at")}
-    kept = {name: getattr(row, name) for name in CallResource.model_fields if name != "sid" and name not in moments}
-    return {**kept, **moments, "sid": call_sid(row.id)}
+    made = {"sid", "recording", *moments}
+    kept = {name: getattr(row, name) for name in CallResource.model_fields if name not in made}
+    return {**kept, **moments, "sid": call_sid(row.id), "recording": _recording(row.recording)}
+
+
+def _recording(row: Mapping[str, Any]) -> RecordingResource | None:
+    return RecordingResource(**{**row, "problem": row.get("problem") or None}) if "status" in row else None
 
 
 def call_resource(row: rows.Call) -> CallResource:

@@ -1,4 +1,4 @@
-"""The tone that tells a caller of a recording: one before the agent's first word, and more as often as is asked for."""
+"""The tone that tells a caller of a recording: one when the call begins, and more as often as is asked for."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ Take = Callable[[], bytes | None]
 
 
 class ConsentTone:
-    """What is said to the phone, with the tone in it.
+    """What is said to the phone, with the tone over it: the agent's voice waits for nothing and is delayed by nothing.
 
-    The first tone comes before anything of the agent's, whose audio waits for it; later ones sound over the agent's
-    voice. ``every_s`` [s]: from one to the next; None: there is only the first.
+    ``every_s`` [s]: from one tone to the next; None: there is only the first.
     """
 
     FIRST_FRAMES: Final = 25
@@ -40,19 +39,20 @@ class ConsentTone:
     def change(self, encoding: Encoding) -> None:
         """The phone is sent ``encoding`` from here on."""
         self._encoding = encoding
-        self._first = _frames(self.FIRST_FRAMES, encoding)
+        self._first = _frames(self.FIRST_FRAMES, _wide(encoding))
         self._later = _frames(self.LATER_FRAMES, _wide(encoding))
 
     def take(self, take: Take) -> bytes | None:
         """The next 20 ms; ``take`` gives the agent's."""
         at = self._at
         self._at = at + 1
+        frame = take()
         if at < self.FIRST_FRAMES:
-            return self._first[at]
+            return self._over(frame, self._first[at])
         every = self._every
         if every is None or at < every or (within := at % every) >= self.LATER_FRAMES:
-            return take()
-        return self._over(take(), self._later[within])
+            return frame
+        return self._over(frame, self._later[within])
 
     def _over(self, frame: bytes | None, tone: bytes) -> bytes:
         encoding = self._encoding

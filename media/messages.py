@@ -134,7 +134,7 @@ class RecordingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Record the call from its start: into a file at ``path`` (without its suffix) that begins with ``head``.
 
     ``key`` encrypts it and nothing else. ``format`` is ``wav``, ``flac`` or ``ogg``. With ``consent_tone`` the caller
-    hears a tone before the agent's first word, and again every ``consent_tone_every_s`` [s].
+    hears a tone when the call begins, and again every ``consent_tone_every_s`` [s].
     """
 
     path: str

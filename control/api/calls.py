@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
 from control.api.door import Caller, Ops
 from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, documented
 from control.api.routing import PREFIX, GuardedRoute, HangUpRoute, Paging
 from control.errors import Code
 from control.registry.types import CallFilter
-from control.resources import CallDetail, CallResource, CallStatus, HungUp
+from control.resources import CallDetail, CallResource, CallStatus, HungUp, RecordingDeleted, id_of
+from media.recording_file import CONTENT_TYPES
 
 __all__ = ["hang_up_router", "router"]
 
@@ -26,6 +28,10 @@ class CallAnswer(Answer[CallDetail]):
 
 class CallsAnswer(ListAnswer[CallResource]):
     """A page of calls."""
+
+
+class RecordingDeletedAnswer(Answer[RecordingDeleted]):
+    """The recording is gone."""
 
 
 class HungUpAnswer(Answer[HungUp]):
@@ -52,6 +58,37 @@ async def list_calls(
 async def get_call(call_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> CallAnswer:
     """One call; while it is live, its statistics are those of the moment."""
     return CallAnswer(data=await operations.call(by, call_id), meta=meta)
+
+
+_AUDIO: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "content": {type: {"schema": {"type": "string", "format": "binary"}} for type in CONTENT_TYPES.values()},
+        "description": "The audio file: stereo, the caller left, the agent right",
+    }
+}
+
+
+@router.get(
+    f"{PREFIX}/calls/{{call_id}}/recording",
+    response_class=StreamingResponse,
+    responses={**_AUDIO, **documented(Code.NOT_FOUND, Code.CONFLICT, Code.RECORDING_DAMAGED, Code.SECRETS_UNAVAILABLE)},
+)
+async def get_recording(call_id: str, by: Caller, operations: Ops) -> StreamingResponse:
+    """A call's recording, decrypted. That it was read, and by whom, is noted in the call's timeline."""
+    opened = await operations.recording(by, call_id)
+    headers = {
+        "Content-Length": str(opened.length),
+        "Content-Disposition": f'attachment; filename="call-{id_of(call_id)}.{opened.suffix}"',
+    }
+    return StreamingResponse(opened.pieces, media_type=opened.content_type, headers=headers)
+
+
+@router.delete(
+    f"{PREFIX}/calls/{{call_id}}/recording", responses=documented(Code.NOT_FOUND, Code.CONFLICT, writes=True)
+)
+async def delete_recording(call_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> RecordingDeletedAnswer:
+    """Delete a call's recording for good; the call's record stays."""
+    return RecordingDeletedAnswer(data=await operations.delete_recording(by, call_id), meta=meta)
 
 
 @hang_up_router.post(f"{PREFIX}/calls/{{call_id}}/hangup", responses=documented(Code.NOT_FOUND, Code.CALL_NOT_LIVE))

@@ -8,7 +8,7 @@ from control.api.door import Caller, Ops
 from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, documented
 from control.api.routing import PREFIX, GuardedRoute, Paging
 from control.errors import Code
-from control.resources import ImportedNumber, ImportNumber, NumberResource, Released, UpdateNumber
+from control.resources import ImportedNumber, ImportNumber, NumberResource, RecordingOptions, Released, UpdateNumber
 
 __all__ = ["router"]
 
@@ -27,6 +27,10 @@ class ImportedNumberAnswer(Answer[ImportedNumber]):
 
 class NumbersAnswer(ListAnswer[NumberResource]):
     """A page of numbers."""
+
+
+class RecordingOptionsAnswer(Answer[RecordingOptions]):
+    """Whether and how the number's calls are recorded."""
 
 
 class NumberReleasedAnswer(Answer[Released]):
@@ -75,6 +79,22 @@ async def update_number(
 ) -> NumberAnswer:
     """Assign an agent, or unassign with `null`. The next call hears it; calls that are up go on."""
     return NumberAnswer(data=await operations.update_number(by, number_id, body), meta=meta)
+
+
+@router.get(f"{NUMBERS}/{{number_id}}/recording", responses=documented(Code.NOT_FOUND))
+async def get_number_recording(
+    number_id: str, by: Caller, operations: Ops, meta: RequestMeta
+) -> RecordingOptionsAnswer:
+    """What of recording the number has otherwise than its agent; null: as the agent has it."""
+    return RecordingOptionsAnswer(data=await operations.number_recording(by, number_id), meta=meta)
+
+
+@router.put(f"{NUMBERS}/{{number_id}}/recording", responses=documented(Code.NOT_FOUND, body=True))
+async def set_number_recording(
+    number_id: str, body: RecordingOptions, by: Caller, operations: Ops, meta: RequestMeta
+) -> RecordingOptionsAnswer:
+    """Have the number's calls recorded, or not, whatever its agent has. Calls that are up go on as they began."""
+    return RecordingOptionsAnswer(data=await operations.set_number_recording(by, number_id, body), meta=meta)
 
 
 @router.post(

@@ -192,6 +192,12 @@ class MemoryRegistry:
         self._numbers[number_id] = replace(number, agent_id=agent_id, updated_at=at)
         return self._numbers[number_id]
 
+    async def set_number_options(self, account_id: str, number_id: str, options: str, at: float) -> Number:
+        """Another ``options``; :class:`NotFound` for a number of another account."""
+        number = await self.number(account_id, number_id)
+        self._numbers[number_id] = replace(number, options=options, updated_at=at)
+        return self._numbers[number_id]
+
     async def delete_number(self, account_id: str, number_id: str) -> Removal:
         """With its connection, if it was the last one there; its calls' records stay."""
         number = await self.number(account_id, number_id)
@@ -330,6 +336,10 @@ class MemoryRegistry:
     async def call(self, account_id: str, call_id: str) -> Call:
         """One record, with its timeline."""
         return self._complete(_owned(self._calls.get(call_id), account_id, "call", call_id))
+
+    async def calls_being_recorded(self) -> list[str]:
+        """Everybody's, by their records."""
+        return sorted(call.id for call in self._calls.values() if call.recording.get("status") == "recording")
 
     async def calls(self, account_id: str, page: Page, filter: CallFilter) -> tuple[list[Call], int]:
         """A page of records with their timelines, and how many match in all."""

@@ -36,7 +36,21 @@ class _Ids(msgspec.Struct, frozen=True):
     ids: dict[str, str]
 
 
-_DATA: dict[str, type[msgspec.Struct]] = {"offered": _Offer, "ended": _End, "carrier_ids": _Ids}
+class _Recording(msgspec.Struct, frozen=True):
+    status: str | msgspec.UnsetType = msgspec.UNSET
+    format: str | msgspec.UnsetType = msgspec.UNSET
+    seconds: float | msgspec.UnsetType = msgspec.UNSET
+    gaps_ms: int | msgspec.UnsetType = msgspec.UNSET
+    bytes: int | msgspec.UnsetType = msgspec.UNSET
+    problem: str | msgspec.UnsetType = msgspec.UNSET
+
+
+_DATA: dict[str, type[msgspec.Struct]] = {
+    "offered": _Offer,
+    "ended": _End,
+    "carrier_ids": _Ids,
+    "recording": _Recording,
+}
 
 
 def check(event: CallEvent) -> None:
@@ -53,11 +67,14 @@ def check(event: CallEvent) -> None:
 def fold(call: Call | None, event: CallEvent) -> Call | None:
     """The record after ``event``; without its ``offered`` there is none.
 
-    A second ``offered`` or ``ended`` changes nothing. The timeline is the store's to keep. ``event`` has passed
-    :func:`check`.
+    A second ``offered`` or ``ended`` changes nothing; what is told of a recording counts after the end, too. The
+    timeline is the store's to keep. ``event`` has passed :func:`check`.
     """
     if event.kind == "offered":
         return call or _offered(event)
+    if call is not None and event.kind == "recording":
+        known = msgspec.to_builtins(msgspec.convert(event.data, _Recording))
+        return replace(call, recording={**call.recording, **known})
     if call is None or call.ended_at is not None:
         return call
     if event.kind == "carrier_ids":

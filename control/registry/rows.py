@@ -85,19 +85,20 @@ def values(row: Any) -> tuple[Any, ...]:
 def agent_values(agent: Agent) -> tuple[Any, ...]:
     """As the columns of ``AGENT``; secrets are :mod:`control.registry.sealed`'s."""
     pipeline = encode(agent.pipeline)
-    return agent.id, agent.account_id, agent.name, pipeline, agent.created_at, agent.updated_at
+    return agent.id, agent.account_id, agent.name, pipeline, agent.created_at, agent.updated_at, agent.options
 
 
 def to_agent(row: tuple[Any, ...]) -> Agent:
     """From the columns of ``AGENT``."""
-    id, account_id, name, pipeline, created_at, updated_at = row
-    return Agent(id, account_id, name, decode(pipeline), created_at, updated_at)
+    id, account_id, name, pipeline, created_at, updated_at, options = row
+    return Agent(id, account_id, name, decode(pipeline), created_at, updated_at, options=options)
 
 
 def to_call(row: tuple[Any, ...]) -> Call:
     """From the columns of ``CALL``; the timeline is not among them."""
-    *plain, statistics, carrier_ids = row
-    return replace(Call(*plain), statistics=decode(statistics), carrier_ids=decode(carrier_ids))
+    *plain, statistics, carrier_ids, recording = row
+    json = {"statistics": statistics, "carrier_ids": carrier_ids, "recording": recording}
+    return replace(Call(*plain), **{name: decode(text) for name, text in json.items()})
 
 
 def account(connection: sqlite3.Connection, account_id: str) -> Account:
@@ -205,8 +206,9 @@ def _close_orphans(connection: sqlite3.Connection, event_id: str, alive_at: floa
 
 
 def _save(connection: sqlite3.Connection, call: Call) -> None:
-    values = [getattr(call, name) for name in CALL.split(", ")[:-2]]
-    connection.execute(_SAVE_CALL, (*values, encode(call.statistics), encode(call.carrier_ids)))
+    values = [getattr(call, name) for name in CALL.split(", ")[:-3]]
+    json = (encode(call.statistics), encode(call.carrier_ids), encode(call.recording))
+    connection.execute(_SAVE_CALL, (*values, *json))
 
 
 def _note(connection: sqlite3.Connection, id: str, call_id: str, entry: tuple[float, str]) -> None:

@@ -171,6 +171,16 @@ def outgoing_calls(db: Database) -> None:
     db.execute("ALTER TABLE calls ADD COLUMN carrier_ids TEXT NOT NULL DEFAULT '{}'")
 
 
+@migrations()
+def what_is_recorded(db: Database) -> None:
+    """What is to be recorded, and what has come of it."""
+    for table in ("agents", "numbers"):
+        _table(db, table).add_column("options", str, not_null_default="{}")
+    _table(db, "calls").add_column("recording", str, not_null_default="{}")
+    # JSON's own functions may not stand in a schema that is not trusted.
+    db.execute("""CREATE INDEX calls_being_recorded ON calls (id) WHERE instr(recording, '"status":"recording"') > 0""")
+
+
 def _refuse_newer(database: Database) -> None:
     ours = {migration.name for migration in migrations.pending(Database(memory=True))}
     applied = {migration.name for migration in migrations.applied(database)}

@@ -132,12 +132,12 @@ class Sealed:
         return replace(agent, secrets=self._open(row[-1], "agents", agent.account_id, agent.id))
 
     def update_agent(self, db: sqlite3.Connection, agent: Agent) -> None:
-        """Its name, pipeline, secrets and ``updated_at``; :class:`NotFound`."""
+        """Its name, pipeline, options, secrets and ``updated_at``; :class:`NotFound`."""
         rows.agent(db, agent.account_id, agent.id)
-        *_, name, pipeline, _, updated_at, sealed = self.agent_values(agent)
+        *_, name, pipeline, _, updated_at, options, sealed = self.agent_values(agent)
         db.execute(
-            "UPDATE agents SET name = ?, pipeline = ?, updated_at = ?, sealed = ? WHERE id = ?",
-            (name, pipeline, updated_at, sealed, agent.id),
+            "UPDATE agents SET name = ?, pipeline = ?, updated_at = ?, options = ?, sealed = ? WHERE id = ?",
+            (name, pipeline, updated_at, options, sealed, agent.id),
         )
 
     # keys

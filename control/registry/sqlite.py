@@ -207,7 +207,7 @@ class SqliteRegistry:
         return [self._sealed.to_agent(row) for row in found], total
 
     async def update_agent(self, agent: Agent) -> None:
-        """Its name, pipeline, secrets and ``updated_at``; who owns it and when it was made stay."""
+        """Its name, pipeline, options, secrets and ``updated_at``; who owns it and when it was made stay."""
         await self._write(partial(self._sealed.update_agent, agent=agent))
 
     async def delete_agent(self, account_id: str, agent_id: str) -> None:
@@ -280,6 +280,16 @@ class SqliteRegistry:
                 rows.agent(connection, account_id, agent_id)
             sql = "UPDATE numbers SET agent_id = ?, updated_at = ? WHERE id = ?"
             connection.execute(sql, (agent_id, at, number_id))
+            return rows.number(connection, account_id, number_id)
+
+        return await self._write(work)
+
+    async def set_number_options(self, account_id: str, number_id: str, options: str, at: float) -> Number:
+        """Another ``options``; :class:`NotFound` for a number of another account."""
+
+        def work(connection: sqlite3.Connection) -> Number:
+            rows.number(connection, account_id, number_id)
+            connection.execute("UPDATE numbers SET options = ?, updated_at = ? WHERE id = ?", (options, at, number_id))
             return rows.number(connection, account_id, number_id)
 
         return await self._write(work)
@@ -446,6 +456,11 @@ class SqliteRegistry:
             return rows.with_timelines(connection, [call])[0]
 
         return await self._read(work)
+
+    async def calls_being_recorded(self) -> list[str]:
+        """Everybody's, by their records, which may know less than whoever records."""
+        sql = """SELECT id FROM calls WHERE instr(recording, '"status":"recording"') > 0 ORDER BY id"""
+        return [id for (id,) in await self._select(sql)]
 
     async def calls(self, account_id: str, page: Page, filter: CallFilter) -> tuple[list[Call], int]:
         """A page of records with their timelines, and how many match in all."""

@@ -131,7 +131,8 @@ class Agent:
 
     ``secrets`` go to the agent and nowhere else: ``header:NAME`` for each header of its requests, ``signing_secret``
     and, for an hour after a new one was made, ``previous_signing_secret`` with ``previous_signing_secret_until`` (UTC
-    seconds as text), ``twilio_auth_token``.
+    seconds as text), ``twilio_auth_token``. ``options`` is JSON: what listens in on its calls, see
+    :mod:`control.listening`.
     """
 
     id: str
@@ -141,6 +142,7 @@ class Agent:
     created_at: float
     updated_at: float
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    options: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class Number:
     """``phone_number`` is canonical E.164, unique over all accounts; ``raw`` is what was typed.
 
     ``trunk`` is the key incoming calls are looked up with: a static trunk's name for ``sip``, ``twilio``, ``telnyx`` or
-    ``telnyx:ID``.
+    ``telnyx:ID``. ``options`` is JSON: what listens in on its calls otherwise than the agent has it.
     """
 
     id: str
@@ -164,6 +166,7 @@ class Number:
     provider_account_sid: str | None = None
     provider_connection_id: str | None = None
     provider_trunk: str | None = None
+    options: str = "{}"
 
     @property
     def own_trunk(self) -> str | None:
@@ -281,6 +284,7 @@ class Call:
     offer, event); ``statistics`` as ``media.messages.LegStatistics``. ``ring_s`` runs from
     the offer to the answer, ``duration_s`` from there to the end; both None for a call that was never answered.
     ``carrier_ids`` are the carrier's own (``X-Telnyx-Session-ID``, ``CallSid``).
+    ``recording`` is empty for a call that was not to be recorded, else as :mod:`control.recordings` tells.
     """
 
     id: str
@@ -304,6 +308,7 @@ class Call:
     timeline: Sequence[tuple[float, str]] = ()
     statistics: Mapping[str, Any] = field(default_factory=dict)
     carrier_ids: Mapping[str, str] = field(default_factory=dict)
+    recording: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CallEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,6 +322,8 @@ class CallEvent(msgspec.Struct, frozen=True, kw_only=True):
     - ``answered``: the phone leg is up.
     - ``ended``: ``data``: ``ended_by``, ``end_reason``, and where known ``sip_status``, ``statistics``. The first
       one counts.
+    - ``recording``: what is known of the call's recording now, also after its end. ``data``: ``status``, and where
+      known ``format``, ``seconds``, ``gaps_ms``, ``bytes``, ``problem``; each adds to what was told before.
     - ``opened`` (no call): a process has begun to write. Calls that are still open died with the process before.
     - ``alive`` (no call): the process lived at ``at``, with calls up. Bounds the end of a call that a crash cut.
     - ``carrier_ids``: what the carrier calls the call. ``data["ids"]``: its own names → ids; added to those known.
@@ -386,6 +393,7 @@ class Registry(Protocol):
     async def number(self, account_id: str, number_id: str) -> Number: ...
     async def numbers(self, account_id: str | None, page: Page) -> tuple[list[Number], int]: ...
     async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number: ...
+    async def set_number_options(self, account_id: str, number_id: str, options: str, at: float) -> Number: ...
     async def delete_number(self, account_id: str, number_id: str) -> Removal: ...
     async def number_by_phone(self, phone_number: str) -> Number | None: ...
     async def numbers_on(self, account_id: str, provider: str, connection_id: str | None = None) -> int: ...
@@ -412,4 +420,5 @@ class Registry(Protocol):
     async def apply_events(self, events: Sequence[CallEvent], position: JournalPosition | None = None) -> int: ...
     async def journal_position(self) -> JournalPosition | None: ...
     async def call(self, account_id: str, call_id: str) -> Call: ...
+    async def calls_being_recorded(self) -> list[str]: ...
     async def calls(self, account_id: str, page: Page, filter: CallFilter) -> tuple[list[Call], int]: ...

@@ -285,3 +285,8 @@ def test_files_that_do_not_belong_together_are_refused(pki: Pki, tmp_path: Path)
     assert list(complaints(tls(pki.certificate, other.key))) == ["sip.tls_certificate"]
     (tmp_path / "text.pem").write_text("no PEM")
     assert list(complaints(tls(tmp_path / "text.pem", pki.key))) == ["sip.tls_certificate"]
+
+
+def test_recording_needs_a_key_to_encrypt_with() -> None:
+    assert list(complaints({"recording": {"enabled": True}})) == ["secrets.key"]
+    assert complaints({"recording": {"enabled": True}, "secrets": {"key": GOOD_KEY}}) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +56,8 @@ from media.messages import (
     LegStatistics,
     MediaLost,
     OpenCall,
+    RecordingEnded,
+    RecordingOrder,
     Renegotiate,
     Result,
     StartMedia,
@@ -213,7 +215,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(*, limits: Limits | None = None, pairs: int = 20, assigned: bool = True) -> AsyncIterator[World]:
+async def world(
+    *, limits: Limits | None = None, pairs: int = 20, assigned: bool = True, **more: Any
+) -> AsyncIterator[World]:
     registry = MemoryRegistry()
     for account in (ACCOUNT, OTHER):
         await registry.create_account(Account(account, account[-2:], 0.0))
@@ -249,6 +253,7 @@ async def world(*, limits: Limits | None = None, pairs: int = 20, assigned: bool
             wall=lambda: 1_700_000_000.0 + clock.now,
             call_later=clock.call_later,
             entropy=os.urandom,
+            **more,
         )
         calls = CallManager(surroundings, limits or Limits(), Agents(), lambda trunk: LegPolicy())
         yield World(calls, phone, media, registry, events, ports, counters, clock, tasks, passes)
@@ -668,3 +673,75 @@ async def test_pairs_outside_the_table_change_nothing() -> None:
             w.calls._feed(call, event)
             assert (call.state, w.phone.sent) == (state, before)
         call.state = State.ESTABLISHED
+
+
+# --- recording ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Recorder:
+    """:class:`control.recordings.Recordings`, played by the test."""
+
+    told: list[tuple[Any, ...]] = field(default_factory=list)
+    made: RecordingOrder | None = field(
+        default_factory=lambda: RecordingOrder(path="p", head=b"head", key=b"key", consent_tone=False)
+    )
+
+    def order(self, call_id: str, agent: Agent, number: Number, started: float) -> RecordingOrder | None:
+        self.told.append(("order", call_id, agent.id, number.id, started))
+        return self.made
+
+    def begun(self, call_id: str, started: float, order: RecordingOrder) -> None:
+        self.told.append(("begun", call_id, started, order))
+
+    def on_ended(self, ended: RecordingEnded) -> None:
+        self.told.append(("ended", ended))
+
+    def on_lost(self, calls: Iterable[str]) -> None:
+        self.told.append(("lost", *calls))
+
+
+async def test_media_is_told_to_record_and_the_record_hears_when_it_has_begun() -> None:
+    recorder = Recorder()
+    async with world(recordings=recorder) as it:
+        call = await it.offer()
+        assert it.media.of(OpenCall)[0].recording == recorder.made
+        assert [entry[0] for entry in recorder.told] == ["order"]
+        it.calls.on_notice(AgentReady(call=call, waited_s=0.1))
+        it.calls.on_event(CallConfirmed(CallKey("k1"), None))
+        await it.settle()
+        assert recorder.told == [
+            ("order", call, "agent-1", "number-1", 100.0),
+            ("begun", call, 100.0, recorder.made),
+        ]
+        ended = RecordingEnded(call=call, status="completed", seconds=1.0)
+        it.calls.on_notice(ended)
+        it.calls.on_lost([call])
+        await it.settle()
+        assert recorder.told[2:] == [("ended", ended), ("lost", call)]
+
+
+async def test_a_call_that_is_never_answered_is_not_recorded() -> None:
+    recorder = Recorder()
+    async with world(recordings=recorder) as it:
+        call = await it.offer()
+        it.calls.on_notice(AgentFailed(call=call, cause="refused", message=""))
+        await it.settle()
+        assert [entry[0] for entry in recorder.told] == ["order"]
+
+
+async def test_a_call_that_is_not_to_be_recorded_is_not() -> None:
+    recorder = Recorder(made=None)
+    async with world(recordings=recorder) as it:
+        await it.establish()
+        assert it.media.of(OpenCall)[0].recording is None
+        assert [entry[0] for entry in recorder.told] == ["order"]
+
+
+async def test_an_edge_without_recordings_takes_calls_all_the_same() -> None:
+    async with world() as it:
+        call = await it.establish()
+        it.calls.on_notice(RecordingEnded(call=call, status="cut"))
+        it.calls.on_lost([call])
+        await it.settle()
+        assert it.end(call).data["end_reason"] == "media_worker_died"

@@ -30,18 +30,19 @@ def test_it_sounds_first_in_the_legs_own_encoding(encoding: Encoding) -> None:
     assert told.take(lambda: None) is None
 
 
-def test_what_the_agent_says_waits_for_it() -> None:
+def test_what_the_agent_says_is_not_delayed_by_it() -> None:
+    """An agent that streams without end would stay late for the whole call."""
     told, asked = ConsentTone("PCMU"), 0
 
     def take() -> bytes:
         nonlocal asked
         asked += 1
-        return bytes(160)
+        return bytes([asked]) * 160
 
-    for _ in range(told.FIRST_FRAMES):
-        told.take(take)
-    assert asked == 0
-    assert told.take(take) == bytes(160)
+    frames = [told.take(take) for _ in range(told.FIRST_FRAMES + 1)]
+    assert asked == told.FIRST_FRAMES + 1
+    assert frames[1] != bytes([2]) * 160
+    assert frames[-1] == bytes([asked]) * 160
 
 
 def test_it_comes_again_over_the_agents_voice_as_often_as_is_asked_for() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
-from config.settings import Limits, Providers, Settings, Trunk
+from config.settings import Limits, Providers, Recording, Settings, Trunk
 from control.api.app import create_app
 from control.api.health import Readiness
 from control.operations import Operations, Principal
 from control.providers import Checked, Claim, Verified
+from control.recordings import Recordings
 from control.registry.memory import MemoryRegistry
 from control.registry.types import CallEvent, Connection, Integration
 from control.resources import (
@@ -25,6 +28,8 @@ from control.resources import (
     SaveTelnyxIntegration,
     SaveTwilioIntegration,
 )
+from control.vault import Vault
+from edge.counters import Counters
 from media.messages import LegStatistics
 from tests.support.clock import FakeClock
 
@@ -225,6 +230,26 @@ class Desk:
         self.app: FastAPI = create_app(self.operations, self.health, now=self.now)
         self.accounts: dict[str, AccountResource] = {}
         self.keys: dict[str, str] = {}
+        self.journal: list[CallEvent] = []
+
+    def keep_recordings(self, folder: Path, key: bytes = bytes(range(32))) -> Recordings:
+        """From now on they are in ``folder``, all calls are recorded, and what they tell is in ``journal``."""
+
+        class Log:
+            append = self.journal.append
+
+        self.operations.recordings = recordings = Recordings(
+            Recording(enabled=True, format="ogg", path=folder),
+            Vault(key, entropy=os.urandom),
+            self.registry,
+            journal=Log(),
+            counters=Counters(),
+            spawn=lambda work, name: asyncio.ensure_future(work),
+            entropy=os.urandom,
+            now=self.now,
+            wall=self.wall,
+        )
+        return recordings
 
     async def furnish(self) -> Desk:
         """Make the accounts, a key for each, and an operator's key in acme (``operator``)."""

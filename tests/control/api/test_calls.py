@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
-from control.registry.types import CallEvent
-from media.messages import LegStatistics
+from control.registry.types import Agent, CallEvent, Number
+from media.messages import LegStatistics, RecordingOrder
+from media.recording_file import Count, SealedWriter, Trailer
 from tests.support.desk import BASE, Desk, LiveOne, offered
 
 CALLS = f"{BASE}/calls"
@@ -56,6 +59,7 @@ async def test_a_record_has_its_timeline_and_statistics(desk: Desk, acme: httpx.
         "end_reason": "caller_hung_up",
         "sip_call_id": "a@b",
         "statistics": {"packets_received": 500},
+        "recording": None,
     }
 
 
@@ -142,3 +146,125 @@ async def test_another_account_s_calls_do_not_exist(desk: Desk, globex: httpx.As
         assert (await globex.get(f"{CALLS}/{id}")).status_code == 404
         assert (await globex.post(f"{CALLS}/{id}/hangup")).status_code == 404
     assert SECOND in desk.calls.up
+
+
+# --- recordings -------------------------------------------------------------------------------------
+
+
+async def kept(desk: Desk, folder: Path, call: str = FIRST) -> bytes:
+    """The call's recording, as a recorder leaves it; its audio file."""
+    recordings = desk.keep_recordings(folder)
+    number = Number("n", desk.accounts["acme"].id, "+1", "+1", "sip", "lab", "active", 0.0, 0.0)
+    order = recordings.order(call, Agent("g", number.account_id, "Agent", {}, 0.0, 0.0), number, 0.0)
+    assert order is not None
+    with Path(order.path + ".rec").open("wb") as file:
+        file.write(order.head)
+        writer = SealedWriter(order.key, call, file.write)
+        writer.append(b"OggS and so on", Count(50, 0, 8000))
+        writer.finish(Trailer(complete=True))
+    data = {"status": "completed", "format": "ogg", "seconds": 1.0, "gaps_ms": 0, "bytes": 400, "problem": ""}
+    await desk.registry.apply_events([CallEvent(id="r", kind="recording", at=0.0, call_id=call, data=data)])
+    return b"OggS and so on"
+
+
+async def test_a_recording_is_read_as_the_file_it_is(desk: Desk, acme: httpx.AsyncClient, tmp_path: Path) -> None:
+    """Streamed, decrypted, never cached; and who read it is noted."""
+    await recorded(desk)
+    audio = await kept(desk, tmp_path)
+    answer = await acme.get(f"{CALLS}/{FIRST}/recording")
+    assert (answer.status_code, answer.content) == (200, audio)
+    assert answer.headers["content-type"] == "audio/ogg"
+    assert answer.headers["content-length"] == str(len(audio))
+    assert answer.headers["content-disposition"] == f'attachment; filename="call-{FIRST}.ogg"'
+    assert answer.headers["cache-control"] == "no-store"
+    assert desk.journal[-1].kind == "recording_read"
+    assert str(desk.journal[-1].data["note"]).startswith("key ")
+
+
+async def test_a_calls_record_tells_of_its_recording_in_lists_too(
+    desk: Desk, acme: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    await recorded(desk)
+    await kept(desk, tmp_path)
+    told = {"status": "completed", "format": "ogg", "seconds": 1.0, "bytes": 400, "gaps_ms": 0, "problem": None}
+    assert (await acme.get(f"{CALLS}/{FIRST}")).json()["data"]["recording"] == told
+    assert [call["recording"] for call in (await acme.get(CALLS)).json()["data"]] == [None, told]
+
+
+async def test_another_accounts_recording_does_not_exist(desk: Desk, globex: httpx.AsyncClient, tmp_path: Path) -> None:
+    await recorded(desk)
+    await kept(desk, tmp_path)
+    for method in ("GET", "DELETE"):
+        assert (await globex.request(method, f"{CALLS}/{FIRST}/recording")).status_code == 404
+    assert list(tmp_path.iterdir())
+    assert desk.journal == []
+
+
+async def test_a_recording_is_deleted_once_and_the_record_stays(
+    desk: Desk, acme: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    await recorded(desk)
+    await kept(desk, tmp_path)
+    answer = await acme.delete(f"{CALLS}/{FIRST}/recording")
+    assert answer.json()["data"] == {"id": FIRST, "deleted": True}
+    assert list(tmp_path.iterdir()) == []
+    assert (await acme.delete(f"{CALLS}/{FIRST}/recording")).status_code == 404
+    assert (await acme.get(f"{CALLS}/{FIRST}/recording")).status_code == 404
+    await desk.registry.apply_events(desk.journal)
+    record = (await acme.get(f"{CALLS}/{FIRST}")).json()["data"]
+    assert record["recording"]["status"] == "deleted"
+    assert record["timeline"][-1]["event"].startswith("recording: deleted by key ")
+
+
+async def test_a_call_that_is_up_keeps_its_recording_to_itself(
+    desk: Desk, acme: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    await recorded(desk)
+    await kept(desk, tmp_path)
+    order = RecordingOrder(path="", head=b"", key=b"")
+    recordings = desk.keep_recordings(tmp_path)
+    recordings.begun(FIRST, 0.0, order)
+    for method in ("GET", "DELETE"):
+        answer = await acme.request(method, f"{CALLS}/{FIRST}/recording")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
+
+
+async def test_nothing_of_a_damaged_recording_is_sent(
+    desk: Desk, acme: httpx.AsyncClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await recorded(desk)
+    await kept(desk, tmp_path)
+    [file] = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-3])
+    answer = await acme.get(f"{CALLS}/{FIRST}/recording")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "recording_damaged")
+    assert "a recording is damaged" in caplog.text
+
+
+async def test_a_recording_whose_key_is_not_configured_any_more_asks_for_it(
+    desk: Desk, acme: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    await recorded(desk)
+    await kept(desk, tmp_path)
+    desk.keep_recordings(tmp_path, key=bytes([9]) * 32)
+    answer = await acme.get(f"{CALLS}/{FIRST}/recording")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "secrets_unavailable")
+
+
+async def test_a_call_that_was_not_recorded_has_no_recording(desk: Desk, acme: httpx.AsyncClient) -> None:
+    await recorded(desk)
+    assert (await acme.get(f"{CALLS}/{FIRST}/recording")).status_code == 404
+
+
+async def test_a_number_is_recorded_as_it_wishes_whatever_its_agent_has(acme: httpx.AsyncClient) -> None:
+    body = {"provider": "sip", "provider_trunk": "lab", "phone_number": "+14155550123"}
+    number = (await acme.post(f"{BASE}/telephony/numbers/import", json=body)).json()["data"]["id"]
+    path = f"{BASE}/telephony/numbers/{number}/recording"
+    nothing = dict.fromkeys(("enabled", "format", "consent_tone", "consent_tone_every_s"))
+    assert (await acme.get(path)).json()["data"] == nothing
+    wish = {"enabled": True, "format": "wav", "consent_tone_every_s": 15.0}
+    assert (await acme.put(path, json=wish)).json()["data"] == {**nothing, **wish}
+    assert (await acme.get(path)).json()["data"] == {**nothing, **wish}
+    assert (await acme.put(path, json={})).json()["data"] == nothing
+    for bad in ({"format": "mp3"}, {"enabled": "yes"}, {"consent_tone_every_s": 1}, {"path": "/etc"}):
+        assert (await acme.put(path, json=bad)).status_code == 422

@@ -22,6 +22,8 @@ GUARDED = [
     ("PATCH", f"/telephony/numbers/{ID}"),
     ("DELETE", f"/telephony/numbers/{ID}"),
     ("POST", f"/telephony/numbers/{ID}/verify"),
+    ("GET", f"/telephony/numbers/{ID}/recording"),
+    ("PUT", f"/telephony/numbers/{ID}/recording"),
     *(
         (method, f"/telephony/integrations/{name}")
         for name in ("twilio", "telnyx", "openai")
@@ -36,6 +38,8 @@ GUARDED = [
     ("DELETE", f"/agents/{ID}/signing-secret"),
     ("GET", "/calls"),
     ("GET", f"/calls/{ID}"),
+    ("GET", f"/calls/{ID}/recording"),
+    ("DELETE", f"/calls/{ID}/recording"),
     ("POST", f"/calls/{ID}/hangup"),
     ("GET", "/account"),
     ("GET", "/accounts"),

@@ -798,3 +798,35 @@ async def test_the_carriers_ids_are_added_to_a_calls_record(registry: Registry) 
     assert [event for _, event in call.timeline] == ["offered", "carrier_ids", "carrier_ids", "carrier_ids"]
     with pytest.raises(ValueError, match="carrier_ids"):
         await registry.apply_events([CallEvent(id="bad", kind="carrier_ids", at=1.0, call_id="c", data={"ids": 7})])
+
+
+# --- recordings ----------------------------------------------------------------------------------
+
+
+async def test_what_an_agent_and_a_number_wish_of_recording_is_kept(registry: Registry) -> None:
+    await registry.create_account(Account("a9", "Nine", 1.0))
+    await registry.create_agent(Agent("g9", "a9", "Agent", {}, 1.0, 1.0, options='{"recording":{"enabled":true}}'))
+    assert (await registry.agent("a9", "g9")).options == '{"recording":{"enabled":true}}'
+    await registry.update_agent(Agent("g9", "a9", "Agent", {}, 1.0, 2.0, options="{}"))
+    assert (await registry.agent("a9", "g9")).options == "{}"
+    number = Number("n9", "a9", "+9", "+9", "sip", "lab", "active", 1.0, 1.0, agent_id="g9", provider_trunk="lab")
+    await registry.create_number(number)
+    changed = await registry.set_number_options("a9", "n9", '{"recording":{"format":"wav"}}', 3.0)
+    assert (changed.options, changed.updated_at) == ('{"recording":{"format":"wav"}}', 3.0)
+    route = await registry.route("lab", "+9")
+    assert route is not None
+    assert route.number == changed
+    with pytest.raises(NotFound):
+        await registry.set_number_options("a1", "n9", "{}", 4.0)
+
+
+async def test_calls_whose_recordings_have_no_end_are_found(registry: Registry) -> None:
+    data = {"account_id": "a1", "direction": "inbound", "trunk": "t", "from_number": "+1", "to_number": "+2"}
+    for id in ("c1", "c2", "c3"):
+        await registry.apply_events([CallEvent(id=f"{id}/o", kind="offered", at=1.0, call_id=id, data=data)])
+    for number, (id, status) in enumerate([("c1", "recording"), ("c2", "recording"), ("c2", "completed")]):
+        event = CallEvent(id=f"r{number}", kind="recording", at=2.0, call_id=id, data={"status": status})
+        await registry.apply_events([event])
+    assert await registry.calls_being_recorded() == ["c1"]
+    assert (await registry.call("a1", "c2")).recording == {"status": "completed"}
+    assert (await registry.call("a1", "c3")).recording == {}

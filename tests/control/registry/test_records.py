@@ -77,3 +77,28 @@ def test_what_makes_no_record_is_refused(event: CallEvent) -> None:
 def test_what_makes_a_record_passes() -> None:
     for event in (*EVENTS.values(), CallEvent(id="5", kind="opened", at=1.0), CallEvent(id="6", kind="alive", at=1.0)):
         check(event)
+
+
+def test_what_is_told_of_a_recording_adds_up_and_counts_after_the_end_too() -> None:
+    """A recorder may take longer than its call."""
+    data = {"account_id": "a", "direction": "inbound", "trunk": "t", "from_number": "+1", "to_number": "+2"}
+    call = fold(None, CallEvent(id="1", kind="offered", at=1.0, call_id="c", data=data))
+    begun = {"status": "recording", "format": "flac", "note": "recording"}
+    call = fold(call, CallEvent(id="2", kind="recording", at=2.0, call_id="c", data=begun))
+    end = {"ended_by": "caller", "end_reason": "caller_hung_up"}
+    call = fold(call, CallEvent(id="3", kind="ended", at=3.0, call_id="c", data=end))
+    told = {"status": "completed", "seconds": 1.5, "gaps_ms": 0, "bytes": 100, "problem": ""}
+    call = fold(call, CallEvent(id="4", kind="recording", at=4.0, call_id="c", data=told))
+    assert call is not None
+    assert call.recording == {**told, "format": "flac"}
+    assert call.end_reason == "caller_hung_up"
+
+
+def test_a_recording_of_a_call_that_nobody_knows_is_no_record() -> None:
+    event = CallEvent(id="1", kind="recording", at=1.0, call_id="c", data={"status": "recording"})
+    assert fold(None, event) is None
+
+
+def test_a_recording_s_figures_are_checked() -> None:
+    with pytest.raises(ValueError, match="seconds"):
+        check(CallEvent(id="1", kind="recording", at=1.0, call_id="c", data={"seconds": "long"}))

@@ -31,12 +31,13 @@ def test_columns_stand_in_the_order_of_the_fields(columns: str, kind: type) -> N
     assert columns.split(", ") == [field.name for field in fields(kind) if field.name != "secrets"]
 
 
-def test_a_call_s_columns_end_with_its_statistics_and_leave_the_timeline_out() -> None:
+def test_a_call_s_columns_end_with_what_is_json_and_leave_the_timeline_out() -> None:
     names = rows.CALL.split(", ")
-    assert names[-2:] == ["statistics", "carrier_ids"]
+    assert names[-3:] == ["statistics", "carrier_ids", "recording"]
     assert set(names) == {field.name for field in fields(Call)} - {"timeline"}
-    values = [getattr(CALL, name) for name in names[:-2]]
-    assert rows.to_call((*values, rows.encode(CALL.statistics), rows.encode(CALL.carrier_ids))) == CALL
+    values = [getattr(CALL, name) for name in names[:-3]]
+    json = [rows.encode(getattr(CALL, name)) for name in names[-3:]]
+    assert rows.to_call((*values, *json)) == CALL
 
 
 def test_a_connection_s_columns_end_with_what_is_sealed() -> None:

@@ -1,0 +1,35 @@
+"""What is to listen in on a call: as the edge has it, the agent otherwise, and the number above both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from config.settings import Recording
+from control.registry.types import Agent, Number
+from media.recording_file import Format
+
+__all__ = ["RecordingChoice", "recording_choice"]
+
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class RecordingChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a call is recorded, and how; see :class:`config.settings.Recording`."""
+
+    enabled: bool
+    format: Format
+    consent_tone: bool
+    consent_tone_every_s: float | None
+
+
+def recording_choice(
+    settings: Recording, agent: Agent, number: Number, call: Mapping[str, Any] | None = None
+) -> RecordingChoice:
+    """The call's own wish counts most, then the number's, the agent's, and the settings."""
+    choice = {name: getattr(settings, name) for name in RecordingChoice.__struct_fields__}
+    for options in (agent.options, number.options):
+        choice |= _decode(options).get("recording") or {}
+    return msgspec.convert({**choice, **(call or {})}, RecordingChoice)
