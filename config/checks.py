@@ -194,6 +194,13 @@ def _ports(settings: Settings) -> Iterator[Problem]:
             yield Problem(("sip", "listen", index), f"{settings.sip.listen[index]} stands there twice")
 
 
+def _agents(settings: Settings) -> Iterator[Problem]:
+    """An agent's module in a directory that is not there would be missed only by the first call."""
+    for index, path in enumerate(settings.agents.python_path):
+        if not path.is_dir():
+            yield Problem(("agents", "python_path", index), f"{path} is no directory")
+
+
 def _tls(settings: Settings) -> Iterator[Problem]:
     sip = settings.sip
     files = {"tls_certificate": sip.tls_certificate, "tls_key": sip.tls_key}
@@ -240,6 +247,7 @@ _RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
     _trunks,
     _carriers,
     _providers,
+    _agents,
     _secrets,
     _recording,
 )

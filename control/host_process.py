@@ -17,6 +17,7 @@ from pathlib import Path
 import uvloop
 
 from control import logs
+from control.entropy import wall_clock
 from media.hosting import host
 from media.hosting.host import HostSettings
 from media.hosting.session import CALL
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.beat,
         given.allow_private,
     )
-    return uvloop.run(host.run(settings))
+    return uvloop.run(host.run(settings, wall=wall_clock))
 
 
 def _name_in_logs(epoch: int) -> None:

@@ -89,6 +89,7 @@ class _Host:
         self.epoch = epoch
         self.heard = False
         self.beats = 0
+        self.dying = False
         self.report = Load(calls=0, taken=0, memory_bytes=0, cpu_s=0.0)
         self._handed = 0
         self._reported = asyncio.Event()
@@ -109,8 +110,10 @@ class _Host:
         await self._reported.wait()
 
     def take(self, end: End) -> bool:
+        """False, once and for all, when it takes none: it is about to be buried."""
         taken = self.link.take(end)
         self._handed += taken
+        self.dying = not taken
         return taken
 
 
@@ -209,17 +212,26 @@ class AgentHosts:
                 self._keeper.add_place()
 
     def _place(self, end: End) -> None:
-        if not self._keeper.active:
+        hosts = self._living()
+        if not hosts:
             if len(self._waiting) < self.WAITING:
                 self._waiting.append(end)
             else:
                 self._refuse(end, "down", "no process that runs agents is up")
             return
         with end:
-            for host in sorted(self._keeper.active, key=lambda host: host.load):
-                if host.load < self._plan.calls and host.take(end):
+            while hosts:
+                host = min(hosts, key=lambda host: host.load)
+                if host.load >= self._plan.calls:
+                    break
+                if host.take(end):
                     return
+                hosts = self._living()
             self._refuse(end, "full", "every process that runs agents is full")
+
+    def _living(self) -> list[_Host]:
+        """Those that take calls; the spare stands in for one that has died and is not buried yet."""
+        return [host for host in self._keeper.ready if not host.dying][: self._plan.count]
 
     def _refuse(self, end: End, reason: str, message: str) -> None:
         log.warning("an agent's call is refused", extra={"reason": reason})

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import update_wrapper
+from importlib.util import find_spec
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -94,6 +95,7 @@ from control.resources import (
     TwilioNumber,
     UpdateAgent,
     UpdateNumber,
+    WebRtcPipeline,
     account_resource,
     agent_resource,
     call_detail,
@@ -111,6 +113,7 @@ from control.resources import (
     with_recording,
 )
 from control.vault import VaultError
+from media.hosting.host import WEBRTC_MISSING
 from media.messages import LegStatistics
 from media.recording_file import Damaged
 from media.targets import literal_problem
@@ -422,7 +425,9 @@ class Operations:
                 raise ValidationFailed.of(f"pipeline.{field}", f"{problem}: agents need a public one on this edge")
 
     def _check_listed(self, pipeline: Pipeline) -> None:
-        """Which Python may run here is the operator's to say, never an account's."""
+        """Which Python may run here, and whether WebRTC can, is the operator's to say, never an account's."""
+        if isinstance(pipeline, WebRtcPipeline) and find_spec("aiortc") is None:
+            raise ValidationFailed.of("pipeline.protocol", f"{WEBRTC_MISSING}, and restart the edge")
         if isinstance(pipeline, PythonPipeline):
             listed = python_agents(self.settings.agents)
             if pipeline.name not in listed:

@@ -97,6 +97,7 @@ __all__ = [
     "TwilioNumber",
     "UpdateAgent",
     "UpdateNumber",
+    "WebRtcPipeline",
     "account_resource",
     "account_sid",
     "agent_resource",
@@ -145,7 +146,17 @@ def _not_an_id(text: str) -> str:
 
 
 def _websocket_url(text: str) -> str:
-    """``ws``/``wss``, a host, no credentials, no fragment (RFC 6455 §3). The text stays as it was typed."""
+    """``ws``/``wss``; no fragment either (RFC 6455 §3)."""
+    return _agent_url(text, "ws", "wss")
+
+
+def _http_url(text: str) -> str:
+    """``http``/``https``."""
+    return _agent_url(text, "http", "https")
+
+
+def _agent_url(text: str, *schemes: str) -> str:
+    """One of the schemes, a host, no credentials, no fragment. The text stays as it was typed."""
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("has characters that a URL must escape")
     try:
@@ -153,14 +164,14 @@ def _websocket_url(text: str) -> str:
         port = url.port
     except ValueError as error:
         raise ValueError("is not a URL") from error
-    if url.scheme not in {"ws", "wss"}:
-        raise ValueError("is neither ws:// nor wss://")
+    if url.scheme not in schemes:
+        raise ValueError(f"is neither {schemes[0]}:// nor {schemes[1]}://")
     if not url.hostname or port == 0:
         raise ValueError("has no host, or port 0")
     if "@" in url.netloc:
         raise ValueError("has credentials in it: pass them as parameters")
     if "#" in text:
-        raise ValueError("has a fragment (RFC 6455 §3)")
+        raise ValueError("has a fragment" + (" (RFC 6455 §3)" if "ws" in schemes else ""))
     return text
 
 
@@ -293,6 +304,12 @@ AnswerAfter = Annotated[
 AgentTimeout = Annotated[
     Annotated[float, Field(gt=0, le=60, strict=True)] | None,
     Field(description="Refuse the call (480) when not connected by then [s]. Absent: the edge's."),
+]
+HttpUrl = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2000),
+    AfterValidator(_http_url),
+    Field(examples=["https://agent.example.com/whip"], json_schema_extra={"pattern": "^https?://"}),
 ]
 
 
@@ -472,7 +489,7 @@ class TwilioMediaStreamsPipeline(_Pipeline):
     )
 
 
-class TelnyxMediaStreamingPipeline(_Request):
+class TelnyxMediaStreamingPipeline(_Pipeline):
     """An agent behind a WebSocket that speaks Telnyx's media streaming; the edge is the client of ``url``."""
 
     protocol: Literal["telnyx-media-streaming"]
@@ -487,7 +504,7 @@ class TelnyxMediaStreamingPipeline(_Request):
     agent_timeout_s: AgentTimeout = None
 
 
-class JambonzListenPipeline(_Request):
+class JambonzListenPipeline(_Pipeline):
     """An agent behind a WebSocket that takes jambonz's ``listen``, streaming; the edge is the client of ``url``."""
 
     protocol: Literal["jambonz-listen"]
@@ -502,7 +519,7 @@ class JambonzListenPipeline(_Request):
     agent_timeout_s: AgentTimeout = None
 
 
-class AudioSocketPipeline(_Request):
+class AudioSocketPipeline(_Pipeline):
     """An agent behind a TCP port that speaks Asterisk's AudioSocket; the edge is the client of ``url``."""
 
     protocol: Literal["audiosocket"]
@@ -530,7 +547,7 @@ class SemanticVad(_Request):
     eagerness: Literal["low", "medium", "high", "auto"] | None = None
 
 
-class OpenAiRealtimePipeline(_Request):
+class OpenAiRealtimePipeline(_Pipeline):
     """OpenAI's Realtime API as the agent, with the API key among the integrations. Absent: OpenAI's own choice."""
 
     protocol: Literal["openai-realtime"]
@@ -558,6 +575,21 @@ class OpenAiRealtimePipeline(_Request):
     agent_timeout_s: AgentTimeout = None
 
 
+class WebRtcPipeline(_Pipeline):
+    """An agent that is a WebRTC peer: the edge makes the offer and posts it to ``url``."""
+
+    protocol: Literal["webrtc"]
+    url: HttpUrl
+    signalling: Literal["whip", "smallwebrtc"] = Field(
+        default="whip", description="`whip` is RFC 9725; `smallwebrtc` is pipecat's, as at /api/offer."
+    )
+    parameters: dict[ParameterName, ParameterValue] = Field(
+        default={}, max_length=50, description="Sent to the agent with the call's facts."
+    )
+    answer_after_s: AnswerAfter = None
+    agent_timeout_s: AgentTimeout = None
+
+
 AnyPipeline = (
     BuiltinPipeline
     | PythonPipeline
@@ -566,6 +598,7 @@ AnyPipeline = (
     | JambonzListenPipeline
     | AudioSocketPipeline
     | OpenAiRealtimePipeline
+    | WebRtcPipeline
 )
 
 Pipeline = Annotated[AnyPipeline, Discriminator("protocol")]

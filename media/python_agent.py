@@ -168,6 +168,10 @@ class Call:
         """The digits the caller presses (``0-9*#A-D``), one at a time, until the call ends."""
         return self._digits
 
+    def dropped(self, frames: int = 1) -> None:
+        """An agent that has a queue of its own says that it left out so many frames: they count as not heard."""
+        self._send(wire.numbered(Kind.DROPPED, frames))
+
     def events(self) -> AsyncIterator[Event]:
         """What else happens in the call, until it ends."""
         return self._events
@@ -186,6 +190,11 @@ class Call:
     def answer(self) -> None:
         """Answer the phone now. What is played answers it too, and so does ``answer_after_s`` of the agent's record."""
         self._send(wire.encode(Kind.ANSWER))
+
+    @property
+    def is_answered(self) -> bool:
+        """The phone is answered: what is played now is heard."""
+        return self._established.is_set()
 
     async def answered(self) -> None:
         """Until the phone is answered. Raises :class:`CallEnded`."""
@@ -276,9 +285,13 @@ class Call:
             if outcome in waiting:
                 waiting.remove(outcome)
         event = outcome.result()
-        if event.name in _REFUSALS:
-            raise Refused(str(event.data.get("message") or event.data.get("reason") or event.name))
+        if (why := _refusal(event)) is not None:
+            raise Refused(why)
         return event
+
+    def started(self) -> None:
+        """The agent has been told of the call: the host says so of those it runs."""
+        self._send(wire.encode(Kind.STARTED))
 
     def hang_up(self) -> None:
         """End the call once all that is queued has been heard."""
@@ -307,7 +320,7 @@ class Call:
         at_ms, self._queued_ms, self._taken, pcm = wire.read_audio(frame)
         self._level.set()
         if self._listening and not self._audio.put(AudioFrame(pcm, at_ms)):
-            self._send(wire.numbered(Kind.DROPPED, 1))
+            self.dropped()
 
     def _marked(self, number: int, *, heard: bool) -> None:
         waiting = self._marks.get(number)
@@ -316,7 +329,7 @@ class Call:
 
     def _told(self, event: Event) -> None:
         self._events.put(event)
-        verb = _verb_of(event)
+        verb = _ends(event)
         for outcome in self._asked.get(verb, ()) if verb else ():
             if not outcome.done():
                 outcome.set_result(event)
@@ -364,10 +377,26 @@ class Call:
             over.cancel()
 
 
-_REFUSALS: Final = frozenset({"refused"})
+def _ends(event: Event) -> str | None:
+    """Which of the agent's wishes this event is the outcome of; None: of none.
+
+    ``refused`` names it, a ``transfer`` is over when it says ``final``, and ``hold`` and ``resume`` say whose they are.
+    """
+    match event.name, event.data:
+        case "refused", {"verb": str(verb)}:
+            return verb
+        case "transfer", {"final": True}:
+            return "transfer"
+        case ("hold" | "resume") as verb, data if data.get("by", "agent") == "agent":
+            return verb
+    return None
 
 
-def _verb_of(event: Event) -> str | None:
-    """Which wish the event is the outcome of; None: of none."""
-    verb = event.data.get("verb")
-    return verb if isinstance(verb, str) else None
+def _refusal(event: Event) -> str | None:
+    """Why the wish was not granted; None: it was."""
+    data = event.data
+    if event.name == "refused":
+        return str(data.get("message", "refused"))
+    status = data.get("status", 200)
+    granted = isinstance(status, int) and 200 <= status < 300
+    return None if granted else f"{status} {data.get('phrase', '')}".strip()

@@ -36,11 +36,16 @@ class HostedAgent:
         self._doorway = host.agent_hosts
         self._host = host
         self._encoding = wire.encoding_of(host.spec)
-        self._pipe = Pipe(self._receive, self._lost, frame_limit_bytes=wire.FRAME_LIMIT_BYTES)
+        self._pipe = self._new_pipe()
+        self._silent = True
+        self._again = True
         self._port: AgentPort | None = None
         self._frames: deque[tuple[int, bytes]] = deque()
         self._taken_bytes = 0
         self.counts = AgentCounts()
+
+    def _new_pipe(self) -> Pipe:
+        return Pipe(self._receive, self._lost, frame_limit_bytes=wire.FRAME_LIMIT_BYTES)
 
     @property
     def encoding(self) -> Encoding | None:
@@ -52,6 +57,9 @@ class HostedAgent:
     def open(self, port: AgentPort) -> None:
         """Knock; the call's facts go first."""
         self._port = port
+        self._knock()
+
+    def _knock(self) -> None:
         self._host.spawn(self._connect(), f"agent {self._host.context.call_sid}")
 
     async def _connect(self) -> None:
@@ -115,6 +123,7 @@ class HostedAgent:
 
     def _receive(self, frame: bytes) -> None:
         port = self._port
+        self._silent = False
         if port is None:
             return
         try:
@@ -155,7 +164,15 @@ class HostedAgent:
                 raise wire.BadFrame(f"kind {kind}")
 
     def _lost(self, reason: str | None) -> None:
-        """Without a last word: its process has died, or was killed for it hung."""
+        """Without a last word: its process has died, or was killed for it hung.
+
+        One that died before it said anything at all was dying when it was chosen: another is, once.
+        """
+        if self._port is not None and self._silent and self._again and reason is None:
+            self._again = False
+            self._pipe = self._new_pipe()
+            self._knock()
+            return
         self._end_with(Kind.ENDED, "lost", reason or "the process that ran the agent ended")
 
     def _end_with(self, kind: Kind, cause: str, message: str) -> None:

@@ -12,7 +12,8 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,17 +22,20 @@ import msgspec
 
 from media.hosting import doorway
 from media.hosting.doorway import End
-from media.hosting.loading import AgentNotListed, Agents
+from media.hosting.loading import AgentBroken, AgentNotListed, Agents
 from media.hosting.session import Session
 from media.hosting.wire import Load
 from media.messages import AgentSpec
 from media.pipe import Pipe, PipeFull, adopt
 from media.python_agent import AgentFunction
+from media.targets import Targets
 from media.tasks import Tasks
 
-__all__ = ["Host", "HostSettings", "run"]
+__all__ = ["WEBRTC_MISSING", "Host", "HostSettings", "run"]
 
 log = logging.getLogger("truedy.agents")
+
+WEBRTC_MISSING: Final = "WebRTC needs aiortc: install truedy-edge[webrtc]"
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -50,7 +54,7 @@ class HostSettings:
 
 
 class Host:
-    """All calls of this process. Next: ``await serve()``."""
+    """All calls of this process; ``wall`` is UTC [s]. Next: ``await serve()``."""
 
     LEAVE_S: Final = 2.0
     """How long agents may go on when the host is to leave."""
@@ -58,8 +62,11 @@ class Host:
     STUCK_BEATS: Final = 8.0
     """A loop that has not turned for so long has its place written down: the keeper kills it at 10."""
 
-    def __init__(self, settings: HostSettings) -> None:
+    def __init__(self, settings: HostSettings, *, wall: Callable[[], float]) -> None:
         self._settings = settings
+        self._wall = wall
+        self._targets = Targets(allow_private=settings.allow_private)
+        self._context: ssl.SSLContext | None = None
         self._agents = Agents(settings.agents)
         self._tasks = Tasks()
         self._pipe = Pipe(lambda data: None, self._lost)
@@ -108,7 +115,19 @@ class Host:
     def _find(self, spec: AgentSpec) -> tuple[AgentFunction, bool]:
         if spec.protocol == "python":
             return self._agents.get(spec.name), True
+        if spec.protocol == "webrtc":
+            return self._webrtc(spec), False
         raise AgentNotListed(f"no agent of protocol {spec.protocol!r} runs here")
+
+    def _webrtc(self, spec: AgentSpec) -> AgentFunction:
+        """aiortc is imported with the first: most hosts never need it."""
+        try:
+            from media.hosting.webrtc import WebRtcAgent  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise AgentBroken(f"{WEBRTC_MISSING} ({error})") from error
+        if self._context is None:
+            self._context = ssl.create_default_context()
+        return WebRtcAgent(spec, targets=self._targets, context=self._context, wall=self._wall)
 
     def _finished(self, session: Session) -> None:
         if session in self._sessions:
@@ -159,11 +178,11 @@ def _cpu_s() -> float:
     return spent.user + spent.system
 
 
-async def run(settings: HostSettings) -> int:
+async def run(settings: HostSettings, *, wall: Callable[[], float]) -> int:
     """The life of a process that does nothing else; returns its exit status.
 
     Stop signals, which reach every process of the edge, are the keeper's to act on.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    return await Host(settings).serve()
+    return await Host(settings, wall=wall).serve()

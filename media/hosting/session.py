@@ -21,7 +21,7 @@ from media.pipe import Pipe
 from media.python_agent import AgentFunction, Call, CallEnded
 from media.tasks import Tasks
 
-__all__ = ["CALL", "Find", "Session", "Unreached"]
+__all__ = ["CALL", "Find", "Lost", "Session", "Unreached"]
 
 log = logging.getLogger("truedy.agents")
 
@@ -35,6 +35,10 @@ class Unreached(Exception):
     def __init__(self, cause: str, message: str) -> None:
         super().__init__(message)
         self.cause = cause
+
+
+class Lost(Exception):
+    """An agent elsewhere that was reached and is gone; the text says how."""
 
 
 Find = Callable[[AgentSpec], tuple[AgentFunction, bool]]
@@ -81,10 +85,6 @@ class Session:
     async def drained(self) -> None:
         """See :class:`media.python_agent.Line`."""
         await self._pipe.drained()
-
-    def started(self) -> None:
-        """The agent knows of the call."""
-        self.send(wire.encode(Kind.STARTED))
 
     # --- the connection -------------------------------------------------------------------------
 
@@ -138,12 +138,15 @@ class Session:
         CALL.set(call.id)
         try:
             if knows:
-                self.started()
+                call.started()
             await agent(call)
         except CallEnded:
             pass
         except Unreached as error:
             self._finish(Kind.FAILED, wire.Failed(error.cause, str(error)))
+            return
+        except Lost as error:
+            self._finish(Kind.ENDED, wire.Ended("lost", str(error)))
             return
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             log.error("agent failed", extra={"agent": self._name}, exc_info=error)

@@ -58,7 +58,7 @@ async def edge_with(
         "python": list(pipelines),
         "python_path": [str(tmp_path / "agents"), str(EXAMPLES)],
         "python_processes": 2,
-        "python_hang_s": 1.0,
+        "python_hang_s": 2.0,
     }
     numbers = {}
     async with Edge.open(tmp_path / "edge", keyring, Settings(agents=agents)) as edge:
@@ -176,22 +176,37 @@ async def attendant(edge: Edge, number: str) -> None:
         await call.bye()
 
 
+async def pipecat_bot(edge: Edge, number: str) -> None:
+    """A real pipeline, its own package unmodified: it counts in tones, is interrupted, and ends at ``#``."""
+    async with called(edge, number) as [call]:
+        await call.media.press("9")
+        await call.media.expect_tone(900, 0.6)
+        await call.media.press("1")
+        await call.media.wait_until(
+            lambda: heard_s(call.media.audio()[-3200:], 900) == 0.0, "silence after one tone more", timeout_s=3.0
+        )
+        await call.media.press("#")
+        await call.expect_request("BYE")
+
+
 async def test_the_examples_of_the_manual_do_what_they_say(tmp_path: Path, keyring: Keyring) -> None:
     """The echo has a test of its own above."""
     pipelines = {
         "menu:agent": {},
         "barge_in:agent": {},
-        "attendant:agent": {"parameters": {"number_1": "+14155550123"}},
+        "attendant:agent": {"parameters": {"number_1": "+19005550123"}},
+        "pipecat_bot:agent": {},
     }
     async with edge_with(tmp_path, keyring, pipelines) as (edge, numbers):
         async with asyncio.TaskGroup() as group:
-            for example in (menu, barge_in, attendant):
+            for example in (menu, barge_in, attendant, pipecat_bot):
                 group.create_task(example(edge, numbers[f"{example.__name__}:agent"]))
-        records = {record["to_number"]: record["end_reason"] for record in await edge.expect_records(3)}
+        records = {record["to_number"]: record["end_reason"] for record in await edge.expect_records(4)}
         assert records == {
             numbers["menu:agent"]: "agent_hung_up",
             numbers["barge_in:agent"]: "caller_hung_up",
             numbers["attendant:agent"]: "caller_hung_up",
+            numbers["pipecat_bot:agent"]: "agent_hung_up",
         }
 
 

@@ -290,3 +290,15 @@ def test_files_that_do_not_belong_together_are_refused(pki: Pki, tmp_path: Path)
 def test_recording_needs_a_key_to_encrypt_with() -> None:
     assert list(complaints({"recording": {"enabled": True}})) == ["secrets.key"]
     assert complaints({"recording": {"enabled": True}, "secrets": {"key": GOOD_KEY}}) == {}
+
+
+def test_a_directory_of_agents_that_is_not_there_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    said = complaints({"agents": {"python_path": [str(tmp_path), str(missing)]}})
+    assert said == {"agents.python_path[1]": f"{missing} is no directory"}
+
+
+@pytest.mark.parametrize("name", ["agent", "a.b", "a:", ":b", "a b:c", "os:system()", "../x:y"])
+def test_a_python_agent_is_a_module_and_a_function(name: str) -> None:
+    with pytest.raises(ValueError, match=r"package\.module:function"):
+        Settings.model_validate({"agents": {"python": [name]}})

@@ -45,7 +45,7 @@ def test_the_host_gets_the_settings_its_arguments_were_made_of(
     given = HostSettings(4, 5, 6, ["a.b:c", "d:e"], 0.25, allow_private)
     lives: list[HostSettings] = []
 
-    async def run(settings: HostSettings) -> int:
+    async def run(settings: HostSettings, *, wall: object) -> int:
         lives.append(settings)
         return 5
 
@@ -61,7 +61,7 @@ def test_its_log_lines_name_the_host_and_the_call_and_prints_are_among_them(
 ) -> None:
     stream = redirected(monkeypatch)
 
-    async def run(settings: HostSettings) -> int:
+    async def run(settings: HostSettings, *, wall: object) -> int:
         logging.getLogger("truedy.agents").info("here")
         CALL.set("CA1")
         print("one\ntwo")

@@ -155,11 +155,12 @@ async def test_when_every_host_is_full_the_call_is_refused_with_words_and_counte
             end.close()
 
 
-async def test_a_host_that_takes_no_connection_is_passed_over() -> None:
+async def test_the_spare_stands_in_for_a_host_that_takes_no_connection_any_more() -> None:
+    """It has died, and the news is on its way: its calls must not crowd with those of the others."""
     async with house() as it:
         it.launched[0].full = True
-        with await doorway.knock(NAME):
-            await it.until(lambda: it.carried() == [0, 1, 0])
+        with await doorway.knock(NAME), await doorway.knock(NAME):
+            await it.until(lambda: it.carried() == [0, 1, 1])
 
 
 async def test_a_death_ends_the_connections_of_that_host_alone_and_the_spare_takes_its_place(

@@ -215,7 +215,8 @@ async def test_a_transfer_that_is_refused_says_why_and_the_agent_has_the_caller(
     transfer = asyncio.ensure_future(call.transfer("+14155550123"))
     await turn()
     assert wire.decode(call.line.sent[0], wire.Ask) == wire.Ask("transfer", {"target": "+14155550123"})
-    call.tell("something_else", verb="hold")
+    call.tell("something_else", verb="transfer")
+    call.tell("transfer", status=180, phrase="Ringing", final=False)
     call.tell("refused", verb="transfer", message="not supported on this call")
     with pytest.raises(Refused, match="not supported"):
         await transfer
@@ -234,13 +235,32 @@ async def test_answers_go_to_those_who_asked_in_their_order() -> None:
     call = FakeCall()
     first, second, resume = (asyncio.ensure_future(ask()) for ask in (call.hold, call.hold, call.resume))
     await turn()
-    call.tell("held", verb="hold")
+    call.tell("hold", by="caller")
+    call.tell("hold", by="agent")
     call.tell("refused", verb="hold")
-    call.tell("resumed", verb="resume")
-    assert (await first).name == "held"
+    call.tell("resume", by="agent")
+    assert (await first).data == {"by": "agent"}
     with pytest.raises(Refused, match="refused"):
         await second
-    assert (await resume).name == "resumed"
+    assert (await resume).name == "resume"
+
+
+async def test_a_transfer_is_told_of_to_its_end() -> None:
+    call = FakeCall()
+    for status, phrase in ((200, "OK"), (486, "Busy Here")):
+        transfer = asyncio.ensure_future(call.transfer("+14155550123"))
+        await turn()
+        call.tell("transfer", status=183, phrase="Session Progress", final=False)
+        await turn()
+        assert not transfer.done()
+        call.tell("transfer", status=status, phrase=phrase, final=True)
+        if status == 200:
+            assert (await transfer).data["phrase"] == "OK"
+        else:
+            with pytest.raises(Refused, match="486 Busy Here"):
+                await transfer
+    call.finish()
+    assert [event.data["status"] async for event in call.events()] == [183, 200, 183, 486]
 
 
 @pytest.mark.parametrize("frame", [b"", b"\xff", bytes((Kind.PLAY,)), bytes((Kind.AUDIO,)), bytes((Kind.DIGIT, 0xC1))])

@@ -391,3 +391,39 @@ async def test_headers_are_refused_where_no_request_could_carry_them(
     answer = await acme.post(AGENTS, json={**PARROT, "pipeline": pipeline, "headers": {"Authorization": "Bearer t"}})
     assert answer.status_code == 422
     assert "no url that headers" in answer.text
+
+
+async def test_a_webrtc_agent_has_a_url_a_form_and_headers(
+    acme: httpx.AsyncClient, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control.operations.find_spec", lambda name: object())
+    pipeline = {"protocol": "webrtc", "url": "https://agent.example.com/whip"}
+    body = {"name": "a", "pipeline": pipeline, "headers": {"Authorization": "Bearer planted"}}
+    answer = await acme.post(AGENTS, json=body)
+    assert answer.status_code == 201
+    kept = answer.json()["data"]["pipeline"]
+    assert (kept["url"], kept["signalling"], kept["parameters"]) == (pipeline["url"], "whip", {})
+    for change in (
+        {"url": "wss://agent.example.com/"},
+        {"url": "https://10.0.0.1/"},
+        {"signalling": "sip"},
+        {"url": ""},
+    ):
+        answer = await acme.post(AGENTS, json={"name": "a", "pipeline": {**pipeline, **change}})
+        assert answer.status_code == 422
+        (problem,) = answer.json()["error"]["details"]["errors"]
+        assert problem["field"] == f"pipeline.{next(iter(change))}"
+
+
+async def test_without_aiortc_a_webrtc_agent_is_refused_with_what_to_install(
+    acme: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control.operations.find_spec", lambda name: None)
+    pipeline = {"protocol": "webrtc", "url": "https://agent.example.com/whip"}
+    answer = await acme.post(AGENTS, json={"name": "a", "pipeline": pipeline})
+    assert answer.status_code == 422
+    (problem,) = answer.json()["error"]["details"]["errors"]
+    assert problem == {
+        "field": "pipeline.protocol",
+        "problem": "WebRTC needs aiortc: install truedy-edge[webrtc], and restart the edge",
+    }

@@ -133,11 +133,29 @@ async def test_its_last_word_is_told_once(frame: bytes, told: tuple[str, ...]) -
         assert agent.counts.sent == 0
 
 
-async def test_a_process_that_dies_without_a_word_is_an_agent_lost() -> None:
+async def test_a_process_that_dies_without_a_last_word_is_an_agent_lost() -> None:
     async with connected() as (_, port, there):
+        await there.say(wire.encode(Kind.STARTED))
         there.pipe.abort("killed")
         await settle()
+        assert port.log == [("started",), ("ended", "lost", "the process that ran the agent ended")]
+
+
+async def test_one_that_dies_before_its_first_word_is_replaced_once() -> None:
+    """It was dying when the call was handed to it."""
+    with doorway.open_doorway(NAME) as door:
+        agent, port = HostedAgent(host(SPEC, agent_hosts=NAME)), FakePort()
+        agent.open(port)
+        for _ in range(2):
+            await settle()
+            end = doorway.accept(door)
+            assert end is not None
+            assert port.log == []
+            end.close()
+        await settle()
+        assert doorway.accept(door) is None
         assert port.log == [("ended", "lost", "the process that ran the agent ended")]
+        await agent.close()
 
 
 async def test_what_makes_no_sense_is_counted_and_harms_nothing() -> None:

@@ -68,7 +68,7 @@ async def served(*agents: str, beat_s: float = 5.0) -> AsyncIterator[Keeper]:
     await keeper.pipe.open(ours)
     settings = HostSettings(theirs.detach(), keeper.theirs.detach(), keeper.notes, agents, beat_s)
     was_enabled = faulthandler.is_enabled()
-    keeper.serving = asyncio.ensure_future(Host(settings).serve())
+    keeper.serving = asyncio.ensure_future(Host(settings, wall=lambda: 0.0).serve())
     try:
         with keeper.ours:
             yield keeper
@@ -152,5 +152,14 @@ async def test_stop_signals_are_the_keepers(monkeypatch: pytest.MonkeyPatch) -> 
         return 7
 
     monkeypatch.setattr(Host, "serve", serve)
-    assert await host.run(HostSettings(0, 0, 0)) == 7
+    assert await host.run(HostSettings(0, 0, 0), wall=lambda: 0.0) == 7
     assert shut == [(signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_IGN)]
+
+
+async def test_without_aiortc_a_webrtc_agent_fails_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "media.hosting.webrtc", None)
+    async with served() as keeper:
+        media = await keeper.call(AgentSpec(protocol="webrtc", url="https://agent.example.com/whip"))
+        failed = wire.decode(await media.next(), wire.Failed)
+        assert failed.cause == "error"
+        assert failed.message.startswith(host.WEBRTC_MISSING)
