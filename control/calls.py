@@ -202,6 +202,7 @@ class LiveCall:
     from_number: str
     to_number: str
     state: str
+    direction: str
     age_s: float
     statistics: LegStatistics | None
 
@@ -893,6 +894,7 @@ def _live_call(call: Call, route: Route, age_s: float) -> LiveCall:
         from_number=call.from_number,
         to_number=call.to_number,
         state=call.state.value,
+        direction=call.direction,
         age_s=age_s,
         statistics=call.statistics,
     )

@@ -19,6 +19,8 @@ __all__ = [
     "CallNotFound",
     "CallNotLive",
     "Code",
+    "DestinationRefused",
+    "EdgeFull",
     "ErrorKind",
     "Forbidden",
     "InUse",
@@ -26,6 +28,8 @@ __all__ = [
     "MethodNotAllowed",
     "NumberAlreadyImported",
     "OperationError",
+    "OutboundLimitReached",
+    "OutboundUnavailable",
     "PayloadTooLarge",
     "Problem",
     "ProviderNotSupported",
@@ -37,6 +41,7 @@ __all__ = [
     "ResourceNotFound",
     "SecretsUnavailable",
     "StorageFull",
+    "TransferNotPossible",
     "TrunkNotAllowed",
     "Unauthorized",
     "UnsupportedMediaType",
@@ -53,19 +58,24 @@ class Code(StrEnum):
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"
     TRUNK_NOT_ALLOWED = "trunk_not_allowed"
+    DESTINATION_REFUSED = "destination_refused"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_TIMEOUT = "request_timeout"
     NUMBER_ALREADY_IMPORTED = "number_already_imported"
     CONFLICT = "conflict"
     CALL_NOT_LIVE = "call_not_live"
+    OUTBOUND_UNAVAILABLE = "outbound_unavailable"
+    TRANSFER_NOT_POSSIBLE = "transfer_not_possible"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     PROVIDER_VERIFICATION_FAILED = "provider_verification_failed"
     PROVIDER_NOT_SUPPORTED = "provider_not_supported"
     RATE_LIMITED = "rate_limited"
+    OUTBOUND_LIMIT_REACHED = "outbound_limit_reached"
     INTERNAL = "internal"
     RECORDING_DAMAGED = "recording_damaged"
+    EDGE_FULL = "edge_full"
     REGISTRY_BUSY = "registry_busy"
     SECRETS_UNAVAILABLE = "secrets_unavailable"
     STORAGE_FULL = "storage_full"
@@ -101,6 +111,13 @@ _TABLE: Final = (
         "This account may not import numbers on that trunk",
         "Use an operator key, or ask the operator to list the account in the trunk's accounts",
     ),
+    ErrorKind(
+        Code.DESTINATION_REFUSED,
+        403,
+        "That destination is not called",
+        "details.reason says why; an operator can allow countries (PUT /accounts/{id}/dialling), never premium-rate,"
+        " shared-cost, satellite, emergency or short numbers",
+    ),
     ErrorKind(Code.NOT_FOUND, 404, "There is no such thing in your account", "Check the path and the id"),
     ErrorKind(Code.METHOD_NOT_ALLOWED, 405, "This path does not take that method", "Use a method of the Allow header"),
     ErrorKind(Code.REQUEST_TIMEOUT, 408, "The request's body did not arrive in time", "Send it again"),
@@ -115,6 +132,18 @@ _TABLE: Final = (
         409,
         "That clashes with something that exists",
         "Read the thing again and resolve what the message names",
+    ),
+    ErrorKind(
+        Code.OUTBOUND_UNAVAILABLE,
+        409,
+        "No call can be placed like that",
+        "The message names what is missing: a number to call from, a trunk's outbound address, credentials",
+    ),
+    ErrorKind(
+        Code.TRANSFER_NOT_POSSIBLE,
+        409,
+        "The call cannot be transferred now",
+        "details.reason says why: it is not established, a transfer is under way, or there is no way out",
     ),
     ErrorKind(Code.CALL_NOT_LIVE, 409, "The call has already ended", "Nothing to do: read its record"),
     ErrorKind(
@@ -138,6 +167,12 @@ _TABLE: Final = (
         "Other SIP-compatible providers may work but are not officially tested or supported",
         "If you are using a provider other than Twilio or Telnyx, contact Truedy support before attempting an import",
     ),
+    ErrorKind(
+        Code.OUTBOUND_LIMIT_REACHED,
+        429,
+        "The account's limit on outgoing calls is reached",
+        "Wait for calls to end, for the minute or the day (UTC) to pass, or ask the operator for more",
+    ),
     ErrorKind(Code.RATE_LIMITED, 429, "Too many requests", "Wait for the seconds of the Retry-After header"),
     ErrorKind(Code.INTERNAL, 500, "Something went wrong on our side", "Try again; quote meta.request_id to support"),
     ErrorKind(
@@ -145,6 +180,12 @@ _TABLE: Final = (
         500,
         "The recording is not as it was written",
         "Nothing of it is sent, for nobody can say what in it is true; ask the operator for a backup",
+    ),
+    ErrorKind(
+        Code.EDGE_FULL,
+        503,
+        "The edge has no room for another call",
+        "Wait for the seconds of the Retry-After header, or use another edge",
     ),
     ErrorKind(Code.REGISTRY_BUSY, 503, "The registry is busy", "Wait for the seconds of the Retry-After header"),
     ErrorKind(
@@ -297,6 +338,38 @@ class CallNotLive(OperationError):
         self.call_id = call_id
         self.call_status = call_status
         super().__init__(call_id=call_id)
+
+
+class DestinationRefused(OperationError):
+    """``details.reason`` is a :class:`control.toll.Denied`."""
+
+    code = Code.DESTINATION_REFUSED
+
+
+class OutboundLimitReached(OperationError):
+    """Likewise, where time or the end of a call heals it."""
+
+    code = Code.OUTBOUND_LIMIT_REACHED
+    retry_after_s = 60
+
+
+class OutboundUnavailable(OperationError):
+    """What is missing is in the message."""
+
+    code = Code.OUTBOUND_UNAVAILABLE
+
+
+class TransferNotPossible(OperationError):
+    """``details.reason`` is one word of :class:`control.transfers.TransferRefused`."""
+
+    code = Code.TRANSFER_NOT_POSSIBLE
+
+
+class EdgeFull(OperationError):
+    """A cap of the edge's own."""
+
+    code = Code.EDGE_FULL
+    retry_after_s = 5
 
 
 class PayloadTooLarge(OperationError):

@@ -38,6 +38,7 @@ from control.openai_agents import OpenAiAgents
 from control.operations import Operations
 from control.outbound import NoCarrierCalls, Outward
 from control.passes import CallPasses
+from control.placing import Placing
 from control.policies import Policies, trunk_rules
 from control.ports import PortPool
 from control.providers.openai import OpenAiProvider
@@ -341,6 +342,18 @@ class Edge:
             },
             connections=self.registrations,
             recordings=self.recordings,
+            outward=Placing(
+                registry,
+                self.calls,
+                self.guard,
+                self.dialler,
+                agents=settings.agents,
+                outbound=settings.outbound,
+                equip=OpenAiAgents(registry, settings.providers.openai_base_url).equip,
+                draining=lambda: self.engine.draining,
+                wall=wall_clock,
+                entropy=entropy,
+            ),
         )
         inbound = TwilioInbound(
             registry,

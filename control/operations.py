@@ -26,6 +26,7 @@ from control.errors import (
     Forbidden,
     InUse,
     NumberAlreadyImported,
+    OutboundUnavailable,
     RecordingDamaged,
     ResourceNotFound,
     SecretsUnavailable,
@@ -45,6 +46,7 @@ from control.registry.types import (
     ApiKey,
     Call,
     CallFilter,
+    DiallingRules,
     NotFound,
     Number,
     Page,
@@ -63,6 +65,7 @@ from control.resources import (
     CreatedKey,
     CreateKey,
     Deleted,
+    DiallingResource,
     HungUp,
     ImportedSipNumber,
     ImportedTelnyxNumber,
@@ -76,7 +79,9 @@ from control.resources import (
     Listing,
     OpenAiIntegration,
     Pipeline,
+    PlaceCall,
     PythonPipeline,
+    QueuedCall,
     RecordingDeleted,
     RecordingOptions,
     Released,
@@ -86,11 +91,14 @@ from control.resources import (
     SaveOpenAiIntegration,
     SaveTelnyxIntegration,
     SaveTwilioIntegration,
+    SetDialling,
     SigningSecret,
     SigningSecretDeleted,
     SipNumber,
     TelnyxIntegration,
     TelnyxNumber,
+    TransferCall,
+    Transferring,
     TwilioIntegration,
     TwilioNumber,
     UpdateAgent,
@@ -175,6 +183,8 @@ class LiveCall(Protocol):
     @property
     def state(self) -> str: ...
     @property
+    def direction(self) -> str: ...
+    @property
     def age_s(self) -> float: ...
     @property
     def statistics(self) -> LegStatistics | None: ...
@@ -202,6 +212,57 @@ class NoLiveCalls:
     def live(self, account_id: str) -> Sequence[LiveCall]:
         """None."""
         return ()
+
+
+class Outgoing(Protocol):
+    """Who places calls and hands callers on: :class:`control.placing.Placing`."""
+
+    async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> PlacedOne:
+        """Begin a call."""
+        ...
+
+    async def transfer(self, account_id: str, call_id: str, request: TransferCall) -> Begun:
+        """Begin a transfer; :class:`CallNotFound` for no such live call."""
+        ...
+
+
+class PlacedOne(Protocol):
+    """A call that was begun."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def agent_id(self) -> str: ...
+
+
+class Begun(Protocol):
+    """A transfer that was begun."""
+
+    @property
+    def call(self) -> HasId: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def method(self) -> Literal["refer", "carrier", "bridge"]: ...
+
+
+class HasId(Protocol):
+    """Of a call."""
+
+    @property
+    def id(self) -> str: ...
+
+
+class NothingPlaced:
+    """For a process that serves no calls: the command line's."""
+
+    async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> PlacedOne:
+        """Refused."""
+        raise OutboundUnavailable("This process places no calls")
+
+    async def transfer(self, account_id: str, call_id: str, request: TransferCall) -> Begun:
+        """There is no call."""
+        raise CallNotFound(call_id)
 
 
 def _told(
@@ -233,6 +294,7 @@ class Operations:
         providers: Mapping[str, Provider] | None = None,
         connections: Connections | None = None,
         recordings: Recordings | None = None,
+        outward: Outgoing | None = None,
     ) -> None:
         """``clock`` gives UTC [s since the epoch]; ``providers`` are the carriers in service, by name.
 
@@ -252,6 +314,7 @@ class Operations:
             connections=connections if connections is not None else NoConnections(),
         )
         self.recordings = recordings
+        self._outward = outward if outward is not None else NothingPlaced()
         self._keys = KeyAuthority(registry, entropy=entropy, clock=clock)
         self.settings = settings
 
@@ -610,6 +673,54 @@ class Operations:
         return call_detail(record)
 
     @_told
+    async def place_call(self, by: Principal, request: PlaceCall, key: str | None = None) -> QueuedCall:
+        """Call somebody and let an agent talk. The same ``key`` within a day gives the same call again."""
+        placed = await self._outward.place(by.account, request, key)
+        return QueuedCall(id=placed.id, agent_id=placed.agent_id)
+
+    @_told
+    async def transfer(self, by: Principal, call_id: str, request: TransferCall) -> Transferring:
+        """Hand a live call's caller on; :class:`CallNotLive` when it has ended already."""
+        id = id_of(call_id, "CA")
+        if id is None:
+            raise CallNotFound(call_id)
+        try:
+            begun = await self._outward.transfer(by.account, id, request)
+        except CallNotFound:
+            record = await self._registry.call(by.account, id)
+            raise CallNotLive(id, record.status) from None
+        return Transferring(id=begun.call.id, target=begun.target, method=begun.method)
+
+    @_told
+    async def dialling(self, by: Principal, account_id: str) -> DiallingResource:
+        """What an account may dial: one's own, an operator anybody's."""
+        id = _known("account", account_id)
+        if id != by.account_id and not by.operator:
+            raise ResourceNotFound("account")
+        rules, settings = await self._registry.dialling_rules(id), self.settings.outbound
+        countries = rules.countries if rules.countries is not None else settings.countries
+        now = self._clock()
+        used_s = await self._registry.outbound_seconds(id, now - now % 86_400)
+        return DiallingResource(
+            account_id=id,
+            calls=rules.calls or settings.calls,
+            calls_per_minute=rules.calls_per_minute or settings.calls_per_minute,
+            minutes_per_day=rules.minutes_per_day or settings.minutes_per_day,
+            countries=None if countries is None else list(countries),
+            used_minutes=round(used_s / 60, 2),
+        )
+
+    @_told
+    async def set_dialling(self, by: Principal, account_id: str, request: SetDialling) -> DiallingResource:
+        """Operators only; it takes effect with the next call."""
+        _require_operator(by)
+        id = _known("account", account_id)
+        countries = None if request.countries is None else tuple(dict.fromkeys(request.countries))
+        rules = DiallingRules(id, request.calls, request.calls_per_minute, request.minutes_per_day, countries)
+        await self._registry.save_dialling_rules(rules)
+        return await self.dialling(by, id)
+
+    @_told
     async def hang_up(self, by: Principal, call_id: str, *, ended_by: Literal["operator", "agent"]) -> HungUp:
         """End a live call now; :class:`CallNotLive` when it has ended already."""
         id = id_of(call_id, "CA")
@@ -694,7 +805,7 @@ def _young(call: LiveCall, started_at: float) -> Call:
         account_id=call.account_id,
         number_id=call.number_id,
         agent_id=call.agent_id or None,
-        direction="inbound",
+        direction=call.direction,
         trunk=call.trunk,
         from_number=call.from_number,
         to_number=call.to_number,

@@ -47,11 +47,13 @@ __all__ = [
     "BuiltinPipeline",
     "CallDetail",
     "CallResource",
+    "CallSettings",
     "CreateAccount",
     "CreateAgent",
     "CreateKey",
     "CreatedKey",
     "Deleted",
+    "DiallingResource",
     "HungUp",
     "ImportNumber",
     "ImportSipNumber",
@@ -70,8 +72,10 @@ __all__ = [
     "OpenAiIntegration",
     "OpenAiRealtimePipeline",
     "Pipeline",
+    "PlaceCall",
     "ProviderNotice",
     "PythonPipeline",
+    "QueuedCall",
     "RecordingDeleted",
     "RecordingOptions",
     "RecordingResource",
@@ -84,6 +88,7 @@ __all__ = [
     "SavedTwilioIntegration",
     "SemanticVad",
     "ServerVad",
+    "SetDialling",
     "SigningSecret",
     "SigningSecretDeleted",
     "SipNumber",
@@ -92,6 +97,8 @@ __all__ = [
     "TelnyxMediaStreamingPipeline",
     "TelnyxNumber",
     "TimelineEntry",
+    "TransferCall",
+    "Transferring",
     "TwilioIntegration",
     "TwilioMediaStreamsPipeline",
     "TwilioNumber",
@@ -313,6 +320,17 @@ HttpUrl = Annotated[
 ]
 
 
+def _seconds(span: str) -> float:
+    """``"3600s"`` → 3600.0."""
+    return float(span.removesuffix("s"))
+
+
+def _positive_span(span: str) -> str:
+    if _seconds(span) < 1:
+        raise ValueError("is less than 1s")
+    return span
+
+
 def timestamp(moment: datetime) -> str:
     """``2026-01-31T12:00:00.000Z`` (RFC 3339)."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
@@ -333,6 +351,14 @@ Seconds = Annotated[float, AfterValidator(_milliseconds)]
 """A span, shown to the millisecond."""
 
 _Any = TypeVar("_Any")
+
+
+Span = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?s$"),
+    AfterValidator(_positive_span),
+    Field(examples=["30s"]),
+]
 
 
 class _Request(BaseModel):
@@ -995,6 +1021,7 @@ class CallResource(_Resource):
     end_reason: str | None
     sip_call_id: str | None
     recording: RecordingResource | None = Field(description="Null for a call that was not to be recorded.")
+    carrier_ids: dict[str, str] = Field(description="What the carrier calls the call, by its own names.")
 
 
 class TimelineEntry(_Resource):
@@ -1009,6 +1036,107 @@ class CallDetail(CallResource):
 
     timeline: list[TimelineEntry]
     statistics: Statistics
+
+
+class CallSettings(_Request):
+    """How an outgoing call is made. Spans are seconds with an `s`, as in `"30s"`."""
+
+    greeting: Annotated[str, StringConstraints(max_length=2000)] | None = Field(
+        default=None, description="What the agent is to say first: its parameter `greeting`."
+    )
+    max_duration: Span = Field(default="3600s", description="The call is ended after this.")
+    join_timeout: Span | None = Field(
+        default=None, description="Given up when the callee has not answered by then, 5 s to 120 s. Absent: the edge's."
+    )
+    hide_caller_id: StrictBool = Field(default=False, description="Ask the carrier not to show the number.")
+
+    @field_validator("join_timeout")
+    @classmethod
+    def _patience(cls, value: str | None) -> str | None:
+        if value is not None and not 5 <= _seconds(value) <= 120:
+            raise ValueError("is not from 5s to 120s")
+        return value
+
+    @property
+    def max_duration_s(self) -> float:
+        """In seconds."""
+        return _seconds(self.max_duration)
+
+    @property
+    def join_timeout_s(self) -> float | None:
+        """In seconds."""
+        return None if self.join_timeout is None else _seconds(self.join_timeout)
+
+
+class PlaceCall(_Request):
+    """A call to be placed: the agent talks to whoever answers."""
+
+    agent_id: UUID
+    phone_number: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="Whom to call, E.164 with +.", examples=["+14155550123"]
+    )
+    from_number: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        default=None, description="A number of your account. Absent: one that the agent answers, else the newest."
+    )
+    variables: dict[ParameterName, ParameterValue] = Field(
+        default={}, max_length=50, description="Parameters for the agent, over those of its record."
+    )
+    call_settings: CallSettings = CallSettings()
+
+
+class QueuedCall(_Resource):
+    """The call is being placed; its record tells the rest."""
+
+    id: str
+    agent_id: str
+    status: Literal["queued"] = "queued"
+    direction: Literal["outbound"] = "outbound"
+
+
+class TransferCall(_Request):
+    """Hand the caller to somebody else."""
+
+    target: Annotated[str, StringConstraints(min_length=1, max_length=255)] = Field(
+        description="E.164 with +, or a SIP URI that the operator has listed.", examples=["+14155550123"]
+    )
+    agent: Literal["leaves", "listens"] = Field(
+        default="leaves",
+        description="What becomes of the agent where a second leg is joined here: it leaves, or hears both and has"
+        " the caller back when the target hangs up.",
+    )
+
+
+class Transferring(_Resource):
+    """The transfer is under way; the call's timeline and the agent hear how it goes."""
+
+    id: str
+    target: str
+    method: Literal["refer", "carrier", "bridge"]
+    status: Literal["started"] = "started"
+
+
+class SetDialling(_Request):
+    """What an account may dial. Absent and null: as the edge's settings say (`[outbound]`)."""
+
+    calls: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = Field(default=None, description="At once.")
+    calls_per_minute: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = None
+    minutes_per_day: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = Field(
+        default=None, description="In a day of UTC, all calls together."
+    )
+    countries: list[Annotated[str, StringConstraints(pattern=r"^([A-Z]{2}|\*)$")]] | None = Field(
+        default=None, max_length=300, description="Two capital letters each, `*` for all."
+    )
+
+
+class DiallingResource(_Resource):
+    """What an account may dial, the edge's own settings included, and what of the day is used."""
+
+    account_id: str
+    calls: int
+    calls_per_minute: int
+    minutes_per_day: int
+    countries: list[str] | None = Field(description="null: that of the number called from.")
+    used_minutes: float
 
 
 class HungUp(_Resource):

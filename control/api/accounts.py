@@ -8,7 +8,15 @@ from control.api.door import Caller, Ops
 from control.api.envelopes import Answer, RequestMeta, documented
 from control.api.routing import PREFIX, GuardedRoute
 from control.errors import Code
-from control.resources import AccountResource, CreateAccount, CreatedKey, CreateKey, KeyResource
+from control.resources import (
+    AccountResource,
+    CreateAccount,
+    CreatedKey,
+    CreateKey,
+    DiallingResource,
+    KeyResource,
+    SetDialling,
+)
 
 __all__ = ["router"]
 
@@ -21,6 +29,10 @@ class AccountAnswer(Answer[AccountResource]):
 
 class AccountsAnswer(Answer[list[AccountResource]]):
     """All accounts."""
+
+
+class DiallingAnswer(Answer[DiallingResource]):
+    """What an account may dial."""
 
 
 class KeyAnswer(Answer[KeyResource]):
@@ -56,6 +68,24 @@ async def list_accounts(by: Caller, operations: Ops, meta: RequestMeta) -> Accou
 async def create_account(body: CreateAccount, by: Caller, operations: Ops, meta: RequestMeta) -> AccountAnswer:
     """A new account, without keys; operator keys only."""
     return AccountAnswer(data=await operations.create_account(by, body), meta=meta)
+
+
+@router.get(f"{PREFIX}/accounts/{{account_id}}/dialling", tags=["accounts"], responses=documented(Code.NOT_FOUND))
+async def get_dialling(account_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> DiallingAnswer:
+    """What an account may dial, and what it has used of the day: your own, an operator's key any."""
+    return DiallingAnswer(data=await operations.dialling(by, account_id), meta=meta)
+
+
+@router.put(
+    f"{PREFIX}/accounts/{{account_id}}/dialling",
+    tags=["accounts"],
+    responses=documented(Code.FORBIDDEN, Code.NOT_FOUND, body=True),
+)
+async def set_dialling(
+    account_id: str, body: SetDialling, by: Caller, operations: Ops, meta: RequestMeta
+) -> DiallingAnswer:
+    """Set what an account may dial, in place of what was set before; operator keys only."""
+    return DiallingAnswer(data=await operations.set_dialling(by, account_id, body), meta=meta)
 
 
 @router.get(f"{PREFIX}/keys", tags=["keys"], responses=documented())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
+from fastapi import status as status_code
 from fastapi.responses import StreamingResponse
 
 from control.api.door import Caller, Ops
@@ -13,7 +14,18 @@ from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, d
 from control.api.routing import PREFIX, GuardedRoute, HangUpRoute, Paging
 from control.errors import Code
 from control.registry.types import CallFilter
-from control.resources import CallDetail, CallResource, CallStatus, HungUp, RecordingDeleted, id_of
+from control.resources import (
+    CallDetail,
+    CallResource,
+    CallStatus,
+    HungUp,
+    PlaceCall,
+    QueuedCall,
+    RecordingDeleted,
+    TransferCall,
+    Transferring,
+    id_of,
+)
 from media.recording_file import CONTENT_TYPES
 
 __all__ = ["hang_up_router", "router"]
@@ -32,6 +44,14 @@ class CallsAnswer(ListAnswer[CallResource]):
 
 class RecordingDeletedAnswer(Answer[RecordingDeleted]):
     """The recording is gone."""
+
+
+class QueuedCallAnswer(Answer[QueuedCall]):
+    """The call is being placed."""
+
+
+class TransferringAnswer(Answer[Transferring]):
+    """The transfer is under way."""
 
 
 class HungUpAnswer(Answer[HungUp]):
@@ -89,6 +109,58 @@ async def get_recording(call_id: str, by: Caller, operations: Ops) -> StreamingR
 async def delete_recording(call_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> RecordingDeletedAnswer:
     """Delete a call's recording for good; the call's record stays."""
     return RecordingDeletedAnswer(data=await operations.delete_recording(by, call_id), meta=meta)
+
+
+@router.post(
+    f"{PREFIX}/calls",
+    status_code=status_code.HTTP_201_CREATED,
+    responses=documented(
+        Code.DESTINATION_REFUSED,
+        Code.NOT_FOUND,
+        Code.CONFLICT,
+        Code.OUTBOUND_UNAVAILABLE,
+        Code.OUTBOUND_LIMIT_REACHED,
+        Code.EDGE_FULL,
+        body=True,
+    ),
+)
+async def place_call(
+    body: PlaceCall,
+    by: Caller,
+    operations: Ops,
+    meta: RequestMeta,
+    *,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="X-Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            description="Sent again within a day, it gives the same call instead of another one.",
+        ),
+    ] = None,
+) -> QueuedCallAnswer:
+    """Call somebody, from a number of the account, and let an agent talk. The call's record tells the rest."""
+    return QueuedCallAnswer(data=await operations.place_call(by, body, key), meta=meta)
+
+
+@router.post(
+    f"{PREFIX}/calls/{{call_id}}/transfer",
+    status_code=status_code.HTTP_202_ACCEPTED,
+    responses=documented(
+        Code.DESTINATION_REFUSED,
+        Code.NOT_FOUND,
+        Code.CALL_NOT_LIVE,
+        Code.TRANSFER_NOT_POSSIBLE,
+        Code.OUTBOUND_LIMIT_REACHED,
+        body=True,
+    ),
+)
+async def transfer_call(
+    call_id: str, body: TransferCall, by: Caller, operations: Ops, meta: RequestMeta
+) -> TransferringAnswer:
+    """Hand a live call's caller to somebody else. The call's timeline and its agent hear how it goes."""
+    return TransferringAnswer(data=await operations.transfer(by, call_id, body), meta=meta)
 
 
 @hang_up_router.post(f"{PREFIX}/calls/{{call_id}}/hangup", responses=documented(Code.NOT_FOUND, Code.CALL_NOT_LIVE))

@@ -319,6 +319,10 @@ class MemoryRegistry:
                 del self._placed[key]
         return self._placed.setdefault((placed.account_id, placed.key), placed)
 
+    async def forget_placed(self, account_id: str, key: str) -> None:
+        """The key is free again: its call was not placed."""
+        self._placed.pop((account_id, key), None)
+
     # calls
 
     async def apply_events(self, events: Sequence[CallEvent], position: JournalPosition | None = None) -> int:

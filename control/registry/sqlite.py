@@ -430,6 +430,11 @@ class SqliteRegistry:
 
         return await self._write(work)
 
+    async def forget_placed(self, account_id: str, key: str) -> None:
+        """The key is free again: its call was not placed."""
+        sql = "DELETE FROM placed_calls WHERE account_id = ? AND key = ?"
+        await self._write(lambda connection: connection.execute(sql, (account_id, key)))
+
     # calls
 
     async def apply_events(self, events: Sequence[CallEvent], position: JournalPosition | None = None) -> int:

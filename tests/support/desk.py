@@ -76,6 +76,7 @@ class LiveOne:
     from_number: str = "+12025550199"
     to_number: str = "+14155550100"
     state: str = "ringing"
+    direction: str = "inbound"
     age_s: float = 2.0
     statistics: LegStatistics | None = None
 

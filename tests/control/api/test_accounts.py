@@ -105,3 +105,20 @@ async def test_keys_of_others_cannot_be_touched(
     assert await touch(acme, ids["operator"]) == 403
     assert await touch(acme, "x") == 404
     assert (await acme.get(f"{BASE}/account")).status_code == 200
+
+
+async def test_what_an_account_may_dial_is_set_by_operators_and_read_by_its_own(
+    desk: Desk, acme: httpx.AsyncClient, globex: httpx.AsyncClient, operator: httpx.AsyncClient
+) -> None:
+    path = f"{BASE}/accounts/{desk.accounts['acme'].id}/dialling"
+    mine = (await acme.get(path)).json()["data"]
+    assert (mine["calls"], mine["minutes_per_day"], mine["countries"], mine["used_minutes"]) == (10, 600, None, 0.0)
+    assert (await globex.get(path)).status_code == 404
+    assert (await acme.put(path, json={"calls": 99})).status_code == 403
+    changed = await operator.put(path, json={"calls": 99, "countries": ["US", "CA", "US"]})
+    assert changed.status_code == 200
+    mine = (await acme.get(path)).json()["data"]
+    assert (mine["calls"], mine["calls_per_minute"], mine["countries"]) == (99, 10, ["US", "CA"])
+    for bad in ({"calls": 0}, {"countries": ["us"]}, {"minutes": 1}):
+        assert (await operator.put(path, json=bad)).status_code == 422
+    assert (await operator.put(path.replace(path.split("/")[-2], "nobody"), json={})).status_code == 404

@@ -58,6 +58,7 @@ async def test_a_record_has_its_timeline_and_statistics(desk: Desk, acme: httpx.
         "ended_by": "caller",
         "end_reason": "caller_hung_up",
         "sip_call_id": "a@b",
+        "carrier_ids": {},
         "statistics": {"packets_received": 500},
         "recording": None,
     }
@@ -268,3 +269,24 @@ async def test_a_number_is_recorded_as_it_wishes_whatever_its_agent_has(acme: ht
     assert (await acme.put(path, json={})).json()["data"] == nothing
     for bad in ({"format": "mp3"}, {"enabled": "yes"}, {"consent_tone_every_s": 1}, {"path": "/etc"}):
         assert (await acme.put(path, json=bad)).status_code == 422
+
+
+# --- calls that go out ------------------------------------------------------------------------
+
+
+async def test_a_process_that_carries_no_calls_places_none_and_says_so(desk: Desk, acme: httpx.AsyncClient) -> None:
+    answer = await acme.post(CALLS, json={"agent_id": FIRST, "phone_number": "+14155550123"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "outbound_unavailable")
+    await recorded(desk)
+    answer = await acme.post(f"{CALLS}/{FIRST}/transfer", json={"target": "+14155550123"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "call_not_live")
+    for id in ("nonsense", "0198c0de-0000-4000-8000-000000000099"):
+        answer = await acme.post(f"{CALLS}/{id}/transfer", json={"target": "+14155550123"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+async def test_fields_nobody_knows_are_refused(acme: httpx.AsyncClient) -> None:
+    body = {"agent_id": FIRST, "phone_number": "+14155550123", "call_settings": {"max_duration": "soon"}}
+    answer = await acme.post(CALLS, json=body)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["details"]["errors"][0]["field"] == "call_settings.max_duration"

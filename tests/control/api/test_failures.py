@@ -42,7 +42,7 @@ async def test_a_path_that_is_none_is_404(acme: httpx.AsyncClient, path: str) ->
     [
         ("PUT", f"{BASE}/agents", "GET, POST"),
         ("POST", f"{BASE}/agents/x", "DELETE, GET, PATCH"),
-        ("OPTIONS", f"{BASE}/calls", "GET"),
+        ("OPTIONS", f"{BASE}/calls", "GET, POST"),
         ("TRACE", f"{BASE}/telephony/numbers/x", "DELETE, GET, PATCH"),
         ("BREW", "/healthz", "GET"),
         ("POST", f"{BASE}/openapi.json", "GET"),

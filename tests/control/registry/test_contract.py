@@ -762,6 +762,8 @@ async def test_an_idempotency_key_keeps_its_first_use_until_it_is_forgotten(regi
     assert await registry.place_once(second, 100.0) == first
     assert await registry.place_once(replace(second, account_id="a2"), 0.0) == replace(second, account_id="a2")
     assert await registry.place_once(second, 150.0) == second
+    await registry.forget_placed("a1", "k")
+    assert await registry.place_once(first, 0.0) == first
 
 
 async def test_what_outgoing_calls_lasted_is_summed_from_a_moment_on(registry: Registry) -> None:
