@@ -18,9 +18,7 @@ import uvloop
 
 from control import logs
 from control.entropy import wall_clock
-from media.hosting import host
-from media.hosting.host import HostSettings
-from media.hosting.session import CALL
+from media.hosting.settings import HostSettings
 
 __all__ = ["Printed", "arguments", "main"]
 
@@ -56,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout = sys.stderr = Printed()
     sys.path += given.path
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    from media.hosting import host  # noqa: PLC0415 - control takes only the arguments from here
+
     settings = HostSettings(
         given.pipe,
         given.way,
@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _name_in_logs(epoch: int) -> None:
+    from media.hosting.session import CALL  # noqa: PLC0415 - as above
+
     def named(record: logging.LogRecord) -> bool:
         record.host = epoch
         if (call := CALL.get()) is not None:

@@ -24,8 +24,7 @@ from control.keeper import ChildProcess, Keeper, Link, Spawn, start_child
 from edge.counters import Counters
 from media.hosting import doorway, wire
 from media.hosting.doorway import End
-from media.hosting.host import HostSettings
-from media.hosting.loading import offered
+from media.hosting.settings import HostSettings, offered
 from media.hosting.wire import Kind, Load
 from media.pipe import frame
 

@@ -121,7 +121,7 @@ from control.resources import (
     with_recording,
 )
 from control.vault import VaultError
-from media.hosting.host import WEBRTC_MISSING
+from media.hosting.settings import WEBRTC_MISSING
 from media.messages import LegStatistics
 from media.recording_file import Damaged
 from media.targets import literal_problem

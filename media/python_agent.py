@@ -228,6 +228,7 @@ class Call:
     def clear(self) -> None:
         """Stop speaking at once: what is queued will not be heard."""
         self._clearings += 1
+        self._queued_ms, self._taken = 0, self._sent
         self._level.set()
         self._send(wire.encode(Kind.CLEAR))
 

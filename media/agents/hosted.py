@@ -9,6 +9,7 @@ from typing import Final, cast
 from media.agents.base import AgentCounts, AgentPort, BadAgent, Encoding, Host
 from media.hosting import wire
 from media.hosting.doorway import knock
+from media.hosting.rates import encoding_of
 from media.hosting.wire import Kind
 from media.pipe import Pipe, PipeFull
 from media.websocket import FailureCause
@@ -35,7 +36,7 @@ class HostedAgent:
             raise BadAgent(f"no process of this edge runs {host.spec.protocol} agents")
         self._doorway = host.agent_hosts
         self._host = host
-        self._encoding = wire.encoding_of(host.spec)
+        self._encoding = encoding_of(host.spec)
         self._pipe = self._new_pipe()
         self._silent = True
         self._again = True

@@ -13,8 +13,7 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from media.hosting import doorway
 from media.hosting.doorway import End
 from media.hosting.loading import AgentBroken, AgentNotListed, Agents
 from media.hosting.session import Session
+from media.hosting.settings import WEBRTC_MISSING, HostSettings
 from media.hosting.wire import Load
 from media.messages import AgentSpec
 from media.pipe import Pipe, PipeFull, adopt
@@ -31,26 +31,11 @@ from media.python_agent import AgentFunction
 from media.targets import Targets
 from media.tasks import Tasks
 
-__all__ = ["WEBRTC_MISSING", "Host", "HostSettings", "run"]
+__all__ = ["Host", "run"]
 
 log = logging.getLogger("truedy.agents")
 
-WEBRTC_MISSING: Final = "WebRTC needs aiortc: install truedy-edge[webrtc]"
-
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-
-
-@dataclass(frozen=True, slots=True)
-class HostSettings:
-    """``agents`` may be run here, besides those that packages offer. Descriptors: ``pipe`` to the keeper, ``way``
-    for connections handed over, ``notes`` a file for last words. ``beat_s`` [s] between signs of life."""
-
-    pipe: int
-    way: int
-    notes: int
-    agents: Sequence[str] = ()
-    beat_s: float = 1.0
-    allow_private: bool = False
 
 
 class Host:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, cast
+from importlib.metadata import EntryPoint
+from typing import Any, cast
 
+from media.hosting.settings import offered
 from media.python_agent import AgentFunction
 
-__all__ = ["GROUP", "AgentBroken", "AgentNotListed", "Agents", "offered"]
+__all__ = ["AgentBroken", "AgentNotListed", "Agents"]
 
 log = logging.getLogger("truedy.agents")
-
-GROUP: Final = "truedy.agents"
 
 
 class AgentNotListed(Exception):
@@ -27,11 +26,6 @@ class AgentNotListed(Exception):
 
 class AgentBroken(Exception):
     """It could not be imported; the log has the traceback."""
-
-
-def offered() -> Mapping[str, EntryPoint]:
-    """The agents of installed packages, by name; nothing is imported."""
-    return {point.name: point for point in entry_points(group=GROUP)}
 
 
 class Agents:

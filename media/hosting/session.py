@@ -15,6 +15,7 @@ from media.convert import rate_hz
 from media.hosting import wire
 from media.hosting.doorway import End
 from media.hosting.loading import AgentBroken, AgentNotListed
+from media.hosting.rates import encoding_of
 from media.hosting.wire import Kind
 from media.messages import AgentSpec
 from media.pipe import Pipe
@@ -111,7 +112,7 @@ class Session:
             self._finish(Kind.FAILED, wire.Failed("error" if isinstance(error, AgentBroken) else "refused", str(error)))
             return
         self._name = spec.name or spec.protocol
-        self._call = Call(self, opened, rate_hz(wire.encoding_of(spec)))
+        self._call = Call(self, opened, rate_hz(encoding_of(spec)))
         self._task = self._tasks.spawn(self._run(agent, self._call, knows), f"agent {self._call.id}")
         self._task.add_done_callback(lambda task: self._done(self))
 

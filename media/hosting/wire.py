@@ -8,13 +8,11 @@ Either end may close the connection: media's close is the end of the call, the h
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, TypeVar
 
 import msgspec
 
-from media.agents.base import BadAgent, Encoding
 from media.messages import AgentSpec, CallContext
 
 __all__ = [
@@ -32,7 +30,6 @@ __all__ = [
     "audio",
     "decode",
     "encode",
-    "encoding_of",
     "number",
     "numbered",
     "read_audio",
@@ -42,18 +39,6 @@ VERSION: Final = 1
 
 FRAME_LIMIT_BYTES: Final = 256 * 1024
 """More than a second of audio at 48 kHz, or any call's facts."""
-
-
-DEFAULT_RATE_HZ: Final = 16000
-"""What models for speech are made for."""
-
-_ENCODINGS: Final[Mapping[int, Encoding]] = {
-    8000: "L16",
-    16000: "L16/16000",
-    24000: "L16/24000",
-    48000: "L16/48000",
-}
-_WEBRTC: Final[Encoding] = "L16/48000"
 
 
 class Kind(IntEnum):
@@ -155,16 +140,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     taken: int
     memory_bytes: int
     cpu_s: float
-
-
-def encoding_of(spec: AgentSpec) -> Encoding:
-    """The audio on the wire. Raises :class:`~media.agents.base.BadAgent` for a rate that is none of ours."""
-    if spec.protocol == "webrtc":
-        return _WEBRTC
-    encoding = _ENCODINGS.get(spec.sample_rate or DEFAULT_RATE_HZ)
-    if encoding is None:
-        raise BadAgent(f"no agent has {spec.sample_rate} samples a second: {', '.join(map(str, _ENCODINGS))}")
-    return encoding
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -14,8 +14,8 @@ import pytest
 from control import host_process
 from control.host_process import Printed, arguments, main
 from media.hosting import host
-from media.hosting.host import HostSettings
 from media.hosting.session import CALL
+from media.hosting.settings import HostSettings
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import msgspec
@@ -15,8 +16,9 @@ from config.settings import Agents
 from control.hosts import AgentHosts, HostLink, Plan, host_count, launcher, python_agents
 from control.supervisor import Supervisor
 from edge.counters import Counters
-from media.hosting import doorway, loading, wire
+from media.hosting import doorway, wire
 from media.hosting.doorway import End
+from media.hosting.settings import GROUP
 from media.hosting.wire import Kind, Load
 from media.messages import AgentSpec
 from media.pipe import Pipe
@@ -243,7 +245,7 @@ def test_auto_is_a_host_for_each_core_and_at_least_two(monkeypatch: pytest.Monke
 
 
 def test_which_agents_there_are_is_told_without_importing_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = loading.EntryPoint("front-desk", "no_such_package:agent", loading.GROUP)
+    point = EntryPoint("front-desk", "no_such_package:agent", GROUP)
     monkeypatch.setattr("control.hosts.offered", lambda: {"front-desk": point})
     assert python_agents(Agents(python=("no_such_module:agent",))) == ["front-desk", "no_such_module:agent"]
 

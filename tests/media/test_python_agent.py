@@ -149,6 +149,7 @@ async def test_clearing_ends_a_play_and_what_was_not_queued_is_not() -> None:
     await playing
     assert len(call.line.played()) == len(SECOND) * 30.5
     assert call.line.kinds()[-1] is Kind.CLEAR
+    assert call.queued_s == 0.0
 
 
 async def test_an_agent_waits_while_media_does_not_read() -> None:

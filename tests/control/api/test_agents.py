@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import httpx
 import pytest
 
 from config.settings import Agents
-from media.hosting import loading
+from media.hosting.settings import GROUP
 from tests.support.desk import BASE, Desk
 
 AGENTS = f"{BASE}/agents"
@@ -277,7 +278,7 @@ async def test_only_python_that_the_operator_lists_may_be_an_agent(
     acme: httpx.AsyncClient, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else whoever has a key could run code here."""
-    point = loading.EntryPoint("front-desk", "package:agent", loading.GROUP)
+    point = EntryPoint("front-desk", "package:agent", GROUP)
     monkeypatch.setattr("control.hosts.offered", lambda: {"front-desk": point})
     desk.operations.settings = desk.settings.model_copy(update={"agents": Agents(python=("desk:agent",))})
     agent = await made(acme, {"protocol": "python", "name": "desk:agent", "sample_rate": 24000})

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from media.hosting import doorway, host, wire
-from media.hosting.host import Host, HostSettings
+from media.hosting.host import Host
+from media.hosting.settings import WEBRTC_MISSING, HostSettings
 from media.hosting.wire import Kind, Load
 from media.messages import AgentSpec
 from media.pipe import Pipe, pair
@@ -162,4 +163,4 @@ async def test_without_aiortc_a_webrtc_agent_fails_with_what_to_install(monkeypa
         media = await keeper.call(AgentSpec(protocol="webrtc", url="https://agent.example.com/whip"))
         failed = wire.decode(await media.next(), wire.Failed)
         assert failed.cause == "error"
-        assert failed.message.startswith(host.WEBRTC_MISSING)
+        assert failed.message.startswith(WEBRTC_MISSING)

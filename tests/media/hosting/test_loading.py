@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from media.hosting.loading import GROUP, AgentBroken, AgentNotListed, Agents
+from media.hosting.loading import AgentBroken, AgentNotListed, Agents
+from media.hosting.settings import GROUP
 
 CODE = """
 async def agent(call): pass

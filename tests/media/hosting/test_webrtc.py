@@ -20,7 +20,8 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaRelay
 
 from media import http
-from media.hosting import webrtc, wire
+from media.hosting import webrtc
+from media.hosting.rates import encoding_of
 from media.hosting.session import Lost, Unreached
 from media.hosting.webrtc import Peer, WebRtcAgent, allowed_answer
 from media.hosting.wire import Kind
@@ -379,4 +380,4 @@ async def test_an_answer_that_is_no_sdp_is_not_reached() -> None:
 
 
 def test_frames_of_the_wire_are_opus_own_rate() -> None:
-    assert wire.encoding_of(SMALL) == f"L16/{webrtc.RATE_HZ}"
+    assert encoding_of(SMALL) == f"L16/{webrtc.RATE_HZ}"

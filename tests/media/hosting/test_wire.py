@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.agents.base import BadAgent
 from media.hosting import wire
 from media.hosting.wire import BadFrame, Kind
-from media.messages import AgentSpec
 
 
 def test_bodies_come_out_as_they_went_in() -> None:
@@ -43,22 +41,3 @@ def test_junk_is_one_error(data: bytes) -> None:
 def test_a_text_that_is_no_unicode_is_a_bad_frame() -> None:
     with pytest.raises(BadFrame):
         wire.decode(bytes((Kind.TELL,)) + b"\xa1\x80", wire.Tell)
-
-
-@pytest.mark.parametrize(
-    ("spec", "encoding"),
-    [
-        (AgentSpec(protocol="python"), "L16/16000"),
-        (AgentSpec(protocol="python", sample_rate=8000), "L16"),
-        (AgentSpec(protocol="python", sample_rate=24000), "L16/24000"),
-        (AgentSpec(protocol="python", sample_rate=48000), "L16/48000"),
-        (AgentSpec(protocol="webrtc"), "L16/48000"),
-    ],
-)
-def test_the_record_chooses_the_rate(spec: AgentSpec, encoding: str) -> None:
-    assert wire.encoding_of(spec) == encoding
-
-
-def test_a_rate_that_is_none_of_ours_is_a_bad_agent() -> None:
-    with pytest.raises(BadAgent, match="11025"):
-        wire.encoding_of(AgentSpec(protocol="python", sample_rate=11025))
