@@ -98,14 +98,20 @@ class Ticker:
     """Calls ``on_tick`` with each :class:`Tick` from :meth:`start` to :meth:`stop`.
 
     An exception out of ``on_tick`` goes to the loop's exception handler; the next tick still comes.
+    ``lateness`` may be shared by several.
     """
 
-    def __init__(self, on_tick: Callable[[Tick], None]) -> None:
+    def __init__(self, on_tick: Callable[[Tick], None], lateness: Lateness | None = None) -> None:
         self._on_tick = on_tick
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._schedule = Schedule(0.0)
-        self.lateness = Lateness()
+        self.lateness = lateness or Lateness()
+
+    @property
+    def running(self) -> bool:
+        """Between :meth:`start` and :meth:`stop`."""
+        return self._loop is not None
 
     @staticmethod
     def now() -> float:
@@ -117,10 +123,11 @@ class Ticker:
         """UTC [s since the epoch], for what others read; may jump."""
         return time.time()
 
-    def start(self) -> None:
-        """Begin on the running loop; the first tick comes 20 ms from now."""
+    def start(self, since: float | None = None) -> None:
+        """Begin on the running loop; the first tick comes 20 ms from now, or at the next such multiple ``since``."""
+        now = time.monotonic()
         self._loop = asyncio.get_running_loop()
-        self._schedule = Schedule(time.monotonic())
+        self._schedule = Schedule(now if since is None else now - (now - since) % FRAME_S)
         self._arm()
 
     def stop(self) -> None:

@@ -467,6 +467,9 @@ async def test_a_real_worker_killed_is_replaced_and_calls_go_on() -> None:
     port = free_ports(2)
     async with processes(1) as it:
         await echoed(it, "a", port)
+        async with asyncio.timeout(10):
+            while it.media.ready < 2:
+                await asyncio.sleep(0.01)
         before = it.media.pids
         os.kill(before[0], signal.SIGKILL)
         async with asyncio.timeout(10):

@@ -468,7 +468,7 @@ async def test_fifty_calls_are_paced_alike() -> None:
 
 async def test_a_notice_is_sent_with_the_workers_epoch() -> None:
     pipe = Pipe(epoch=9)
-    pipe.service._tell_statistics(0.0)
+    pipe.service._tell_statistics()
     notice = decode(pipe.sent[0])
     assert isinstance(notice, Notice)
     assert notice.epoch == 9

@@ -104,3 +104,26 @@ async def test_a_tick_that_fails_does_not_stop_the_clock() -> None:
     ticker.stop()
     assert ticks >= 2
     assert len(reported) == ticks
+
+
+@pytest.mark.realtime
+async def test_tickers_keep_the_distance_they_were_given() -> None:
+    """Whenever each of them starts."""
+    since = Ticker.now()
+    ticks: list[tuple[float, float]] = []
+    tickers = [
+        Ticker(lambda tick, phase=number * 0.005: ticks.append((phase, tick.now - tick.late_s)))  # type: ignore[misc]
+        for number in range(4)
+    ]
+    for number, ticker in enumerate(tickers):
+        await asyncio.sleep(0.003)
+        ticker.start(since + number * 0.005)
+        assert ticker.running
+    await asyncio.sleep(0.1)
+    for ticker in tickers:
+        ticker.stop()
+        assert not ticker.running
+    assert {phase for phase, _ in ticks} == {0.0, 0.005, 0.01, 0.015}
+    for phase, due in ticks:
+        away = (due - since - phase) % FRAME_S
+        assert min(away, FRAME_S - away) < 0.002, (phase, away)

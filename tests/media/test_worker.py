@@ -133,7 +133,7 @@ async def test_control_that_reads_nothing_gets_no_statistics_and_then_no_worker(
         while not subject._congested():
             subject._send(bytes(100_000))
         before = subject._pipe.queued
-        subject.service._tell_statistics(0.0)
+        subject.service._tell_statistics()
         assert subject._pipe.queued == before
         while not subject._failed:
             subject._send(bytes(100_000))
