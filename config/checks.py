@@ -58,6 +58,11 @@ def _publicity(settings: Settings) -> str | None:
     return None
 
 
+def _session_timers(settings: Settings) -> Iterator[Problem]:
+    if settings.sip.min_se_s > settings.sip.session_expires_s:
+        yield Problem(("sip", "min_se_s"), f"above sip.session_expires_s, {settings.sip.session_expires_s}")
+
+
 def _secrets(settings: Settings) -> Iterator[Problem]:
     reason = _publicity(settings)
     if reason is None:
@@ -250,4 +255,5 @@ _RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
     _agents,
     _secrets,
     _recording,
+    _session_timers,
 )

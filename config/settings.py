@@ -51,6 +51,15 @@ _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I
 )
 _PYTHON_AGENT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!%_+`'~-]{0,63}\*?", re.ASCII)
+_ROUTING_HEADERS = frozenset(
+    """
+    via v from f to t call-id i cseq contact m route record-route max-forwards content-length l content-type c
+    content-encoding e require supported k proxy-require unsupported allow authorization proxy-authorization
+    www-authenticate proxy-authenticate session-expires x min-se rack rseq reason retry-after expires path
+    """.split()  # noqa: SIM905
+)
+"""SIP's own: an agent that could set them could break the call, or read credentials."""
 _KEY_BYTES = 32
 
 
@@ -168,6 +177,16 @@ def _python_agent(text: str) -> str:
     return text
 
 
+def _header_pattern(text: str) -> str:
+    lower = text.lower()
+    matched = lower in _ROUTING_HEADERS or (
+        lower.endswith("*") and any(name.startswith(lower[:-1]) for name in _ROUTING_HEADERS)
+    )
+    if matched or _HEADER.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is no header that may cross, nor a beginning followed by *")
+    return text
+
+
 def _workers(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     try:
         return validate(value)
@@ -188,6 +207,7 @@ BindAddress = Annotated[str, AfterValidator(_address)]
 Networks = Annotated[tuple[Cidr, ...], Field(min_length=1)]
 PublicAddress = Annotated[str, AfterValidator(_reachable)]
 VaultKey = Annotated[SecretStr, AfterValidator(_vault_key)]
+HeaderPattern = Annotated[str, AfterValidator(_header_pattern)]
 Workers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=64)], WrapValidator(_workers)]
 PythonAgent = Annotated[str, AfterValidator(_python_agent)]
 Processes = Annotated[Literal["auto"] | Annotated[int, Field(ge=1, le=64)], WrapValidator(_processes)]
@@ -231,6 +251,21 @@ class Sip(_Model):
     t1_s: Annotated[float, Field(ge=0.05, le=2.0)] = 0.5
     """The round trip to expect [s]: T1, which SIP's other timers follow. Less than 0.5 only on a private network
     (RFC 3261 §17.1.1.1), more over satellites."""
+
+    session_expires_s: Annotated[int, Field(ge=90, le=86400)] = 1800
+    """How long a session lives without a refresh [s] (RFC 4028): what we ask for, and the most we agree to. Peers that
+    know no session timers get none."""
+
+    min_se_s: Annotated[int, Field(ge=90, le=86400)] = 90
+    """The shortest session interval we agree to [s]; less is refused with 422. Not above `session_expires_s`."""
+
+    reliable_provisionals: Literal["required", "supported"] = "required"
+    """Who gets 180 and 183 reliably (RFC 3262), with a PRACK for each: those that require it, or all that support
+    it."""
+
+    agent_headers: tuple[HeaderPattern, ...] = ("X-*", "User-to-User")
+    """SIP headers that may cross between a phone and its agent, both ways: names, or beginnings followed by `*`.
+    Never the edge's own, `X-Truedy-*`."""
 
 
 class Media(_Model):
@@ -474,6 +509,13 @@ class Trunk(_Model):
 
     symmetric_rtp: bool = True
     """Learn where to send media from the first valid packets, once (a peer behind NAT)."""
+
+    info_digits: bool = True
+    """Send an agent's digits by INFO where it takes no telephone-event, but allows INFO."""
+
+    asserted_identity: bool = True
+    """Believe it when it says who calls (`P-Asserted-Identity`, `Remote-Party-ID`, verstat). Not for phones that
+    anybody may set up."""
 
     allow_private_media: bool = False
     """Take private and loopback media addresses from its SDP."""

@@ -13,6 +13,8 @@ from control.registry.types import Route
 from control.routing import Found, caller_number
 from control.toll import Destination, Ticket
 from edge.events import CallKey, CallOffered
+from edge.identity import Identity
+from edge.reasons import Reason
 from media.messages import AgentSpec, Command, LegStatistics, RecordingOrder, Result
 
 __all__ = ["Call", "Direction", "End", "Motor", "Outgoing", "Timer"]
@@ -29,12 +31,13 @@ class Timer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Why a call ended: ``by`` and ``reason`` as in its record, ``detail`` in words."""
+    """Why a call ended: ``by`` and ``reason`` as in its record, ``detail`` in words, ``reasons`` the phone's own."""
 
     by: str
     reason: str
     sip_status: int | None = None
     detail: str = ""
+    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(slots=True)
@@ -62,6 +65,8 @@ class Call:
 
     ``dialed`` is what an INVITE that came in asked for, as it was written. ``offer`` is the peer's SDP to be answered
     (None: ours is the offer), ``sdp`` our own. ``hops`` counts how often the call has been here before.
+    ``pressing`` are digits that still go out by INFO; ``goodbye`` the headers the agent wants on the BYE, or the phone
+    sent on its own.
     """
 
     id: str
@@ -96,6 +101,20 @@ class Call:
     counted: tuple[tuple[str, str], ...] = ()
     holding: Holding = field(default_factory=Holding)
     carrier_ids: dict[str, str] = field(default_factory=dict)
+    who: Identity | None = None
+    takes_info: bool = False
+    pressing: str = ""
+    goodbye: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def verstat(self) -> str | None:
+        """The carrier's word on the caller's number, from outside the INVITE."""
+        return None if self.found is None else self.found.verstat
+
+    @property
+    def hidden(self) -> bool:
+        """The caller wishes that nobody be told who it is (RFC 3323)."""
+        return self.who is not None and self.who.hidden
 
     @classmethod
     def of(cls, offered: CallOffered, id: str, now: float) -> Call:
@@ -114,6 +133,8 @@ class Call:
             remote_host=str(offered.flow.remote),
             takes_refer=offered.takes_refer,
             max_forwards=offered.max_forwards,
+            who=offered.who,
+            takes_info=offered.takes_info,
         )
 
     @property

@@ -57,6 +57,7 @@ END_REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "no_media": "no RTP came at all",
         "media_lost": "RTP stopped and the call was not on hold",
         "call_length": "the longest allowed call length was reached",
+        "session_expired": "no refresh of the session came in time, or none of ours was answered (RFC 4028)",
         "no_ack": "our 200 was never acknowledged (RFC 3261 §13.3.1.4)",
         "bad_answer": "the caller's SDP answer could not be used",
         "transferred": "the caller was transferred",

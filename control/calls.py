@@ -26,6 +26,7 @@ from control.entropy import new_id
 from control.hold import HoldOutcome, Line
 from control.hops import LIMIT as HOPS_LIMIT
 from control.hops import Hops
+from control.identity import ANONYMOUS, recorded, told
 from control.outbound import Order, Outbound, Outward, PlaceRefused
 from control.ports import PortPool
 from control.registry.types import Agent, CallEvent, Number, RegistryError, Route
@@ -33,6 +34,7 @@ from control.routing import Find, Found
 from control.toll import TollRefusal
 from control.transfers import AgentPlace, Means, Transfer, TransferRefused, Transfers
 from edge.counters import Counters, printable
+from edge.endpoint import OWN_HEADERS
 from edge.events import (
     CallAnswered,
     CallConfirmed,
@@ -41,6 +43,7 @@ from edge.events import (
     CallOffered,
     CallProgressed,
     Cause,
+    DigitPressed,
     Event,
     MediaAnswered,
     MediaOffered,
@@ -48,6 +51,7 @@ from edge.events import (
     Party,
     Refusal,
 )
+from edge.reasons import parse_reasons
 from media.client import MediaError
 from media.messages import (
     AgentAsks,
@@ -61,7 +65,9 @@ from media.messages import (
     CloseCall,
     Command,
     DigitReceived,
+    DigitsUnsent,
     Failed,
+    HearDigit,
     LegPolicy,
     LegStatistics,
     MediaLost,
@@ -104,21 +110,28 @@ _SIP_END: Final = {
     Cause.BYE: "caller_hung_up",
     Cause.CANCELLED: "caller_cancelled",
     Cause.NO_ACK: "no_ack",
+    Cause.EXPIRED: "session_expired",
 }
 _MEDIA_DEADLINE_S: Final = 5.0
-_OWN_HEADERS: Final = "x-truedy-"
-"""Between the edge and itself, by way of a carrier: no agent's business."""
+_PRESS_S: Final = 0.3
+_PRESS_PAUSE_S: Final = 0.5
+_PRESS_MS: Final = 160
 
 # --- what a call is joined to -----------------------------------------------------------------
+
+
+Headers = tuple[tuple[str, str], ...]
 
 
 class Signalling(Protocol):
     """The engine's commands that a call needs; none raises for a call that has ended."""
 
-    def ring(self, key: CallKey) -> None: ...
-    def answer(self, key: CallKey, body: bytes) -> None: ...
+    def ring(self, key: CallKey, headers: Headers = ...) -> None: ...
+    def progress(self, key: CallKey, status: int, body: bytes, headers: Headers = ...) -> None: ...
+    def answer(self, key: CallKey, body: bytes, headers: Headers = ...) -> None: ...
     def refuse(self, key: CallKey, refusal: Refusal) -> None: ...
-    def hang_up(self, key: CallKey, reason: str | None) -> None: ...
+    def hang_up(self, key: CallKey, reason: str | None, headers: Headers = ...) -> None: ...
+    def press(self, key: CallKey, digit: str, duration_ms: int) -> None: ...
     def accept_offer(self, key: CallKey, body: bytes) -> None: ...
     def refuse_offer(self, key: CallKey, refusal: Refusal) -> None: ...
     def reoffer(self, key: CallKey, body: bytes) -> None: ...
@@ -285,6 +298,10 @@ class CallManager:
             case MediaAnswered(key) | MediaRefused(key):
                 if call := self._by_key.get(key):
                     self._settled(call, event)
+            case DigitPressed(key, digit, duration_ms):
+                if call := self._by_key.get(key):
+                    heard = HearDigit(call=call.id, digit=digit, duration_ms=duration_ms)
+                    self._spawn(call, self._tell_media(heard), "digit")
             case _:
                 pass
 
@@ -298,6 +315,8 @@ class CallManager:
             case AgentFailed(call=id, cause=cause, message=message):
                 self._end(id, "edge", _AGENT_FAILURE.get(cause, "agent_unavailable"), message, refused=True)
             case AgentEnded(call=id, cause=cause, message=message):
+                if call := self._by_id.get(id):
+                    call.goodbye = call.goodbye or notice.headers
                 self._end(id, "agent", _AGENT_END.get(cause, "agent_lost"), message)
             case AgentAsks(call=id, verb="transfer", arguments=arguments) if self._transfers is not None:
                 if call := self._by_id.get(id):
@@ -310,6 +329,9 @@ class CallManager:
             case DigitReceived(call=id, digit=digit):
                 if call := self._by_id.get(id):
                     self._note(call, "digit", digit)
+            case DigitsUnsent(call=id, digits=digits):
+                if call := self._by_id.get(id):
+                    self._press(call, digits)
             case SourceLearnt(call=id, address=address):
                 if call := self._by_id.get(id):
                     self._note(call, "media_from", address)
@@ -459,8 +481,10 @@ class CallManager:
         call.found, call.route = found, route
         call.to_number, call.from_number = found.number, found.from_number
         call.account_id = route.number.account_id
+        if call.hidden:
+            call.from_number = ANONYMOUS
         self._journal(call, "offered", _offer_data(call, route))
-        call.hops = self._hops.of(call.headers, call.from_number, call.to_number)
+        call.hops = self._hops.of(call.headers, found.from_number, call.to_number)
         if call.hops >= HOPS_LIMIT:
             self._refuse(call, "loop", f"it has been here {call.hops} times")
             return
@@ -508,7 +532,10 @@ class CallManager:
         elif call.end is None:
             by = "caller" if ended.by is Party.REMOTE else "edge"
             reason = _SIP_END.get(ended.cause, "signalling_lost")
-            call.end = End(by, reason, ended.status or None, _reason_header(ended.headers))
+            reasons = parse_reasons(value for name, value in ended.headers if name.lower() == "reason")
+            call.end = End(by, reason, ended.status or None, _reason_header(ended.headers), reasons)
+            if ended.by is Party.REMOTE:
+                call.goodbye = _crossing(ended.headers)
         self._by_key.pop(call.key, None)
         call.holding.over()
         self._feed(call, Input.SIP_ENDED)
@@ -572,11 +599,12 @@ class CallManager:
 
     def _settled(self, call: Call, event: MediaAnswered | MediaRefused) -> None:
         """The phone has answered an offer of ours: a hold's, or one it had asked for itself."""
-        call.holding.awaiting = False
-        if call.holding.pending:
+        refresh = isinstance(event, MediaAnswered) and event.refresh
+        call.holding.awaiting = call.holding.awaiting and refresh
+        if call.holding.pending and not refresh:
             self._spawn(call, self._held(call, event), "hold")
         elif isinstance(event, MediaAnswered) and event.answer is not None:
-            self._spawn(call, self._apply_answer(call, event.answer), "answer")
+            self._spawn(call, self._apply_answer(call, event.answer, refresh=event.refresh), "answer")
 
     async def _held(self, call: Call, event: MediaAnswered | MediaRefused) -> None:
         if await call.holding.settle(self._line(call), event):
@@ -584,9 +612,34 @@ class CallManager:
             self._note(call, "on_hold" if ours else "taken_back")
             await self._tell(call, "hold" if ours else "resume", by=call.holding.asked_by)
 
-    async def _apply_answer(self, call: Call, answer: bytes) -> None:
-        result = await self._request(ApplyAnswer(call=call.id, answer=answer))
-        if isinstance(result, Failed):
+    async def _tell_media(self, command: Command) -> None:
+        await self._request(command)
+
+    def _press(self, call: Call, digits: str) -> None:
+        """The agent's digits by INFO, one after the other, where the phone takes them no other way."""
+        if not call.takes_info:
+            self._do.counters.add("agent_requests_refused", verb="digits")
+            return
+        idle, call.pressing = not call.pressing, (call.pressing + digits)[:_MOST_DIGITS]
+        if idle:
+            self._press_next(call)
+
+    def _press_next(self, call: Call) -> None:
+        digit, call.pressing = call.pressing[:1].upper(), call.pressing[1:]
+        if digit == _NO_MORE:
+            digit, call.pressing = call.pressing[:1].upper(), call.pressing[1:]
+        if not digit or call.state is not State.ESTABLISHED:
+            call.pressing = ""
+            return
+        if digit != "W":
+            self._do.signalling.press(call.key, digit, _PRESS_MS)
+        call.pressing = call.pressing or _NO_MORE
+        delay_s = _PRESS_PAUSE_S if digit == "W" else _PRESS_S
+        self._do.call_later(delay_s, lambda: self._press_next(call))
+
+    async def _apply_answer(self, call: Call, answer: bytes, *, refresh: bool = False) -> None:
+        result = await self._request(ApplyAnswer(call=call.id, answer=answer, refresh=refresh))
+        if isinstance(result, Failed) and not refresh:
             self._end(call.id, "edge", "bad_answer", result.message)
 
     def _statistics(self, calls: Mapping[str, LegStatistics]) -> None:
@@ -632,7 +685,7 @@ class CallManager:
 
     def _ring(self, call: Call) -> None:
         self._note(call, "ringing")
-        self._do.signalling.ring(call.key)
+        self._do.signalling.ring(call.key, _headers_of(call))
 
     def _open_media(self, call: Call) -> None:
         self._spawn(call, self._open(call), "open media")
@@ -676,7 +729,7 @@ class CallManager:
 
     def _answer(self, call: Call) -> None:
         self._journal(call, "answered", {})
-        self._do.signalling.answer(call.key, call.sdp)
+        self._do.signalling.answer(call.key, call.sdp, _headers_of(call))
         self._limit_length(call)
 
     def _limit_length(self, call: Call) -> None:
@@ -710,7 +763,8 @@ class CallManager:
 
     def _hang_up(self, call: Call) -> None:
         reason = call.end.reason if call.end is not None else "internal_error"
-        self._do.signalling.hang_up(call.key, END_REASONS.get(reason, reason))
+        headers = _headers_of(call) + tuple(call.goodbye.items())
+        self._do.signalling.hang_up(call.key, END_REASONS.get(reason, reason), headers)
 
     def _dial(self, call: Call) -> None:
         if self._outbound is not None:
@@ -735,6 +789,8 @@ class CallManager:
 
     async def _close(self, call: Call) -> None:
         reason = call.end.reason if call.end is not None else "internal_error"
+        if call.end is not None and call.end.by == "caller" and call.goodbye:
+            await self._tell(call, "caller_hung_up", **call.goodbye)
         result = await self._request(CloseCall(call=call.id, reason=reason))
         if isinstance(result, CallClosed) and result.statistics is not None:
             call.statistics = result.statistics
@@ -824,6 +880,9 @@ class CallManager:
 
 
 _PORT_ATTEMPTS: Final = 5
+_MOST_DIGITS: Final = 128
+_NO_MORE: Final = " "
+"""Stands for the time after the last digit, so that one that comes meanwhile waits for its turn."""
 
 _OPEN_FAILURE: Final = {
     "no_common_codec": "no_common_codec",
@@ -850,11 +909,24 @@ def _context(call: Call) -> CallContext:
         from_number=call.from_number,
         to_number=call.to_number,
         trunk=call.trunk,
-        headers={name: value for name, value in call.headers if not name.lower().startswith(_OWN_HEADERS)},
         call_id=call.id,
-        caller_name=printable(call.caller_name),
+        caller_name="" if call.hidden else printable(call.caller_name),
         sip_call_id=printable(call.sip_call_id),
+        headers=_crossing(call.headers),
+        identity=told(call.who, call.verstat),
     )
+
+
+def _crossing(headers: Headers) -> dict[str, str]:
+    """Those of the phone's that are the agent's to know: not the edge's own, not what is told otherwise."""
+    return {
+        name: value for name, value in headers if not name.lower().startswith(OWN_HEADERS) and name.lower() != "reason"
+    }
+
+
+def _headers_of(call: Call) -> Headers:
+    """What the agent's record would have the phone told."""
+    return () if call.spec is None else tuple(call.spec.sip_headers.items())
 
 
 def _offer_data(call: Call, route: Route) -> dict[str, Any]:
@@ -867,6 +939,7 @@ def _offer_data(call: Call, route: Route) -> dict[str, Any]:
         "number_id": route.number.id,
         "agent_id": route.number.agent_id,
         "sip_call_id": call.sip_call_id,
+        "identity": recorded(call.who, call.verstat),
     }
 
 
@@ -876,6 +949,7 @@ def _end_data(end: End, statistics: LegStatistics | None) -> dict[str, Any]:
         "end_reason": end.reason,
         "sip_status": end.sip_status,
         "statistics": {} if statistics is None else msgspec.to_builtins(statistics),
+        "reasons": [{"protocol": each.protocol, "cause": each.cause, "text": each.text} for each in end.reasons],
         "note": end.detail,
     }
 

@@ -20,6 +20,7 @@ from control.registry.types import Integration, Number, Registry, Route
 from control.routing import PASS_TRUNK
 from control.twiml import Dial, dial, empty, hang_up, reject, say_and_hang_up
 from edge.counters import Counters, SourceLog
+from edge.identity import verstat
 
 __all__ = ["DIAL_STATUS_PATH", "WEBHOOK_PATH", "Answer", "Outcome", "Signed", "TwilioInbound", "WebhookRequest"]
 
@@ -139,6 +140,7 @@ class TwilioInbound:
             number_id=number.id,
             phone_number=number.phone_number,
             caller=parameters.get("From", ""),
+            verstat=verstat(parameters.get("StirVerstat", "")) or None,
         )
         try:
             known = len(self._passes)

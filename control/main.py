@@ -110,6 +110,9 @@ class StartError(Exception):
     """The edge cannot start; the text names what to change."""
 
 
+Headers = tuple[tuple[str, str], ...]
+
+
 class _Commands:
     """:class:`control.calls.Signalling` over the engine and its shell."""
 
@@ -117,17 +120,23 @@ class _Commands:
         self._engine = engine
         self._shell = shell
 
-    def ring(self, key: CallKey) -> None:
-        self._shell.run(lambda now: self._engine.ring(key, now=now))
+    def ring(self, key: CallKey, headers: Headers = ()) -> None:
+        self._shell.run(lambda now: self._engine.ring(key, now=now, headers=headers))
 
-    def answer(self, key: CallKey, body: bytes) -> None:
-        self._shell.run(lambda now: self._engine.answer(key, body, now=now))
+    def progress(self, key: CallKey, status: int, body: bytes, headers: Headers = ()) -> None:
+        self._shell.run(lambda now: self._engine.progress(key, status, body, now=now, headers=headers))
+
+    def answer(self, key: CallKey, body: bytes, headers: Headers = ()) -> None:
+        self._shell.run(lambda now: self._engine.answer(key, body, now=now, headers=headers))
 
     def refuse(self, key: CallKey, refusal: Refusal) -> None:
         self._shell.run(lambda now: self._engine.refuse(key, refusal, now=now))
 
-    def hang_up(self, key: CallKey, reason: str | None) -> None:
-        self._shell.run(lambda now: self._engine.hang_up(key, now=now, reason=reason))
+    def hang_up(self, key: CallKey, reason: str | None, headers: Headers = ()) -> None:
+        self._shell.run(lambda now: self._engine.hang_up(key, now=now, reason=reason, headers=headers))
+
+    def press(self, key: CallKey, digit: str, duration_ms: int) -> None:
+        self._shell.run(lambda now: self._engine.press(key, digit, duration_ms, now=now))
 
     def invite(self, call: OutgoingCall, began: Callable[[CallKey], None]) -> None:
         self._shell.run(lambda now: began(self._engine.invite(call, now=now)))
@@ -408,6 +417,10 @@ class Edge:
                 listeners=self._listeners,
                 public_host=settings.sip.public_address,
                 t1_s=settings.sip.t1_s,
+                session_expires_s=settings.sip.session_expires_s,
+                min_se_s=settings.sip.min_se_s,
+                reliable=settings.sip.reliable_provisionals == "supported",
+                headers=settings.sip.agent_headers,
             ),
             trunks,
             Throttle(settings.limits.attempts_per_second, settings.limits.attempts_burst),

@@ -40,6 +40,7 @@ class CallPass:
     phone_number: str
     caller: str
     valid_until: float
+    verstat: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Announced:
     number_id: str
     phone_number: str
     caller: str
+    verstat: str | None = None
 
 
 class CallPasses:
@@ -94,6 +96,7 @@ class CallPasses:
             number_id=announced.number_id,
             phone_number=announced.phone_number,
             caller=announced.caller,
+            verstat=announced.verstat,
             valid_until=now + LIFETIME_S,
         )
         self._by_call[made.call_sid] = made

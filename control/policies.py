@@ -37,6 +37,7 @@ def _static(trunk: Trunk) -> TrunkRule:
         username=trunk.username,
         password=trunk.password.get_secret_value() if trunk.password else None,
         algorithms=trunk.digest_algorithms,
+        asserts_identity=trunk.asserted_identity,
     )
 
 
@@ -67,6 +68,7 @@ class Policies:
             media_networks=trunk.media_networks,
             symmetric=trunk.symmetric_rtp,
             allow_private=trunk.allow_private_media,
+            info_digits=trunk.info_digits,
             first_packet_timeout_s=self._media.first_packet_timeout_s,
             silence_timeout_s=self._media.silence_timeout_s,
         )

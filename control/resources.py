@@ -46,6 +46,8 @@ __all__ = [
     "AudioSocketPipeline",
     "BuiltinPipeline",
     "CallDetail",
+    "CallIdentity",
+    "CallReason",
     "CallResource",
     "CallSettings",
     "CreateAccount",
@@ -54,6 +56,7 @@ __all__ = [
     "CreatedKey",
     "Deleted",
     "DiallingResource",
+    "Forwarding",
     "HungUp",
     "ImportNumber",
     "ImportSipNumber",
@@ -465,11 +468,18 @@ class CreatedKey(KeyResource):
 
 
 HoldMusic = Literal["silence", "music"]
+SipHeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$")]
+SipHeaderValue = Annotated[str, StringConstraints(max_length=256, pattern=r"^[ -~]*$")]
 
 
 class _Pipeline(_Request):
     hold_music: HoldMusic | None = Field(
         default=None, description="What the phone hears while the edge holds it. Absent: silence."
+    )
+    sip_headers: dict[SipHeaderName, SipHeaderValue] | None = Field(
+        default=None,
+        max_length=16,
+        description="Sent to the phone on 180, 183, 200 and BYE, as far as `sip.agent_headers` lets them cross.",
     )
 
 
@@ -1031,11 +1041,40 @@ class TimelineEntry(_Resource):
     event: str
 
 
+class Forwarding(_Resource):
+    """A number that forwarded the call, and why, as it said."""
+
+    number: str
+    reason: str
+
+
+class CallIdentity(_Resource):
+    """What the INVITE and the carrier said of who calls; a hidden caller's name and number are not kept."""
+
+    name: str = ""
+    asserted: list[str] = Field(default=[], description="P-Asserted-Identity, from a trunk that is believed.")
+    verstat: str = Field(default="", description="How far the number is verified: `TN-Validation-Passed-A` and so on.")
+    privacy: list[str] = Field(default=[], description="The tokens of Privacy.")
+    hidden: bool = Field(default=False, description="The caller wishes that nobody be told who it is.")
+    diversion: list[Forwarding] = Field(default=[], description="Diversion, the latest first.")
+    history: list[Forwarding] = Field(default=[], description="History-Info, in its order.")
+
+
+class CallReason(_Resource):
+    """A Reason that the call ended with (RFC 3326)."""
+
+    protocol: str
+    cause: int | None
+    text: str
+
+
 class CallDetail(CallResource):
     """A call with its timeline and its media statistics (empty while it is live)."""
 
     timeline: list[TimelineEntry]
     statistics: Statistics
+    identity: CallIdentity
+    reasons: list[CallReason] = Field(description="Of the phone's side, at the end: SIP's, the telephone network's.")
 
 
 class CallSettings(_Request):
@@ -1284,4 +1323,10 @@ def call_resource(row: rows.Call) -> CallResource:
 def call_detail(row: rows.Call) -> CallDetail:
     """With all there is."""
     timeline = [TimelineEntry(at_s=at_s, event=event) for at_s, event in row.timeline]
-    return CallDetail(**_call_fields(row), timeline=timeline, statistics=dict(row.statistics))
+    return CallDetail(
+        **_call_fields(row),
+        timeline=timeline,
+        statistics=dict(row.statistics),
+        identity=CallIdentity.model_validate(dict(row.identity)),
+        reasons=[CallReason.model_validate(dict(each)) for each in row.reasons],
+    )

@@ -21,7 +21,8 @@ class Found:
     """A call's number and who answers it.
 
     ``from_number`` is E.164 where the caller is a number, else as it came. ``call_sid`` and ``account_sid``
-    are the carrier's own ids where it has told them: the agent is given those.
+    are the carrier's own ids where it has told them: the agent is given those. ``verstat`` is the carrier's word on the
+    caller's number, from outside the INVITE.
     """
 
     number: str
@@ -29,6 +30,7 @@ class Found:
     from_number: str
     call_sid: str | None = None
     account_sid: str | None = None
+    verstat: str | None = None
 
 
 Equip = Callable[[Agent], Awaitable[Agent]]
@@ -81,4 +83,6 @@ class Router:
         route = await self._registry.route(PASS_TRUNK, given.phone_number)
         if route is None or route.number.id != given.number_id:
             return None
-        return Found(given.phone_number, route, caller_number(given.caller), given.call_sid, given.account_sid)
+        return Found(
+            given.phone_number, route, caller_number(given.caller), given.call_sid, given.account_sid, given.verstat
+        )

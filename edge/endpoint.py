@@ -34,22 +34,31 @@ from edge.events import (
     RegistrationSpec,
     TransportName,
 )
+from edge.identity import identity_of
 from edge.ladder import TraceEntry
 from edge.layer import EndpointSettings, Hop, TransactionLayer, parse_next_hop, safe_headers
 from edge.message import NameAddress, Request, Response, check_request, check_response, parse, response_to, salvage
 from edge.refer import takes_refer
 from edge.registration import Registration
 from edge.session import Session
+from edge.session_timer import session_expires, too_small
 from edge.throttle import Throttle
 from edge.transaction import Failure, ServerInvite
 from edge.trunks import Accepted, Challenge, Refused, Silent, TrunkTable, canonical_host
 from edge.uac import Draft, Outgoing
 from edge.uri import ParseError, SipUri
 
-__all__ = ["Endpoint", "EndpointSettings"]
+__all__ = ["OWN_HEADERS", "Endpoint", "EndpointSettings"]
+
+Headers = tuple[tuple[str, str], ...]
+
+OWN_HEADERS: Final = "x-truedy-"
+"""Between the edge and itself, by way of a carrier: nobody else's business."""
 
 _KEEP_ALIVE: Final = b"\r\n\0 \t"
 _AMPLIFICATION: Final = 1.5
+_OFFERING: Final = ("INVITE", "UPDATE", "PRACK")
+_IN_DIALOG_ALONE: Final = ("BYE", "NOTIFY", "UPDATE", "PRACK", "INFO")
 
 
 class Endpoint:
@@ -151,25 +160,38 @@ class Endpoint:
 
     # --- commands from control ----------------------------------------------------------------
 
-    def ring(self, key: CallKey, *, now: float) -> None:
+    def ring(self, key: CallKey, *, now: float, headers: Headers = ()) -> None:
         """180 Ringing."""
-        self.progress(key, 180, b"", now=now)
+        self.progress(key, 180, b"", now=now, headers=headers)
 
-    def progress(self, key: CallKey, status: int, body: bytes, *, now: float) -> None:
+    def progress(self, key: CallKey, status: int, body: bytes, *, now: float, headers: Headers = ()) -> None:
         """Another provisional, 101..199; ``body`` is early media's SDP or empty."""
-        self._command(key, "progress", lambda call: 100 < status < 200 and call.progress(status, body, now))
+        extra = self._passing(headers)
+        self._command(key, "progress", lambda call: 100 < status < 200 and call.progress(status, body, now, extra))
 
-    def answer(self, key: CallKey, body: bytes, *, now: float) -> None:
+    def answer(self, key: CallKey, body: bytes, *, now: float, headers: Headers = ()) -> None:
         """200 with our SDP, repeated until the ACK. Next: CallConfirmed."""
-        self._command(key, "answer", lambda call: call.answer(body, now))
+        extra = self._passing(headers)
+        self._command(key, "answer", lambda call: call.answer(body, now, extra))
 
     def refuse(self, key: CallKey, refusal: Refusal, *, now: float) -> None:
         """A final failure. Next: CallEnded, at once."""
         self._command(key, "refuse", lambda call: 300 <= refusal.status <= 699 and call.refuse(refusal, now))
 
-    def hang_up(self, key: CallKey, *, now: float, reason: str | None = None) -> None:
+    def hang_up(self, key: CallKey, *, now: float, reason: str | None = None, headers: Headers = ()) -> None:
         """CANCEL, BYE or 480 according to the state; ``reason`` goes along as a Reason header. Next: CallEnded."""
-        self._command(key, "hang_up", lambda call: call.hang_up(reason, now))
+        extra = self._passing(headers)
+        self._command(key, "hang_up", lambda call: call.hang_up(reason, now, extra))
+
+    def press(self, key: CallKey, digit: str, duration_ms: int, *, now: float) -> None:
+        """A digit by INFO (``application/dtmf-relay``), ``0-9*#A-D``; nothing tells whether the peer heard it."""
+        self._command(key, "press", lambda call: call.info(digit, duration_ms, now))
+
+    def _passing(self, headers: Headers) -> Headers:
+        """Of the user's headers those that may cross to the peer, and can stand in a message. Never our own."""
+        allowed = self.settings.headers
+        found = [(name, value) for name, value in safe_headers(headers) if uas.crosses(name, allowed)]
+        return tuple((name, value) for name, value in found if not name.lower().startswith(OWN_HEADERS))
 
     def accept_offer(self, key: CallKey, body: bytes, *, now: float) -> None:
         """200 to a re-INVITE. Next: MediaAnswered where it carried no offer."""
@@ -344,18 +366,20 @@ class Endpoint:
         return canonical_host(source) == canonical_host(flow.remote.host)
 
     def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
-        session = self._dialogs.get(dialog_key(request))
-        if session is None or session.dialog is None:
+        key = dialog_key(request)
+        session = self._dialogs.get(key)
+        dialog = None if session is None else session.dialog_of(key)
+        if session is None or dialog is None:
             self._refuse_stray(request, flow, now)
             return
-        if not session.dialog.accepts(request.cseq.number):
+        if not dialog.accepts(request.cseq.number):
             self._refuse(request, Refusal(500, "CSeq out of order"), flow, now)
             return
         refusal = None if request.method == "NOTIFY" else uas.check_method(request)
         refusal = refusal or uas.check_required(request)
-        if refusal is None and request.method == "INVITE":
+        if refusal is None and request.method in _OFFERING:
             request.contact  # noqa: B018  a ParseError now rather than when it is accepted
-            refusal = uas.check_content(request)
+            refusal = uas.check_content(request) or session.timer.objection(request)
         if refusal is None and request.method != "BYE" and self.layer.full:
             refusal = self._overload()
         if refusal is not None:
@@ -364,6 +388,14 @@ class Endpoint:
         session.flow = flow
         if request.method == "INVITE":
             session.on_invite(request, now)
+        elif request.method == "UPDATE":
+            session.on_update(request, now)
+        elif request.method == "PRACK":
+            session.on_prack(request, now)
+        elif request.method == "INFO":
+            refusal = session.on_info(request, now)
+            if refusal is not None:
+                self._refuse(request, refusal, flow, now)
         elif request.method == "NOTIFY":
             self._notified(session, request, flow, now)
         else:
@@ -429,7 +461,7 @@ class Endpoint:
 
     def _objection(self, request: Request) -> Refusal | None:
         """What forbids serving a request outside any dialog, in the order of §8.2; None to go on."""
-        if request.method in ("BYE", "NOTIFY"):
+        if request.method in _IN_DIALOG_ALONE:
             return Refusal(481, "no such call")
         refusal = uas.check_method(request)
         if refusal is not None:
@@ -439,6 +471,8 @@ class Endpoint:
         if request.method == "INVITE" and self.layer.merged(request):
             return Refusal(482, "merged request")
         refusal = uas.check_required(request) or uas.check_content(request)
+        if refusal is None and request.method == "INVITE":
+            refusal = too_small(request, self.settings.min_se_s)
         if refusal is None and request.method == "INVITE":
             full = self.layer.full or self.calls >= self.settings.max_calls
             return self._overload() if full else None
@@ -450,23 +484,26 @@ class Endpoint:
     def _offer(self, request: Request, trunk: Accepted, flow: Flow, now: float) -> None:
         """A new call: everything that can fail to parse does so before there is any state."""
         dialog = Dialog.of_server(request, self.layer.new_tag())
-        name, display = uas.caller(request)
+        who = identity_of(request, believed=self._trunks.believes(trunk.trunk))
         event = CallOffered(
             key=self._new_key(),
             trunk=trunk.trunk,
             identified_by=trunk.identified_by,
             identity=trunk.identity,
             dialed=uas.dialed(request),
-            caller=name,
-            caller_name=display,
+            caller=who.caller.user,
+            caller_name=who.caller.name,
+            who=who,
             call_id=request.call_id,
             offer=uas.offer(request),
             flow=flow,
-            headers=uas.allowed_headers(request),
+            headers=uas.allowed_headers(request, allowed=self.settings.headers),
+            takes_info=uas.allows(request, "INFO"),
             takes_refer=takes_refer(request),
             max_forwards=_hops_left(request),
         )
         request.expires  # noqa: B018
+        session_expires(request)
         self._sessions[event.key] = Session.offered(self, event.key, request, dialog, flow, now=now)
         self.emit(event)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    from edge.identity import Identity
 
 __all__ = [
     "Address",
@@ -19,6 +22,7 @@ __all__ = [
     "CallOffered",
     "CallProgressed",
     "Cause",
+    "DigitPressed",
     "Event",
     "Flow",
     "Identification",
@@ -104,6 +108,7 @@ class Cause(Enum):
     TIMEOUT = "timeout"
     TRANSPORT = "transport"
     PROTOCOL = "protocol"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,8 @@ class CallOffered:
 
     ``dialed`` holds the raw candidates for the DID in the order to try: Request-URI user, To user,
     P-Called-Party-ID, Diversion; duplicates removed. ``headers`` are the allow-listed ones that may
-    cross to the agent (``X-*``, ``User-to-User``). ``offer`` is None for a delayed offer (RFC 3261
+    cross to the agent. ``caller`` is who calls, whether it wants to be hidden or not: ``who`` has that, and all
+    else that is said of it. ``takes_info``: its Allow lists INFO. ``offer`` is None for a delayed offer (RFC 3261
     §13.2.1). Next: ``ring``, ``answer`` or ``refuse``.
     """
 
@@ -144,6 +150,8 @@ class CallOffered:
     headers: tuple[tuple[str, str], ...] = ()
     takes_refer: bool = False
     max_forwards: int = 70
+    takes_info: bool = False
+    who: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +194,7 @@ class CallConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class MediaOffered:
-    """A re-INVITE in an established call; ``offer`` None asks us for one.
+    """A re-INVITE, UPDATE or PRACK in a call; ``offer`` None asks us for one.
 
     Next: ``accept_offer(key, sdp)`` or ``refuse_offer(key, refusal)``; the call goes on either way.
     """
@@ -197,10 +205,14 @@ class MediaOffered:
 
 @dataclass(frozen=True, slots=True)
 class MediaAnswered:
-    """The answer to an offer of ours inside a call: in the 2xx to our re-INVITE, or in an ACK."""
+    """The answer to an offer of ours inside a call: in the 2xx to our re-INVITE or UPDATE, in an ACK or a PRACK.
+
+    ``refresh``: the engine has said our description again to keep the session (RFC 4028), and this answers that.
+    """
 
     key: CallKey
     answer: bytes | None
+    refresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +221,15 @@ class MediaRefused:
 
     key: CallKey
     status: int
+
+
+@dataclass(frozen=True, slots=True)
+class DigitPressed:
+    """A digit in an INFO: one of ``0-9*#A-D``, ``duration_ms`` [ms] as the peer says."""
+
+    key: CallKey
+    digit: str
+    duration_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +370,7 @@ Event = (
     | MediaOffered
     | MediaAnswered
     | MediaRefused
+    | DigitPressed
     | CallEnded
     | ReferProgressed
     | ReferEnded

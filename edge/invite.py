@@ -25,7 +25,7 @@ __all__ = ["Acknowledgement", "Answer", "Detail", "Nobody", "answer_to", "in_dia
 class Detail:
     """What came with an input of a call's tables.
 
-    ``by`` and ``cause`` are what CallEnded will say if it ends the call.
+    ``by`` and ``cause`` are what CallEnded will say if it ends the call. ``extra`` are headers to be sent.
     """
 
     status: int = 0
@@ -37,6 +37,7 @@ class Detail:
     cause: Cause = Cause.BYE
     headers: tuple[tuple[str, str], ...] = ()
     reason: str | None = None
+    extra: tuple[tuple[str, str], ...] = ()
     takes_refer: bool = False
     tag: str = ""
 
@@ -55,7 +56,7 @@ class Answer:
         self._repeat: Timer | None = None
         self._deadline: Timer | None = None
         self.cseq = invite.request.cseq.number
-        self.delayed = uas.offer(invite.request) is None
+        self.delayed = uas.offer(invite.request) is None and bool(response.body)
         """True when the 2xx makes the offer, so that the ACK brings the answer."""
 
     def start(self, now: float) -> None:
@@ -141,13 +142,22 @@ class Nobody:
         pass
 
 
-def answer_to(layer: TransactionLayer, request: Request, dialog: Dialog, flow: Flow, body: bytes) -> Response:
-    """The 200 to an INVITE (§13.3.1.4): Contact, Allow, Supported and, with one, the SDP."""
+def answer_to(
+    layer: TransactionLayer,
+    request: Request,
+    dialog: Dialog,
+    flow: Flow,
+    body: bytes,
+    *,
+    more: Iterable[tuple[str, str]] = (),
+) -> Response:
+    """The 200 to an INVITE (§13.3.1.4) or an UPDATE: Contact, Allow, Supported, ``more`` and, with one, the SDP."""
     headers = [
         ("Contact", f"<{layer.contact_uri(flow, secure=dialog.secure)}>"),
         ("Allow", uas.ALLOW),
-        ("Supported", ""),
+        ("Supported", uas.SUPPORTED),
         ("Server", layer.settings.user_agent),
+        *more,
     ]
     if body:
         headers.append(("Content-Type", uas.SDP))
@@ -162,17 +172,18 @@ def in_dialog(
     *,
     body: bytes = b"",
     flow: Flow | None = None,
+    kind: str = uas.SDP,
 ) -> Draft:
     """A request of ours in a dialog (§12.2.1.1). ``flow`` is how its peer reached us, for the Contact."""
     uri, routes, _ = dialog.addressing()
     fixed = [*_dialog_headers(dialog, routes), *headers, ("User-Agent", layer.settings.user_agent)]
     if body:
-        fixed.append(("Content-Type", uas.SDP))
+        fixed.append(("Content-Type", kind))
 
     def compose(hop: Hop) -> list[tuple[str, str]]:
-        if method != "INVITE":
+        if method not in ("INVITE", "UPDATE"):
             return fixed
         contact = layer.contact_uri(hop if flow is None else flow, secure=dialog.secure)
-        return [*fixed, ("Contact", f"<{contact}>"), ("Allow", uas.ALLOW), ("Supported", "")]
+        return [*fixed, ("Contact", f"<{contact}>"), ("Allow", uas.ALLOW), ("Supported", uas.SUPPORTED)]
 
     return Draft(method, uri, compose, body)

@@ -63,6 +63,9 @@ class EndpointSettings:
     name or address for Via and Contact; None: the listener's own. ``udp_limit_octets``: larger requests
     go by TCP (RFC 3261 §18.1.1). ``ring_limit_s`` ends calls that nobody answers or refuses (timer C).
     ``max_transactions`` and ``max_calls`` bound the engine's state: new requests beyond it get 503.
+    ``session_expires_s`` and ``min_se_s``: RFC 4028. ``reliable``: provisional responses are sent reliably (RFC 3262)
+    to whoever can, else to whoever must have them so. ``headers``: names, or beginnings with ``*``, that may cross
+    between a peer and our user.
     """
 
     domain: str
@@ -79,6 +82,10 @@ class EndpointSettings:
     retry_after_s: int = 5
     max_transactions: int = 20_000
     max_calls: int = 5_000
+    session_expires_s: int = 1800
+    min_se_s: int = 90
+    reliable: bool = False
+    headers: tuple[str, ...] = ("X-*", "User-to-User")
 
 
 def default_port(transport: TransportName) -> int:

@@ -1,4 +1,6 @@
-"""Offer and answer by re-INVITE inside an established call (RFC 3261 §14; RFC 5407 for the races).
+"""Offer and answer inside a call, by re-INVITE (RFC 3261 §14), UPDATE (RFC 3311) or PRACK (RFC 3262 §5).
+
+RFC 5407 has the races.
 
 :data:`TRANSITIONS` is a table in the manner of :mod:`edge.transaction`; a pair that is absent is ignored. One
 offer at a time, in either direction: a second one of the peer gets 500, one that crosses ours 491, and our
@@ -17,8 +19,9 @@ from edge.events import CallKey, Cause, Event, Flow, MediaAnswered, MediaOffered
 from edge.invite import Acknowledgement, Answer, Detail, answer_to, in_dialog, near_of
 from edge.layer import TransactionLayer, safe_headers
 from edge.message import Request, Response, response_to
+from edge.session_timer import SessionTimer
 from edge.timers import Timer
-from edge.transaction import Failure, ServerInvite
+from edge.transaction import Failure, ServerInvite, ServerNonInvite
 from edge.uac import Credential, Outgoing
 from edge.uri import ParseError
 
@@ -30,6 +33,7 @@ class State(StrEnum):
 
     IDLE = "idle"
     OFFERED = "offered"  # the peer's, its re-INVITE unanswered
+    UPDATED = "updated"  # the peer's, its UPDATE or PRACK unanswered
     ANSWERED = "answered"  # the peer's, our 2xx unacknowledged
     OFFERING = "offering"  # ours
     CLOSED = "closed"
@@ -39,6 +43,7 @@ class Input(StrEnum):
     """What can happen: the user's commands, messages, timers."""
 
     REINVITE = "re-INVITE"
+    UPDATE = "UPDATE"
     ACCEPT = "accept"
     REFUSE = "refuse"
     CANCEL = "CANCEL"
@@ -58,6 +63,8 @@ class Action(StrEnum):
     """What a transition does; each is carried out by the method of its name."""
 
     REPORT_OFFER = "report offer"
+    REPORT_UPDATE = "report offer of UPDATE"
+    SEND_UPDATED = "send 200"
     SEND_ANSWER = "send 2xx until ACK"
     STOP_ANSWER = "stop 2xx"
     SEND_REFUSAL = "send 300-699"
@@ -80,22 +87,32 @@ _S, _I, _A = State, Input, Action
 
 TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]]] = {
     (_S.IDLE, _I.REINVITE): (_S.OFFERED, (_A.REPORT_OFFER,)),
+    (_S.IDLE, _I.UPDATE): (_S.UPDATED, (_A.REPORT_UPDATE,)),
     (_S.IDLE, _I.OFFER): (_S.OFFERING, (_A.KEEP, _A.SEND_REINVITE)),
     (_S.IDLE, _I.RETRY): (_S.OFFERING, (_A.SEND_REINVITE,)),
     (_S.IDLE, _I.CLOSE): (_S.CLOSED, ()),
     (_S.OFFERED, _I.REINVITE): (_S.OFFERED, (_A.SEND_INTERVAL,)),  # §14.2: one at a time
+    (_S.OFFERED, _I.UPDATE): (_S.OFFERED, (_A.SEND_INTERVAL,)),  # RFC 3311 §5.2
     (_S.OFFERED, _I.ACCEPT): (_S.ANSWERED, (_A.SEND_ANSWER,)),
     (_S.OFFERED, _I.REFUSE): (_S.IDLE, (_A.SEND_REFUSAL, _A.RESUME)),
     (_S.OFFERED, _I.CANCEL): (_S.IDLE, (_A.SEND_TERMINATED, _A.RESUME)),
     (_S.OFFERED, _I.OFFER): (_S.OFFERED, (_A.KEEP,)),
     (_S.OFFERED, _I.CLOSE): (_S.CLOSED, (_A.SEND_TERMINATED,)),  # §15.1.2
+    (_S.UPDATED, _I.REINVITE): (_S.UPDATED, (_A.SEND_INTERVAL,)),
+    (_S.UPDATED, _I.UPDATE): (_S.UPDATED, (_A.SEND_INTERVAL,)),
+    (_S.UPDATED, _I.ACCEPT): (_S.IDLE, (_A.SEND_UPDATED, _A.RESUME)),
+    (_S.UPDATED, _I.REFUSE): (_S.IDLE, (_A.SEND_REFUSAL, _A.RESUME)),
+    (_S.UPDATED, _I.OFFER): (_S.UPDATED, (_A.KEEP,)),
+    (_S.UPDATED, _I.CLOSE): (_S.CLOSED, (_A.SEND_TERMINATED,)),
     (_S.ANSWERED, _I.ACK): (_S.IDLE, (_A.STOP_ANSWER, _A.REPORT_ANSWER, _A.RESUME)),
     (_S.ANSWERED, _I.NO_ACK): (_S.IDLE, (_A.BREAK,)),
     (_S.ANSWERED, _I.REINVITE): (_S.OFFERED, (_A.STOP_ANSWER, _A.REPORT_OFFER)),  # RFC 5407 §3.1.4: our 2xx arrived
+    (_S.ANSWERED, _I.UPDATE): (_S.UPDATED, (_A.STOP_ANSWER, _A.REPORT_UPDATE)),
     (_S.ANSWERED, _I.GLARE): (_S.ANSWERED, (_A.SEND_PENDING,)),  # RFC 5407 §3.1.5: its answer is still to come
     (_S.ANSWERED, _I.OFFER): (_S.ANSWERED, (_A.KEEP,)),
     (_S.ANSWERED, _I.CLOSE): (_S.CLOSED, (_A.STOP_ANSWER,)),
     (_S.OFFERING, _I.REINVITE): (_S.OFFERING, (_A.SEND_PENDING,)),  # §14.2: glare
+    (_S.OFFERING, _I.UPDATE): (_S.OFFERING, (_A.SEND_PENDING,)),  # RFC 3311 §5.2
     (_S.OFFERING, _I.SUCCESS): (_S.IDLE, (_A.SEND_ACK, _A.REPORT_ANSWER)),
     (_S.OFFERING, _I.FAILURE): (_S.IDLE, (_A.REPORT_REFUSED,)),
     (_S.OFFERING, _I.GLARE): (_S.IDLE, (_A.WAIT,)),
@@ -131,6 +148,7 @@ class Call(Protocol):
     dialog: Dialog | None
     flow: Flow | None
     credential: Credential | None
+    timer: SessionTimer
 
     @property
     def local_tag(self) -> str:
@@ -140,6 +158,10 @@ class Call(Protocol):
     def is_caller(self) -> bool:
         """True for the UAC of the call, who made its Call-ID."""
 
+    @property
+    def method(self) -> str:
+        """What an offer of ours goes by: UPDATE before the call is answered, INVITE after it."""
+
     def reply(self, request: Request, status: int, now: float, headers: Iterable[tuple[str, str]] = ()) -> None:
         """Refuse a request without a transaction."""
 
@@ -148,10 +170,14 @@ class Call(Protocol):
 
 
 class Offers:
-    """Offer and answer by re-INVITE inside one established call (§14), one at a time in either direction."""
+    """Offer and answer inside one call, one at a time in either direction.
+
+    ``local`` is the description of ours that holds: what a session refresh says again (RFC 4028 §7.4).
+    """
 
     def __init__(self, host: OffersHost, call: Call) -> None:
         self.state = State.IDLE
+        self.local = b""
         self._host = host
         self._layer = host.layer
         self._call = call
@@ -159,7 +185,8 @@ class Offers:
         self._glares = 0
         self._retry_timer: Timer | None = None
         self._limit: Timer | None = None
-        self._invite: ServerInvite | None = None
+        self._offered: ServerInvite | ServerNonInvite | None = None
+        self._refreshing = False
         self._answer: Answer | None = None
         self._outgoing: Outgoing | None = None
         self._acknowledgement: Acknowledgement | None = None
@@ -196,6 +223,13 @@ class Offers:
             return True
         return self._step(Input.OFFER, now, Detail(body=body))
 
+    def refresh(self, now: float) -> bool:
+        """A re-INVITE with our description as it is (RFC 4028 §7.4); False while an offer is under way."""
+        if self.state is not State.IDLE or self._wanted is not None:
+            return False
+        self._refreshing = True
+        return self._step(Input.OFFER, now, Detail(body=self.local))
+
     def keep(self, body: bytes) -> bool:
         """An offer to be made once the call is confirmed."""
         if self._wanted is not None:
@@ -221,6 +255,11 @@ class Offers:
         """A re-INVITE that the call lets through."""
         glare = self.state is State.ANSWERED and self._answer is not None and self._answer.delayed
         self._step(Input.GLARE if glare else Input.REINVITE, now, Detail(request=request))
+
+    def on_update(self, request: Request, now: float) -> None:
+        """An UPDATE with an offer, or a PRACK with one that its 2xx is to answer."""
+        glare = self.state is State.ANSWERED and self._answer is not None and self._answer.delayed
+        self._step(Input.GLARE if glare else Input.UPDATE, now, Detail(request=request))
 
     def on_ack(self, request: Request, now: float) -> None:
         """The ACK of our 2xx to a re-INVITE; of other ACKs nobody waits for any."""
@@ -248,6 +287,8 @@ class Offers:
         event = {491: Input.GLARE, 481: Input.GONE, 408: Input.GONE}.get(response.status, Input.FAILURE)
         if event is Input.GLARE and self._glares >= _MAX_GLARES:
             event = Input.FAILURE
+        if response.status == 422 and self._call.timer.raised(response):
+            event = Input.GLARE  # RFC 4028 §7.3: once more, with as much as it asks for
         self._step(event, now, Detail(response.status, cause=Cause.PROTOCOL))
 
     def on_failure(self, outgoing: Outgoing, failure: Failure, now: float) -> None:
@@ -264,7 +305,10 @@ class Offers:
         if self._acknowledgement is not None:
             self._acknowledgement.send(now)
             return
-        self._acknowledgement = Acknowledgement(self._layer, dialog, outgoing)
+        if outgoing.request is not None and outgoing.request.method == "INVITE":
+            self._acknowledgement = Acknowledgement(self._layer, dialog, outgoing)
+        if self.state is State.OFFERING:
+            self._call.timer.agreed(response, now)
         try:
             dialog.refresh(response)
             body = uas.offer(response)
@@ -278,18 +322,39 @@ class Offers:
         request, flow = detail.request, self._call.flow
         if request is None or flow is None:
             return
-        self._invite = self._layer.serve_invite(request, flow, self, now)
-        self._invite.respond(100, bytes(response_to(request, 100)), now)
+        self._offered = self._layer.serve_invite(request, flow, self, now)
+        self._offered.respond(100, bytes(response_to(request, 100)), now)
         self._host.emit(MediaOffered(self._call.key, uas.offer(request)))
 
+    def _report_update(self, detail: Detail, now: float) -> None:
+        request, flow = detail.request, self._call.flow
+        if request is not None and flow is not None:
+            self._offered = self._layer.serve(request, flow, now)
+            self._host.emit(MediaOffered(self._call.key, uas.offer(request)))
+
     def _send_answer(self, detail: Detail, now: float) -> None:
-        dialog, flow, invite = self._call.dialog, self._call.flow, self._invite
-        if dialog is None or flow is None or invite is None:
-            return
-        dialog.refresh(invite.request)
-        response = answer_to(self._layer, invite.request, dialog, flow, detail.body or b"")
-        self._answer = Answer(self._layer, invite, response, self)
-        self._answer.start(now)
+        invite, response = self._offered, self._acceptance(detail, now)
+        if isinstance(invite, ServerInvite) and response is not None:
+            self._answer = Answer(self._layer, invite, response, self)
+            self._answer.start(now)
+
+    def _send_updated(self, detail: Detail, now: float) -> None:
+        response = self._acceptance(detail, now)
+        if self._offered is not None and response is not None:
+            self._offered.respond(200, bytes(response), now)
+
+    def _acceptance(self, detail: Detail, now: float) -> Response | None:
+        """The 2xx to the peer's offer, and what it changes: the remote target, the session timer."""
+        dialog, flow, offered = self._call.dialog, self._call.flow, self._offered
+        if dialog is None or flow is None or offered is None:
+            return None
+        request, self.local = offered.request, detail.body or b""
+        headers: list[tuple[str, str]] = []
+        if request.method != "PRACK":
+            dialog.refresh(request)
+        if request.method != "PRACK" and self._call.method == "INVITE":
+            headers = self._call.timer.accept(request, now)
+        return answer_to(self._layer, request, dialog, flow, self.local, more=headers)
 
     def _stop_answer(self, detail: Detail, now: float) -> None:
         if self._answer is not None:
@@ -303,9 +368,9 @@ class Offers:
         self._refuse(487, (), None, now)
 
     def _refuse(self, status: int, headers: Iterable[tuple[str, str]], phrase: str | None, now: float) -> None:
-        if self._invite is not None:
-            response = response_to(self._invite.request, status, headers=headers, phrase=phrase)
-            self._invite.respond(status, bytes(response), now)
+        if self._offered is not None:
+            response = response_to(self._offered.request, status, headers=headers, phrase=phrase)
+            self._offered.respond(status, bytes(response), now)
 
     def _send_interval(self, detail: Detail, now: float) -> None:
         if detail.request is not None:  # §14.2: between 0 and 10 seconds
@@ -320,7 +385,8 @@ class Offers:
         dialog, flow = self._call.dialog, self._call.flow
         if dialog is None:
             return
-        draft = in_dialog(dialog, "INVITE", self._layer, body=self._wanted or b"", flow=flow)
+        headers = self._call.timer.request_headers()
+        draft = in_dialog(dialog, self._call.method, self._layer, headers, body=self._wanted or b"", flow=flow)
         self._acknowledgement = None
         self._outgoing = Outgoing(self._layer, draft, dialog.next_cseq, self, self._call.credential)
         self._limit = self._layer.timers.call_at(now + self._layer.settings.ring_limit_s, self._expire)
@@ -343,15 +409,22 @@ class Offers:
 
     def _report_answer(self, detail: Detail, now: float) -> None:
         """The answer to an offer of ours, in a 2xx or, where the re-INVITE had none, in the ACK."""
+        refresh = self._refreshing
         if detail.request is None:
+            self.local = self._wanted or b""
             self._settle()
         elif self._answer is None or not self._answer.delayed:
             return
-        self._host.emit(MediaAnswered(self._call.key, detail.body))
+        if detail.body is not None or not refresh:
+            self._host.emit(MediaAnswered(self._call.key, detail.body, refresh))
 
     def _report_refused(self, detail: Detail, now: float) -> None:
+        refresh = self._refreshing
         self._settle()
-        self._host.emit(MediaRefused(self._call.key, detail.status))
+        if refresh:
+            self._call.timer.failed(detail.status, now)
+        else:
+            self._host.emit(MediaRefused(self._call.key, detail.status))
 
     def _keep(self, detail: Detail, now: float) -> None:
         self._wanted = detail.body
@@ -377,6 +450,7 @@ class Offers:
 
     def _settle(self) -> None:
         self._wanted = None
+        self._refreshing = False
         self._glares = 0
         if self._limit is not None:
             self._limit.cancel()

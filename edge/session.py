@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final, Protocol
 
-from edge import uas
-from edge.dialog import Dialog
+from edge import info, reasons, reliable, uas
+from edge.dialog import Dialog, DialogKey, dialog_key
 from edge.events import (
     CallAnswered,
     CallConfirmed,
@@ -20,8 +20,10 @@ from edge.events import (
     CallKey,
     CallProgressed,
     Cause,
+    DigitPressed,
     Event,
     Flow,
+    MediaAnswered,
     OutgoingCall,
     Party,
     Refusal,
@@ -31,6 +33,8 @@ from edge.layer import Hop, TransactionLayer, parse_next_hop, safe_headers
 from edge.message import REASON_PHRASES, NameAddress, Request, Response, printable, response_to
 from edge.offers import Offers
 from edge.refer import Referral, takes_refer
+from edge.reliable import Pracks, Provisional, Provisionals
+from edge.session_timer import SessionTimer
 from edge.timers import Timer
 from edge.transaction import Failure, ServerInvite
 from edge.uac import Credential, Draft, Outgoing
@@ -151,6 +155,8 @@ TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]
 TABLES: Final = {"call": TRANSITIONS}
 """By name, for the diagrams in the documentation."""
 
+_EARLY: Final = frozenset({State.OFFERED, State.RINGING, State.CALLING, State.PROCEEDING, State.CANCELLING})
+_TALKING: Final = frozenset({State.OFFERED, State.RINGING, State.ANSWERED, State.PROCEEDING, State.CONFIRMED})
 _METHODS: Final[Mapping[Action, str]] = {action: f"_{action.name.lower()}" for action in Action}
 _NOTHING: Final = Detail()
 _MAX_FORKS: Final = 16
@@ -185,6 +191,7 @@ class Session:
         self.dialog: Dialog | None = None
         self.flow: Flow | None = None
         self.credential: Credential | None = None
+        self.timer = SessionTimer(host.layer, self)
         self.offers = Offers(host, self)
         self.referral = Referral(host, self)
         self._invite: ServerInvite | None = None
@@ -192,6 +199,11 @@ class Session:
         self._outgoing: Outgoing | None = None
         self._acknowledgement: Acknowledgement | None = None
         self._forks: dict[str, Acknowledgement] = {}
+        self._provisionals: Provisionals | None = None
+        self._kept_answer: Detail | None = None
+        self._pracks = Pracks(host.layer)
+        self._updatable = False
+        self._updating: Outgoing | None = None
         self._limit: Timer | None = None
         self._first_hop: SipUri | None = None
         self._cseq = 0
@@ -206,6 +218,18 @@ class Session:
         """True for the UAC, who made the Call-ID."""
         return self._outgoing is not None
 
+    @property
+    def method(self) -> str:
+        """What an offer of ours goes by: UPDATE before the call is answered (RFC 3311), re-INVITE after it."""
+        return "UPDATE" if self.state in _EARLY else "INVITE"
+
+    def dialog_of(self, key: DialogKey) -> Dialog | None:
+        """The dialog of this call that a request of the peer belongs to."""
+        if self.dialog is not None:
+            return self.dialog if self.dialog.key == key else None
+        early = self._pracks.early(key)
+        return None if early is None else early.dialog
+
     @classmethod
     def offered(cls, host: Host, key: CallKey, request: Request, dialog: Dialog, flow: Flow, *, now: float) -> Session:
         """The UAS's side of a new INVITE; 100 goes out (§8.2.6.1)."""
@@ -213,6 +237,10 @@ class Session:
         session.dialog, session.flow = dialog, flow
         session._invite = host.layer.serve_invite(request, flow, session, now)
         session._invite.respond(100, bytes(response_to(request, 100)), now)
+        session._updatable = uas.allows(request, "UPDATE")
+        if _reliably(request, sought=host.layer.settings.reliable):
+            cseq = request.cseq.number
+            session._provisionals = Provisionals(host.layer, cseq, session._transmit, session._unacknowledged)
         host.bind(session, dialog)
         limit_s = host.layer.settings.ring_limit_s
         if request.expires is not None:
@@ -226,7 +254,8 @@ class Session:
         session = cls(host, key, State.CALLING)
         if call.username is not None and call.password is not None:
             session.credential = Credential(call.username, call.password, call.realm)
-        draft, session._first_hop = _invitation(host.layer, call)
+        session.offers.local = call.body
+        draft, session._first_hop = _invitation(host.layer, call, session.timer)
         session._outgoing = Outgoing(host.layer, draft, session._next_cseq, session, session.credential)
         return session
 
@@ -238,35 +267,51 @@ class Session:
 
     # the user's commands
 
-    def progress(self, status: int, body: bytes, now: float) -> bool:
+    def progress(self, status: int, body: bytes, now: float, extra: tuple[tuple[str, str], ...] = ()) -> bool:
         """A provisional response, 101..199."""
-        return self._step(Input.PROGRESS, now, Detail(status=status, body=body))
+        return self._step(Input.PROGRESS, now, Detail(status=status, body=body, extra=extra))
 
-    def answer(self, body: bytes, now: float) -> bool:
-        """The 200, repeated until its ACK."""
-        return self._step(Input.ANSWER, now, Detail(body=body))
+    def answer(self, body: bytes, now: float, extra: tuple[tuple[str, str], ...] = ()) -> bool:
+        """The 200, repeated until its ACK; not before a description sent reliably has its PRACK (RFC 3262 §3)."""
+        detail = Detail(body=body, extra=extra)
+        if self.state is State.RINGING and self._provisionals is not None and self._provisionals.holds_answer:
+            self._kept_answer = detail
+            return True
+        return self._step(Input.ANSWER, now, detail)
 
     def refuse(self, refusal: Refusal, now: float) -> bool:
         """A final failure response to the INVITE."""
         detail = Detail(refusal=refusal, status=refusal.status, phrase=refusal.phrase or "", cause=Cause.REFUSED)
         return self._step(Input.REFUSE, now, detail)
 
-    def hang_up(self, reason: str | None, now: float) -> bool:
+    def hang_up(self, reason: str | None, now: float, extra: tuple[tuple[str, str], ...] = ()) -> bool:
         """CANCEL, BYE or 480, whichever the state asks for."""
         if self.state in (State.OFFERED, State.RINGING):
-            refusal = Refusal(480, reason or "")
+            refusal = Refusal(480, reason or "", headers=extra)
             detail = Detail(refusal=refusal, status=480, cause=Cause.REFUSED)
         elif self.state in (State.CALLING, State.PROCEEDING):
             detail = Detail(cause=Cause.CANCELLED, reason=reason)
         else:
-            detail = Detail(cause=Cause.BYE, reason=reason)
+            detail = Detail(cause=Cause.BYE, reason=reason, extra=extra)
         return self._step(Input.HANG_UP, now, detail)
 
     def reoffer(self, body: bytes, now: float) -> bool:
         """A new offer in an established call; waits where one is under way."""
         if self.state is State.ANSWERED:
             return self.offers.keep(body)
+        if self.state is State.RINGING and self._updatable and self._described:
+            return self.offers.reoffer(body, now)
         return self.state is State.CONFIRMED and self.offers.reoffer(body, now)
+
+    def info(self, digit: str, duration_ms: int, now: float) -> bool:
+        """A digit by INFO, in an established call."""
+        if self.state is not State.CONFIRMED or self.dialog is None:
+            return False
+        body = info.digit_body(digit, duration_ms)
+        draft = in_dialog(self.dialog, "INFO", self._layer, body=body, flow=self.flow, kind=info.RELAY)
+        request = Outgoing(self._layer, draft, self.dialog.next_cseq, Nobody(), self.credential)
+        request.start(self.dialog.addressing()[2], now, near_of(self.dialog, self.flow))
+        return True
 
     def refer(self, target: str, now: float) -> bool:
         """REFER the peer of an established call to another one."""
@@ -284,12 +329,12 @@ class Session:
 
     def on_cancel(self, request: Request, now: float) -> None:
         """A CANCEL of the first INVITE."""
-        headers = uas.allowed_headers(request, "reason")
+        headers = self._crossing(request, "reason")
         self._step(Input.CANCEL, now, Detail(by=Party.REMOTE, cause=Cause.CANCELLED, status=487, headers=headers))
 
     def on_bye(self, request: Request, now: float) -> None:
         """A BYE; it has had its 200."""
-        headers = uas.allowed_headers(request, "reason")
+        headers = self._crossing(request, "reason")
         self._step(Input.BYE, now, Detail(by=Party.REMOTE, cause=Cause.BYE, headers=headers))
 
     def on_invite(self, request: Request, now: float) -> None:
@@ -303,6 +348,88 @@ class Session:
             self.offers.on_invite(request, now)
         else:
             self.reply(request, 481, now)
+
+    def on_update(self, request: Request, now: float) -> None:
+        """An UPDATE (RFC 3311 §5.2): a new target, a refresh of the session, a new offer."""
+        if self.state not in _TALKING:
+            self.reply(request, 481, now)
+            return
+        if uas.offer(request) is None:
+            self._accept_update(request, now)
+        elif self.state in (State.CONFIRMED, State.ANSWERED):
+            self._update_answered(request, now)
+        elif self._described:
+            self.offers.on_update(request, now)
+        else:  # its INVITE's offer is unanswered, or ours is
+            self._defer(request, now)
+
+    def _update_answered(self, request: Request, now: float) -> None:
+        if self.state is State.ANSWERED and self._answer is not None and self._answer.delayed:
+            self.reply(request, 491, now)
+            return
+        self._step(Input.ACK, now)  # RFC 5407 §3.1.4: only its ACK was lost or late
+        self.offers.on_update(request, now)
+
+    def _defer(self, request: Request, now: float) -> None:
+        self.reply(request, 500, now, [("Retry-After", str(self._layer.entropy(1)[0] % 11))])
+
+    def _accept_update(self, request: Request, now: float) -> None:
+        """Without an offer: 200 at once."""
+        dialog = self.dialog_of(dialog_key(request))
+        if dialog is None or self.flow is None:
+            return
+        dialog.refresh(request)
+        headers = self.timer.accept(request, now) if self.method == "INVITE" else []
+        response = answer_to(self._layer, request, dialog, self.flow, b"", more=headers)
+        self._layer.serve(request, self.flow, now).respond(200, bytes(response), now)
+
+    @property
+    def _described(self) -> bool:
+        """As UAS before the answer: offer and answer have been exchanged reliably (RFC 3262 §5)."""
+        return self._provisionals is not None and self._provisionals.agreed
+
+    def on_prack(self, request: Request, now: float) -> None:
+        """A PRACK (RFC 3262 §3): 200 for the one response that waits for it, else 481. It may bring an answer or offer.
+
+        Raises ParseError.
+        """
+        body = uas.offer(request)
+        provisional = None if self._provisionals is None else self._provisionals.acknowledged(request, now)
+        if provisional is None:
+            self.reply(request, 481, now)
+        elif body is None:
+            self._reply_200(request, now)
+        elif provisional.body and self._invite is not None and uas.offer(self._invite.request) is None:
+            self._reply_200(request, now)
+            self._host.emit(MediaAnswered(self.key, body))
+        elif self._described:
+            self.offers.on_update(request, now)
+        else:
+            self.reply(request, 488, now)
+        self._resume_answer(now)
+
+    def _resume_answer(self, now: float) -> None:
+        kept = self._kept_answer
+        if kept is not None and self._provisionals is not None and not self._provisionals.holds_answer:
+            self._kept_answer = None
+            self._step(Input.ANSWER, now, kept)
+
+    def on_info(self, request: Request, now: float) -> Refusal | None:
+        """An INFO: digits, a keep-alive, or how to refuse it. Raises ParseError."""
+        found = info.read_info(request)
+        if isinstance(found, Refusal):
+            return found
+        self._reply_200(request, now)
+        if found is not None and self.state in (State.ANSWERED, State.CONFIRMED):
+            self._host.emit(DigitPressed(self.key, found.digit, found.duration_ms))
+        return None
+
+    def _reply_200(self, request: Request, now: float) -> None:
+        if self.flow is not None:
+            self._layer.serve(request, self.flow, now).respond(200, bytes(response_to(request, 200)), now)
+
+    def _crossing(self, message: Request | Response, *more: str) -> tuple[tuple[str, str], ...]:
+        return uas.allowed_headers(message, *more, allowed=self._layer.settings.headers)
 
     def reply(self, request: Request, status: int, now: float, headers: Iterable[tuple[str, str]] = ()) -> None:
         """Refuse a request in the dialog without a transaction."""
@@ -321,16 +448,29 @@ class Session:
     def on_response(self, outgoing: Outgoing, response: Response, now: float) -> None:
         """A response to the INVITE of :meth:`calling`."""
         if response.status < 200:
+            if uas.requires(response, reliable.OPTION) and not self._acknowledge(outgoing, response, now):
+                return
             body = uas.offer(response)
-            headers = uas.allowed_headers(response)
+            headers = self._crossing(response)
             detail = Detail(response.status, response.phrase, body, headers=headers, tag=response.to.tag or "")
             self._step(Input.PROVISIONAL, now, detail)
         elif response.status < 300:
             self._on_success(outgoing, response, now)
+        elif self.state in (State.CALLING, State.PROCEEDING) and self.timer.raised(response):
+            outgoing.again(now)
         else:
-            headers = uas.allowed_headers(response, "reason", "retry-after", "warning")
+            headers = self._crossing(response, "reason", "retry-after", "warning")
             detail = Detail(response.status, response.phrase, by=Party.REMOTE, cause=Cause.REFUSED, headers=headers)
             self._step(Input.FAILURE, now, detail)
+
+    def _acknowledge(self, outgoing: Outgoing, response: Response, now: float) -> bool:
+        """PRACK a reliable provisional response (RFC 3262 §4); False for a copy of one, or one out of order."""
+        early = self._pracks.take(outgoing, response, self.credential, now)
+        if early is None:
+            return False
+        self.flow = outgoing.flow
+        self._host.bind(self, early.dialog)
+        return True
 
     def on_failure(self, outgoing: Outgoing, failure: Failure, now: float) -> None:
         """No final response to the INVITE."""
@@ -359,14 +499,18 @@ class Session:
         if self.dialog is not None or self.state is State.TERMINATED:
             self._end_fork(dialog, outgoing, now)
             return
+        self._pracks.confirm(dialog)
+        self._release_early()
         self.dialog, self.flow = dialog, outgoing.flow
+        self._updatable = uas.allows(response, "UPDATE")
+        self.timer.agreed(response, now)
         self._acknowledgement = Acknowledgement(self._layer, dialog, outgoing)
         self._host.bind(self, dialog)
         detail = Detail(
             response.status,
             response.phrase,
             body,
-            headers=uas.allowed_headers(response),
+            headers=self._crossing(response),
             takes_refer=takes_refer(response),
         )
         self._step(Input.SUCCESS, now, detail)
@@ -383,14 +527,43 @@ class Session:
     # actions
 
     def _send_provisional(self, detail: Detail, now: float) -> None:
-        self._respond(detail.status, now, [], detail.body or b"")
+        body = detail.body or b""
+        if self._provisionals is None:
+            self._respond(detail.status, now, detail.extra, body)
+            return
+        delayed = self._invite is not None and uas.offer(self._invite.request) is None
+        if (
+            body or not delayed or self._described
+        ):  # RFC 3262 §5: the first reliable response has the offer, or none goes
+            self._provisionals.send(Provisional(detail.status, body, detail.extra), now)
+
+    def _transmit(self, provisional: Provisional, rseq: int, now: float) -> None:
+        headers = [("Require", reliable.OPTION), ("RSeq", str(rseq)), ("Allow", uas.ALLOW)]
+        self.offers.local = provisional.body or self.offers.local
+        self._respond(provisional.status, now, [*headers, *provisional.headers], provisional.body)
+
+    def _unacknowledged(self, now: float) -> None:
+        """RFC 3262 §3: no PRACK in 64*T1."""
+        refusal = Refusal(504, "a provisional response was never acknowledged")
+        self._step(Input.REFUSE, now, Detail(refusal=refusal, status=504, cause=Cause.TIMEOUT))
 
     def _send_answer(self, detail: Detail, now: float) -> None:
         if self._invite is not None and self.dialog is not None and self.flow is not None:
-            response = answer_to(self._layer, self._invite.request, self.dialog, self.flow, detail.body or b"")
+            request, body = self._invite.request, detail.body or b""
+            if self._described:
+                body = b""  # it has gone already, and may have been changed since
+            else:
+                self.offers.local = body
+            headers = [*self.timer.accept(request, now), *safe_headers(detail.extra)]
+            response = answer_to(self._layer, request, self.dialog, self.flow, body, more=headers)
+            self._close_provisionals(now)
             self._answer = Answer(self._layer, self._invite, response, self)
             self._answer.start(now)
         self._stop_limit()
+
+    def _close_provisionals(self, now: float) -> None:
+        if self._provisionals is not None:
+            self._provisionals.close(now)
 
     def _send_refusal(self, detail: Detail, now: float) -> None:
         refusal = detail.refusal or Refusal(480, "")
@@ -410,7 +583,9 @@ class Session:
     ) -> None:
         if self._invite is None or self.dialog is None or self.flow is None:
             return
-        extra = list(headers)
+        extra = safe_headers(headers)
+        if status >= 200:
+            self._close_provisionals(now)
         if status < 200:
             extra.append(("Contact", f"<{self._layer.contact_uri(self.flow, secure=self.dialog.secure)}>"))
         if body:
@@ -430,14 +605,15 @@ class Session:
 
     def _send_cancel(self, detail: Detail, now: float) -> None:
         if self._outgoing is not None:
-            text = None if detail.reason is None else uas.reason(487, detail.reason)
+            text = None if detail.reason is None else reasons.format_reason("SIP", 487, detail.reason)
             self._outgoing.cancel(now, text)
 
     def _send_bye(self, detail: Detail, now: float) -> None:
         if self.dialog is None:
             return
-        text = [] if detail.reason is None else [("Reason", uas.cleared(detail.reason))]
-        draft = in_dialog(self.dialog, "BYE", self._layer, text)
+        values = reasons.of_bye(detail.reason, expired=detail.cause is Cause.EXPIRED)
+        headers = [*(("Reason", value) for value in values), *safe_headers(detail.extra)]
+        draft = in_dialog(self.dialog, "BYE", self._layer, headers)
         goodbye = Outgoing(self._layer, draft, self.dialog.next_cseq, _Goodbye(self), self.credential)
         goodbye.start(self.dialog.addressing()[2], now, near_of(self.dialog, self.flow))
 
@@ -483,10 +659,43 @@ class Session:
     def _close(self, now: float) -> None:
         self._stop_limit()
         self.offers.close(now)
+        self.timer.close(now)
+        self._close_provisionals(now)
+        self._release_early()
         if self._answer is not None:
             self._answer.stop()
         if self.state is State.TERMINATED and self.dialog is not None:
             self._host.unbind(self, self.dialog)
+
+    def _release_early(self) -> None:
+        for dialog in self._pracks.clear():
+            self._host.unbind(self, dialog)
+
+    def refresh(self, now: float) -> None:
+        """Keep the session (RFC 4028 §10): by UPDATE where the peer allows it, else by re-INVITE."""
+        dialog = self.dialog
+        if self._updatable and dialog is not None:
+            draft = in_dialog(dialog, "UPDATE", self._layer, self.timer.request_headers(), flow=self.flow)
+            self._updating = Outgoing(self._layer, draft, dialog.next_cseq, _Refresh(self), self.credential)
+            self._updating.start(dialog.addressing()[2], now, near_of(dialog, self.flow))
+        elif not self.offers.local or not self.offers.refresh(now):
+            self.timer.failed(0, now)
+
+    def on_refreshed(self, response: Response, now: float) -> None:
+        """The answer to our UPDATE."""
+        status = response.status
+        if status < 300:
+            try:
+                if self.dialog is not None:
+                    self.dialog.refresh(response)
+            except ParseError:
+                pass  # its Contact stays what it was
+            self.timer.agreed(response, now)
+        elif status in (405, 501):
+            self._updatable = False
+            self.timer.failed(status, now, 0.0)
+        else:
+            self.timer.failed(status, now, 0.0 if self.timer.raised(response) else _retry_after_s(response))
 
     def broken(self, status: int, cause: Cause, now: float) -> None:
         """The peer has lost the session, or never acknowledged (§12.2.1.2, §14.2): say BYE and be done."""
@@ -509,6 +718,31 @@ class Session:
         return self._cseq
 
 
+class _Refresh:
+    """Waits for the answer to an UPDATE that refreshes the session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def on_response(self, outgoing: Outgoing, response: Response, now: float) -> None:
+        if response.status >= 200:
+            self._session.on_refreshed(response, now)
+
+    def on_failure(self, outgoing: Outgoing, failure: Failure, now: float) -> None:
+        self._session.timer.failed(408 if failure is Failure.TIMEOUT else 503, now)
+
+
+def _retry_after_s(response: Response) -> float | None:
+    """Retry-After [s], up to a minute; None where there is none to follow."""
+    value = (response.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0].strip()
+    return min(60.0, float(value)) if value.isascii() and value.isdecimal() and len(value) < 10 else None
+
+
+def _reliably(request: Request, *, sought: bool) -> bool:
+    """Whether the provisional responses to this INVITE are reliable (RFC 3262 §3)."""
+    return uas.requires(request, reliable.OPTION) or (sought and uas.supports(request, reliable.OPTION))
+
+
 class _Goodbye:
     """Waits for the answer to our BYE; any final will do (§15.1.1)."""
 
@@ -523,7 +757,7 @@ class _Goodbye:
         self._session.on_bye_done(now)
 
 
-def _invitation(layer: TransactionLayer, call: OutgoingCall) -> tuple[Draft, SipUri]:
+def _invitation(layer: TransactionLayer, call: OutgoingCall, timer: SessionTimer) -> tuple[Draft, SipUri]:
     """An INVITE and the URI that says where it goes. Raises ParseError."""
     target, source = SipUri.parse(call.target), SipUri.parse(call.from_uri)
     to = NameAddress("", SipUri.parse(call.to_uri) if call.to_uri else target)
@@ -532,7 +766,7 @@ def _invitation(layer: TransactionLayer, call: OutgoingCall) -> tuple[Draft, Sip
         ("To", str(to)),
         ("Call-ID", call.call_id or layer.entropy(16).hex()),
         ("Allow", uas.ALLOW),
-        ("Supported", ""),
+        ("Supported", uas.SUPPORTED if call.body else "timer"),  # a reliable offer would want its answer in the PRACK
         ("User-Agent", layer.settings.user_agent),
         *safe_headers(call.headers),
     ]
@@ -541,7 +775,8 @@ def _invitation(layer: TransactionLayer, call: OutgoingCall) -> tuple[Draft, Sip
     secure = target.scheme == "sips"
 
     def compose(hop: Hop) -> list[tuple[str, str]]:
-        return [*fixed, ("Contact", f"<{layer.contact_uri(hop, source.user, secure=secure)}>")]
+        contact = layer.contact_uri(hop, source.user, secure=secure)
+        return [*fixed, *timer.request_headers(first=True), ("Contact", f"<{contact}>")]
 
     next_hop = target if call.next_hop is None else parse_next_hop(call.next_hop)
     return Draft("INVITE", str(target), compose, call.body, call.max_forwards), next_hop

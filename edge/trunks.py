@@ -67,7 +67,8 @@ class TrunkRule:
     a carrier's, used by all its customers, so the address alone selects nothing and is never locked.
     ``auth="registration"``: only the registered connection or a Contact token. ``auth="pass"``: digest, the
     users being handed out at run time, each for one call (:class:`DialPass`). ``auth="host"``: the
-    Request-URI's host decides, from the trunk's networks only (:meth:`TrunkTable.add_host`).
+    Request-URI's host decides, from the trunk's networks only (:meth:`TrunkTable.add_host`). ``asserts_identity``:
+    it is believed when it says who calls (RFC 3325).
     Raises ValueError for a rule that could never, or always, match.
     """
 
@@ -78,6 +79,7 @@ class TrunkRule:
     password: str | None = field(default=None, repr=False)
     algorithms: tuple[str, ...] = ("MD5",)
     shared_addresses: bool = False
+    asserts_identity: bool = True
 
     def __post_init__(self) -> None:
         if self.auth == "address" and self.shared_addresses:
@@ -258,6 +260,7 @@ class TrunkTable:
         rules = tuple(rules)
         _check(rules)
         policy = locks or LockPolicy()
+        self._disbelieved = frozenset(rule.name for rule in rules if not rule.asserts_identity)
         self._realm = realm
         self._challenger = challenger
         self._counters = counters
@@ -347,6 +350,10 @@ class TrunkTable:
     def listed(self, host: str) -> bool:
         """True for an address of some trunk or registrar: it may be answered, and open more connections."""
         return canonical_host(host) in self._peers or bool(self._networks.match(host))
+
+    def believes(self, trunk: str) -> bool:
+        """Whether this trunk's P-Asserted-Identity is to be believed (RFC 3325 §8); a carrier's is."""
+        return trunk not in self._disbelieved
 
     def identify(self, flow: Flow, request: Request, now: float) -> Identified:
         """Whose request this is. For requests outside a dialog only; never for ACK or CANCEL. Never raises."""

@@ -137,6 +137,12 @@ class Outgoing:
         if self._proceeding:
             self._send_cancel(now)
 
+    def again(self, now: float) -> None:
+        """The same request once more, its headers asked for anew: its last attempt was refused (RFC 4028 §7.3)."""
+        if self.hop is not None and not self._cancelled:
+            self._number = self._cseq()
+            self._send(self.hop, now)
+
     def forget(self, now: float) -> None:
         """Nobody waits for the answer any more: absorb it for 64*T1, then give up. No other target is tried."""
         self._cancelled = True

@@ -9,27 +9,35 @@ from collections.abc import Iterable
 from typing import Final
 
 from edge.events import Refusal
-from edge.headers import is_token, quote, split_list
+from edge.headers import is_token, split_list
 from edge.message import Message, NameAddress, Request, printable
+from edge.reasons import of_status
 from edge.uri import ParseError
 
 __all__ = [
     "ALLOW",
     "CAPABILITIES",
+    "OPTIONS",
     "SDP",
+    "SUPPORTED",
     "allowed_headers",
-    "caller",
+    "allows",
     "check_content",
     "check_method",
     "check_required",
-    "cleared",
+    "crosses",
     "dialed",
     "offer",
-    "reason",
     "refusal_headers",
+    "requires",
+    "supports",
 ]
 
-ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY"
+ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, UPDATE, PRACK, INFO"
+OPTIONS: Final = ("timer", "100rel")
+"""The option tags of the extensions we speak (RFC 4028, RFC 3262)."""
+
+SUPPORTED: Final = ", ".join(OPTIONS)
 SDP: Final = "application/sdp"
 
 CAPABILITIES: Final = (
@@ -37,9 +45,9 @@ CAPABILITIES: Final = (
     ("Accept", SDP),
     ("Accept-Encoding", "identity"),
     ("Accept-Language", "en"),
-    ("Supported", ""),
+    ("Supported", SUPPORTED),
 )
-"""What OPTIONS is told (§11.2). No extension needs an option tag yet."""
+"""What OPTIONS is told (§11.2)."""
 
 _MAX_HEADERS: Final = 32
 _MAX_VALUE: Final = 1024
@@ -48,19 +56,20 @@ _MAX_TOTAL: Final = 8192
 
 def check_method(request: Request) -> Refusal | None:
     """405 for what we do not do (§8.2.1)."""
-    if request.method in ("INVITE", "BYE", "OPTIONS"):
+    if request.method in ("INVITE", "BYE", "OPTIONS", "UPDATE", "PRACK", "INFO"):
         return None
     return Refusal(405, "method not allowed", headers=(("Allow", ALLOW),))
 
 
 def check_required(request: Request) -> Refusal | None:
-    """420 with the option tags we do not know (§8.2.2.3): all of them. Raises ParseError."""
+    """420 with the option tags we do not know (§8.2.2.3). Raises ParseError."""
     tags = request.headers.get_all("Require")
-    if not tags:
-        return None
     if not all(is_token(tag) for tag in tags):
         raise ParseError(400, "bad Require")
-    return Refusal(420, "unknown extension required", headers=(("Unsupported", ", ".join(tags)),))
+    unknown = [tag for tag in tags if tag.lower() not in OPTIONS]
+    if not unknown:
+        return None
+    return Refusal(420, "unknown extension required", headers=(("Unsupported", ", ".join(unknown)),))
 
 
 def check_content(request: Request) -> Refusal | None:
@@ -98,14 +107,6 @@ def dialed(request: Request) -> tuple[str, ...]:
     return tuple(dict.fromkeys(printable(user) for user in found if user))
 
 
-def caller(request: Request) -> tuple[str, str]:
-    """User part and display name of who calls: P-Asserted-Identity, else From (RFC 3325 §9.1)."""
-    asserted = next((a for a in _addresses(request, "P-Asserted-Identity") if a.uri.user), None)
-    who = asserted or request.from_
-    name = who.display_name or request.from_.display_name
-    return printable(who.uri.user or ""), printable(name)
-
-
 def _addresses(request: Request, name: str) -> list[NameAddress]:
     """The addresses of an optional header; what does not parse is passed over."""
     found = []
@@ -117,17 +118,44 @@ def _addresses(request: Request, name: str) -> list[NameAddress]:
     return found
 
 
-def allowed_headers(message: Message, *more: str) -> tuple[tuple[str, str], ...]:
-    """The headers that may cross to the agent: ``X-*`` and User-to-User, and ``more``; counted and measured.
+def allows(message: Message, method: str) -> bool:
+    """Whether the peer's Allow lists the method (§20.5)."""
+    return method in message.headers.get_all("Allow")
+
+
+def requires(message: Message, option: str) -> bool:
+    """Whether a request or response rests on this extension."""
+    return option in (tag.lower() for tag in message.headers.get_all("Require"))
+
+
+def supports(message: Message, option: str) -> bool:
+    """Whether the peer speaks this extension."""
+    return requires(message, option) or option in (tag.lower() for tag in message.headers.get_all("Supported"))
+
+
+def crosses(name: str, allowed: Iterable[str]) -> bool:
+    """Whether a header of this name is on the list: names, or beginnings followed by ``*``."""
+    lower = name.lower()
+    for entry in allowed:
+        wanted = entry.lower()
+        if lower.startswith(wanted[:-1]) if wanted.endswith("*") else lower == wanted:
+            return True
+    return False
+
+
+def allowed_headers(
+    message: Message, *more: str, allowed: Iterable[str] = ("X-*", "User-to-User")
+) -> tuple[tuple[str, str], ...]:
+    """The headers that may cross to the agent: the ``allowed``, and ``more``; counted and measured.
 
     An allow-list over names as parsed, so that no spelling smuggles another header in. A value with a
     control character is left out.
     """
+    allowed = (*allowed, *more)
     found: list[tuple[str, str]] = []
     total = 0
     for name, value in message.headers:
-        lower = name.lower()
-        if not (lower.startswith("x-") or lower == "user-to-user" or lower in more) or not is_token(name):
+        if not crosses(name, allowed) or not is_token(name):
             continue
         total += len(name) + len(value)
         if len(found) == _MAX_HEADERS or total > _MAX_TOTAL:
@@ -137,20 +165,11 @@ def allowed_headers(message: Message, *more: str) -> tuple[tuple[str, str], ...]
     return tuple(found)
 
 
-def reason(status: int, text: str) -> str:
-    """A Reason value (RFC 3326) for a response or a request that stands for one."""
-    return f"SIP;cause={status};text={quote(printable(text))}"
-
-
-def cleared(text: str) -> str:
-    """The Reason value of our BYE: normal call clearing, in words."""
-    return f"Q.850;cause=16;text={quote(printable(text))}"
-
-
 def refusal_headers(refusal: Refusal) -> Iterable[tuple[str, str]]:
     """Retry-After, Reason and the refusal's own headers."""
     if refusal.retry_after_s is not None:
         yield "Retry-After", str(max(0, refusal.retry_after_s))
     if refusal.reason:
-        yield "Reason", reason(refusal.status, refusal.reason)
+        for value in of_status(refusal.status, refusal.reason):
+            yield "Reason", value
     yield from refusal.headers

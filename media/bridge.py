@@ -17,6 +17,7 @@ from media import g711
 from media.agents.absent import Absent
 from media.agents.base import Agent, AgentCounts, Encoding, EndCause
 from media.convert import Converter
+from media.digit_sources import DigitSources
 from media.hold import HoldMusic
 from media.messages import (
     AgentAsks,
@@ -25,6 +26,7 @@ from media.messages import (
     AgentReady,
     AgentSpec,
     DigitReceived,
+    DigitsUnsent,
     LegStatistics,
     NoticeBody,
 )
@@ -38,6 +40,7 @@ __all__ = ["TRANSITIONS", "Action", "Bridge", "Input", "Leg", "State"]
 FRAME_MS: Final = 20
 Take = Callable[[], bytes | None]
 PLAYOUT_LIMIT_S: Final = 30.0
+_MOST_DIGITS: Final = 128
 
 
 class Leg(Protocol):
@@ -64,8 +67,8 @@ class Leg(Protocol):
     def skip(self, frames: int) -> None:
         """Time has passed in which nothing was sent."""
 
-    def send_digits(self, digits: str) -> None:
-        """Queue digits; ValueError for what is none; ignored where the peer takes none."""
+    def send_digits(self, digits: str) -> bool:
+        """Queue digits; ValueError for what is none. False: the peer takes no telephone-event, INFO is to be tried."""
 
     def statistics(self, now: float) -> LegStatistics:
         """The leg's part of the statistics."""
@@ -188,6 +191,8 @@ class Bridge:
         self._failure: FailureCause = "error"
         self._ending: str = "closed"
         self._message = ""
+        self._goodbye: dict[str, str] = {}
+        self._digits = DigitSources()
         self._agent_bytes = 0
         self._late_max_s = 0.0
         self._tap: Tap | None = None
@@ -230,7 +235,14 @@ class Bridge:
 
     def digit(self, digit: str, duration_ms: int) -> None:
         """The caller pressed a digit: control hears of it and the agent does."""
-        if self.state is State.CLOSED:
+        self._heard_digit("telephone-event", digit, duration_ms)
+
+    def digit_by_info(self, digit: str, duration_ms: int) -> None:
+        """One that came by INFO: told once, where the phone sends each key both ways."""
+        self._heard_digit("INFO", digit, duration_ms)
+
+    def _heard_digit(self, source: str, digit: str, duration_ms: int) -> None:
+        if self.state is State.CLOSED or not self._digits.first(source, digit, self._clock()):
             return
         self._notify(DigitReceived(call=self.call, digit=digit, duration_ms=duration_ms))
         self._agent.on_digit(digit, duration_ms)
@@ -390,17 +402,18 @@ class Bridge:
 
     def send_digits(self, digits: str) -> None:
         """See :class:`AgentPort`."""
-        if self.state in _TALKING:
-            self._leg.send_digits(digits)
+        if self.state in _TALKING and self._leg.send_digits(digits) is False and digits:
+            self._notify(DigitsUnsent(call=self.call, digits=digits[:_MOST_DIGITS]))
 
     def ask(self, verb: str, arguments: Mapping[str, str]) -> None:
         """See :class:`AgentPort`."""
         if self.state in _TALKING:
             self._notify(AgentAsks(call=self.call, verb=verb, arguments=dict(arguments)))
 
-    def hang_up(self) -> None:
+    def hang_up(self, headers: Mapping[str, str] | None = None) -> None:
         """See :class:`AgentPort`."""
         self._ending, self._message = "hang_up", ""
+        self._goodbye = dict(headers or {})
         self._feed(Input.HUNG_UP)
 
     def failed(self, cause: FailureCause, message: str) -> None:
@@ -455,4 +468,6 @@ class Bridge:
                 message = self._message or "the agent left before the answer"
                 self._notify(AgentFailed(call=self.call, cause=self._failure, message=message))
             case Action.TELL_ENDED:
-                self._notify(AgentEnded(call=self.call, cause=self._ending, message=self._message))
+                self._notify(
+                    AgentEnded(call=self.call, cause=self._ending, message=self._message, headers=self._goodbye)
+                )

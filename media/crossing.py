@@ -79,9 +79,9 @@ class Crossing:
         """Of the caller's leg."""
         return self._caller.digits_pending
 
-    def send_digits(self, digits: str) -> None:
+    def send_digits(self, digits: str) -> bool:
         """The agent's, to the caller."""
-        self._caller.send_digits(digits)
+        return self._caller.send_digits(digits)
 
     @property
     def sending(self) -> bool:

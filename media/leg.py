@@ -280,10 +280,12 @@ class PhoneLeg:
         except ValueError as error:
             raise LegError("bad_digits", str(error)) from error
 
-    def send_digits(self, digits: str) -> None:
-        """An agent's digits; ignored where they cannot be sent."""
-        if self._event is not None:
-            self._digits.queue(digits)
+    def send_digits(self, digits: str) -> bool:
+        """An agent's digits; False where the peer takes no telephone-event."""
+        if self._event is None:
+            return not self._policy.info_digits
+        self._digits.queue(digits)
+        return True
 
     def close(self, now: float) -> None:
         """A BYE if anything was sent (RFC 3550 §6.3.7); no packet leaves after this."""

@@ -27,6 +27,7 @@ class LegPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ``codecs`` in order of preference. ``media_networks`` (CIDRs): where the peer's RTP may come
     from; empty: the SDP's address only, or, with ``symmetric``, any address. ``allow_private``
     admits loopback and private addresses in ``c=`` (a lab). Time-outs in seconds; None: no watchdog.
+    ``info_digits``: control is told of an agent's digits that the peer takes no telephone-event for.
     """
 
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
@@ -35,6 +36,7 @@ class LegPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     allow_private: bool = False
     first_packet_timeout_s: float | None = 20.0
     silence_timeout_s: float | None = 20.0
+    info_digits: bool = True
 
 
 class OnLost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,6 +90,7 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     (:mod:`media.agents.signing`): they are secret, and no ``repr`` shows them. ``sample_rate`` [Hz] and ``encoding``
     (``PCMU``, ``PCMA``): None is the protocol's usual one. ``signalling`` of a WebRTC agent: ``whip`` or
     ``smallwebrtc``. ``hold_music``: what the phone hears while we hold it, ``silence`` or a recording's name.
+    ``sip_headers``: what the phone is sent on 180, 183, 200 and BYE, by allow-list.
     """
 
     protocol: str
@@ -97,6 +100,7 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     answer_after_s: float = 1.0
     agent_timeout_s: float = 15.0
     hold_music: str = "silence"
+    sip_headers: dict[str, str] = {}
     fallback_url: str | None = None
     on_lost: OnLost | None = None
     headers: dict[str, str] = {}
@@ -115,7 +119,8 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What the agent is told of the call.
 
     ``call_sid``/``account_sid`` are Twilio-shaped ids, the carrier's own where it has told them; ``call_id`` is the
-    record's. ``caller_name`` and ``sip_call_id`` are as the caller's INVITE has them.
+    record's. ``caller_name`` and ``sip_call_id`` are as the caller's INVITE has them. ``headers`` are the
+    phone's, by allow-list; ``identity`` what else is known of who calls, by documented names.
     """
 
     call_sid: str
@@ -128,6 +133,7 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     call_id: str = ""
     caller_name: str = ""
     sip_call_id: str = ""
+    identity: dict[str, str] = {}
 
 
 class RecordingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -297,6 +303,17 @@ class SendDigits(Message, frozen=True, kw_only=True, tag="send_digits"):
     digits: str
 
 
+class HearDigit(Message, frozen=True, kw_only=True, tag="hear_digit"):
+    """A digit of the phone's that came by INFO. Reply: :class:`Done`.
+
+    Told like the others, by :class:`DigitReceived` and to the agent, unless a telephone-event has told the same key.
+    """
+
+    call: str
+    digit: str
+    duration_ms: int
+
+
 class TellAgent(Message, frozen=True, kw_only=True, tag="tell_agent"):
     """Tell the agent of something in its call that media does not see: how a transfer goes, what was heard.
 
@@ -320,7 +337,8 @@ class Ping(Message, frozen=True, kw_only=True, tag="ping"):
 
 
 Command = (
-    OpenCall
+    HearDigit
+    | OpenCall
     | ApplyAnswer
     | StartMedia
     | Renegotiate
@@ -391,11 +409,22 @@ class AgentFailed(Message, frozen=True, kw_only=True, tag="agent_failed"):
 
 
 class AgentEnded(Message, frozen=True, kw_only=True, tag="agent_ended"):
-    """The agent has ended the call and its queue has been played out; ``cause`` ``hang_up``, ``closed`` or ``lost``."""
+    """The agent has ended the call and its queue has been played out; ``cause`` ``hang_up``, ``closed`` or ``lost``.
+
+    ``headers`` are those it wants on the BYE.
+    """
 
     call: str
     cause: str
     message: str = ""
+    headers: dict[str, str] = {}
+
+
+class DigitsUnsent(Message, frozen=True, kw_only=True, tag="digits_unsent"):
+    """The agent's digits (``0-9*#A-D``, ``w`` a pause), which the peer takes no telephone-event for."""
+
+    call: str
+    digits: str
 
 
 class AgentAsks(Message, frozen=True, kw_only=True, tag="agent_asks"):
@@ -464,6 +493,7 @@ NoticeBody = (
     | DigitReceived
     | SourceLearnt
     | RecordingEnded
+    | DigitsUnsent
     | Statistics
 )
 

@@ -30,6 +30,7 @@ from media.messages import (
     Command,
     Done,
     Failed,
+    HearDigit,
     Hold,
     JoinLegs,
     LegStatistics,
@@ -254,6 +255,9 @@ class MediaService:
                 sdp = call.leg.offer() if command.offer is None else call.leg.answer(command.offer, self._clock())
                 call.bridge.law_changed()
                 return CallOpened(sdp=sdp, codec=call.leg.codec, held=call.leg.held)
+            case HearDigit():
+                call.bridge.digit_by_info(command.digit, command.duration_ms)
+                return Done()
             case Hold():
                 return CallOpened(sdp=call.leg.hold(command.held), codec=call.leg.codec, held=call.leg.held)
             case Withdraw():

@@ -24,7 +24,7 @@ from control.errors import ERRORS
 from control.main import GAUGES
 from control.providers import Check
 from control.providers.sdk import CHECKS, WarningCode
-from edge import offers, refer, registration, session, transaction
+from edge import offers, refer, registration, reliable, session, session_timer, transaction
 from edge.message import REASON_PHRASES
 from media import bridge
 from media.agents.capabilities import CAPABILITIES, Capabilities
@@ -393,6 +393,8 @@ def _tables() -> Iterator[tuple[str, str, Table]]:
     modules: tuple[tuple[ModuleType, str], ...] = (
         (session, "session: {}"),
         (offers, "session: {}"),
+        (session_timer, "session: {}"),
+        (reliable, "session: {}"),
         (refer, "session: {}"),
         (transaction, "{} transaction"),
         (registration, "{}"),

@@ -23,6 +23,7 @@ class _Offer(msgspec.Struct, frozen=True):
     number_id: str | None = None
     agent_id: str | None = None
     sip_call_id: str | None = None
+    identity: dict[str, object] = {}
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -30,6 +31,7 @@ class _End(msgspec.Struct, frozen=True):
     end_reason: str
     sip_status: int | None = None
     statistics: dict[str, object] = {}
+    reasons: tuple[dict[str, object], ...] = ()
 
 
 class _Ids(msgspec.Struct, frozen=True):

@@ -96,9 +96,10 @@ def to_agent(row: tuple[Any, ...]) -> Agent:
 
 def to_call(row: tuple[Any, ...]) -> Call:
     """From the columns of ``CALL``; the timeline is not among them."""
-    *plain, statistics, carrier_ids, recording = row
-    json = {"statistics": statistics, "carrier_ids": carrier_ids, "recording": recording}
-    return replace(Call(*plain), **{name: decode(text) for name, text in json.items()})
+    *plain, statistics, carrier_ids, recording, identity, reasons = row
+    json = {"statistics": statistics, "carrier_ids": carrier_ids, "recording": recording, "identity": identity}
+    decoded = {name: decode(text) for name, text in json.items()}
+    return replace(Call(*plain), reasons=tuple(decode(reasons)), **decoded)
 
 
 def account(connection: sqlite3.Connection, account_id: str) -> Account:
@@ -206,9 +207,9 @@ def _close_orphans(connection: sqlite3.Connection, event_id: str, alive_at: floa
 
 
 def _save(connection: sqlite3.Connection, call: Call) -> None:
-    values = [getattr(call, name) for name in CALL.split(", ")[:-3]]
-    json = (encode(call.statistics), encode(call.carrier_ids), encode(call.recording))
-    connection.execute(_SAVE_CALL, (*values, *json))
+    values = [getattr(call, name) for name in CALL.split(", ")[:-5]]
+    documents = (call.statistics, call.carrier_ids, call.recording, call.identity, call.reasons)
+    connection.execute(_SAVE_CALL, (*values, *map(encode, documents)))
 
 
 def _note(connection: sqlite3.Connection, id: str, call_id: str, entry: tuple[float, str]) -> None:

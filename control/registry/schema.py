@@ -181,6 +181,13 @@ def what_is_recorded(db: Database) -> None:
     db.execute("""CREATE INDEX calls_being_recorded ON calls (id) WHERE instr(recording, '"status":"recording"') > 0""")
 
 
+@migrations()
+def who_called_and_why_it_ended(db: Database) -> None:
+    """Beside a call's statistics: what its INVITE said of the caller, and the reasons at its end."""
+    _table(db, "calls").add_column("identity", str, not_null_default="{}")
+    _table(db, "calls").add_column("reasons", str, not_null_default="[]")
+
+
 def _refuse_newer(database: Database) -> None:
     ours = {migration.name for migration in migrations.pending(Database(memory=True))}
     applied = {migration.name for migration in migrations.applied(database)}

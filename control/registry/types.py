@@ -285,6 +285,8 @@ class Call:
     the offer to the answer, ``duration_s`` from there to the end; both None for a call that was never answered.
     ``carrier_ids`` are the carrier's own (``X-Telnyx-Session-ID``, ``CallSid``).
     ``recording`` is empty for a call that was not to be recorded, else as :mod:`control.recordings` tells.
+    ``identity`` is what :func:`control.identity.recorded` makes; ``reasons`` the Reason values the call ended with
+    (``protocol``, ``cause``, ``text``).
     """
 
     id: str
@@ -309,6 +311,8 @@ class Call:
     statistics: Mapping[str, Any] = field(default_factory=dict)
     carrier_ids: Mapping[str, str] = field(default_factory=dict)
     recording: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Sequence[Mapping[str, Any]] = ()
 
 
 class CallEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -318,10 +322,10 @@ class CallEvent(msgspec.Struct, frozen=True, kw_only=True):
     offered: durations are made of it alone, so that a clock which jumps spoils none. The kinds:
 
     - ``offered``: a call begins. ``data``: ``account_id``, ``direction``, ``trunk``, ``from_number``,
-      ``to_number``, and where known ``number_id``, ``agent_id``, ``sip_call_id``.
+      ``to_number``, and where known ``number_id``, ``agent_id``, ``sip_call_id``, ``identity``.
     - ``answered``: the phone leg is up.
-    - ``ended``: ``data``: ``ended_by``, ``end_reason``, and where known ``sip_status``, ``statistics``. The first
-      one counts.
+    - ``ended``: ``data``: ``ended_by``, ``end_reason``, and where known ``sip_status``, ``statistics``, ``reasons``.
+      The first one counts.
     - ``recording``: what is known of the call's recording now, also after its end. ``data``: ``status``, and where
       known ``format``, ``seconds``, ``gaps_ms``, ``bytes``, ``problem``; each adds to what was told before.
     - ``opened`` (no call): a process has begun to write. Calls that are still open died with the process before.

@@ -101,13 +101,13 @@ class AgentPort(Protocol):
         """``Agent.on_mark`` when all that is queued now has been played (at once if nothing is)."""
 
     def send_digits(self, digits: str) -> None:
-        """RFC 4733 digits to the phone (``0-9*#A-D``, ``w`` a pause); ignored where the peer takes none."""
+        """RFC 4733 digits to the phone (``0-9*#A-D``, ``w`` a pause); by INFO where the peer takes no such."""
 
     def ask(self, verb: str, arguments: Mapping[str, str]) -> None:
         """Ask control for what media cannot do, see :class:`AgentAsks`; :meth:`Agent.on_event` tells how it went."""
 
-    def hang_up(self) -> None:
-        """End the call once all that is queued has been played."""
+    def hang_up(self, headers: Mapping[str, str] | None = None) -> None:
+        """End the call once all that is queued has been played; ``headers`` go on the BYE, by allow-list."""
 
     def failed(self, cause: FailureCause, message: str) -> None:
         """The agent was not reached."""

@@ -44,6 +44,7 @@ class Stream(MediaStream):
         call = self.context
         custom = {
             **call.headers,
+            **call.identity,
             **self._parameters,
             "from_number": call.from_number,
             "to_number": call.to_number,

@@ -302,3 +302,7 @@ def test_a_directory_of_agents_that_is_not_there_is_named(tmp_path: Path) -> Non
 def test_a_python_agent_is_a_module_and_a_function(name: str) -> None:
     with pytest.raises(ValueError, match=r"package\.module:function"):
         Settings.model_validate({"agents": {"python": [name]}})
+
+
+def test_the_shortest_session_is_no_longer_than_the_longest() -> None:
+    assert list(complaints({"sip": {"min_se_s": 200, "session_expires_s": 100}})) == ["sip.min_se_s"]

@@ -163,6 +163,15 @@ def test_names_and_urls_come_in_one_form() -> None:
     assert Api(public_url="https://edge.example.com/api/").public_url == "https://edge.example.com/api"
 
 
+@pytest.mark.parametrize(
+    "name", ["Via", "via", "Authorization", "Auth*", "Re*", "x", "Contact", "a b", "*", "X-\r\n", "", "f*"]
+)
+def test_no_header_of_sips_own_crosses_to_an_agent(name: str) -> None:
+    """Nor everything at once: an agent that could set them could break its call, or read credentials."""
+    with pytest.raises(ValidationError):
+        Sip(agent_headers=(name,))
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().sip.domain = "other"  # type: ignore[misc]

@@ -28,6 +28,7 @@ from edge.events import (
     CallKey,
     CallOffered,
     Cause,
+    DigitPressed,
     Flow,
     Identification,
     MediaAnswered,
@@ -36,6 +37,7 @@ from edge.events import (
     Refusal,
     TransportName,
 )
+from edge.identity import Identity, Named
 from edge.trunks import TrunkTable
 from media.client import MediaGone
 from media.messages import (
@@ -49,8 +51,10 @@ from media.messages import (
     CloseCall,
     Command,
     DigitReceived,
+    DigitsUnsent,
     Done,
     Failed,
+    HearDigit,
     Hold,
     LegPolicy,
     LegStatistics,
@@ -80,17 +84,29 @@ class Phone:
 
     sent: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def ring(self, key: CallKey) -> None:
-        self.sent.append(("ring", key))
+    headers: list[tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=list)
 
-    def answer(self, key: CallKey, body: bytes) -> None:
+    def ring(self, key: CallKey, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.sent.append(("ring", key))
+        self.headers.append(("ring", headers))
+
+    def progress(self, key: CallKey, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.sent.append(("progress", key, status, body))
+        self.headers.append(("progress", headers))
+
+    def answer(self, key: CallKey, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self.sent.append(("answer", key, body))
+        self.headers.append(("answer", headers))
+
+    def press(self, key: CallKey, digit: str, duration_ms: int) -> None:
+        self.sent.append(("press", key, digit))
 
     def refuse(self, key: CallKey, refusal: Refusal) -> None:
         self.sent.append(("refuse", key, refusal.status))
 
-    def hang_up(self, key: CallKey, reason: str | None) -> None:
+    def hang_up(self, key: CallKey, reason: str | None, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self.sent.append(("hang_up", key))
+        self.headers.append(("hang_up", headers))
 
     def accept_offer(self, key: CallKey, body: bytes) -> None:
         self.sent.append(("accept_offer", key, body))
@@ -745,3 +761,144 @@ async def test_an_edge_without_recordings_takes_calls_all_the_same() -> None:
         it.calls.on_lost([call])
         await it.settle()
         assert it.end(call).data["end_reason"] == "media_worker_died"
+
+
+# --- what SIP brings beside the call itself -------------------------------------------------------
+
+
+def offered_as(**changes: Any) -> CallOffered:
+    fields: dict[str, Any] = {
+        "key": CallKey("k1"),
+        "trunk": "lab",
+        "identified_by": Identification.ADDRESS,
+        "identity": "127.0.0.2",
+        "dialed": (DID,),
+        "caller": CALLER,
+        "caller_name": "",
+        "call_id": "k1@caller",
+        "offer": b"offer",
+        "flow": FLOW,
+    }
+    return CallOffered(**{**fields, **changes})
+
+
+async def established_as(w: World, **changes: Any) -> str:
+    w.calls.on_event(offered_as(**changes))
+    await w.settle()
+    call = str(w.media.of(OpenCall)[-1].call)
+    w.calls.on_notice(AgentReady(call=call, waited_s=0.1))
+    w.calls.on_event(CallConfirmed(CallKey("k1"), None))
+    await w.settle()
+    return call
+
+
+async def test_a_digit_by_info_goes_the_way_of_the_others() -> None:
+    """Media knows whether a telephone-event has told it already."""
+    async with world() as w:
+        call = await w.establish()
+        w.calls.on_event(DigitPressed(CallKey("k1"), "5", 160))
+        await w.settle()
+        assert w.media.of(HearDigit) == [HearDigit(call=call, digit="5", duration_ms=160)]
+
+
+async def test_an_agents_digits_go_by_info_one_after_the_other_where_the_phone_takes_them_so() -> None:
+    async with world() as w:
+        call = await established_as(w, takes_info=True)
+        w.calls.on_notice(DigitsUnsent(call=call, digits="1w#"))
+        w.calls.on_notice(DigitsUnsent(call=call, digits="2"))
+        assert [entry[2] for entry in w.phone.sent if entry[0] == "press"] == ["1"]
+        for _ in range(8):
+            w.clock.advance(0.5)
+        assert [entry[2] for entry in w.phone.sent if entry[0] == "press"] == ["1", "#", "2"]
+        w.calls.on_notice(DigitsUnsent(call=call, digits="3"))
+        assert w.phone.sent[-1] == ("press", "k1", "3")
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.REMOTE, Cause.BYE))
+        w.clock.advance(1.0)
+        await w.settle()
+        assert w.quiet()
+
+
+async def test_a_phone_that_allows_no_info_gets_none() -> None:
+    async with world() as w:
+        call = await established_as(w)
+        w.calls.on_notice(DigitsUnsent(call=call, digits="12"))
+        assert "press" not in w.phone.verbs
+        assert w.counters.get("agent_requests_refused", verb="digits") == 1
+
+
+async def test_an_unrefreshed_session_is_on_the_record_as_expired() -> None:
+    """RFC 4028 §10."""
+    async with world() as w:
+        call = await w.establish()
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.LOCAL, Cause.EXPIRED, 408))
+        await w.settle()
+        assert w.end(call).data["end_reason"] == "session_expired"
+        assert w.end(call).data["ended_by"] == "edge"
+
+
+async def test_the_answer_to_a_refresh_goes_to_media_as_such_and_a_bad_one_ends_nothing() -> None:
+    async with world() as w:
+        w.media.answers[ApplyAnswer] = Failed(code="bad_sdp", message="")
+        call = await w.establish()
+        w.calls.on_event(MediaAnswered(CallKey("k1"), b"again", refresh=True))
+        await w.settle()
+        assert w.media.of(ApplyAnswer) == [ApplyAnswer(call=call, answer=b"again", refresh=True)]
+        assert len(w.calls) == 1
+
+
+async def test_the_reasons_of_a_bye_are_on_the_record_in_both_protocols() -> None:
+    async with world() as w:
+        call = await w.establish()
+        headers = (("Reason", 'Q.850;cause=31;text="normal, unspecified"'), ("Reason", "SIP;cause=200"))
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.REMOTE, Cause.BYE, headers=headers))
+        await w.settle()
+        assert w.end(call).data["reasons"] == [
+            {"protocol": "Q.850", "cause": 31, "text": "normal, unspecified"},
+            {"protocol": "SIP", "cause": 200, "text": ""},
+        ]
+
+
+async def test_the_headers_of_a_bye_reach_the_agent_and_the_edges_own_do_not() -> None:
+    """lessons: headers invisible to the agent, or absent on BYE."""
+    async with world() as w:
+        call = await w.establish()
+        headers = (("X-Survey", "5"), ("Reason", "Q.850;cause=16"), ("X-Truedy-Token", "secret"))
+        w.calls.on_event(CallEnded(CallKey("k1"), Party.REMOTE, Cause.BYE, headers=headers))
+        await w.settle()
+        assert w.media.of(TellAgent) == [TellAgent(call=call, event="caller_hung_up", data={"X-Survey": "5"})]
+        assert w.media.commands.index(w.media.of(TellAgent)[0]) < w.media.commands.index(w.media.of(CloseCall)[0])
+
+
+async def test_the_agents_headers_go_on_the_180_the_200_and_the_bye() -> None:
+    async with world() as w:
+        pipeline = {"protocol": "builtin", "name": "parrot", "sip_headers": {"X-Desk": "7"}}
+        await w.registry.update_agent(Agent("agent-1", ACCOUNT, "Parrot", pipeline, 0.0, 0.0))
+        call = await w.establish()
+        w.calls.on_notice(AgentEnded(call=call, cause="hang_up", headers={"User-to-User": "abc"}))
+        await w.settle()
+        desk = ("X-Desk", "7")
+        assert w.phone.headers == [("ring", (desk,)), ("answer", (desk,)), ("hang_up", (desk, ("User-to-User", "abc")))]
+
+
+async def test_a_hidden_callers_number_is_on_no_record_and_told_to_no_agent() -> None:
+    """RFC 3323; its calls are counted all the same."""
+    async with world() as w:
+        who = Identity(from_=Named("anonymous"), asserted=(Named(CALLER, "Alice"),), privacy=("id",), hidden=True)
+        call = await established_as(w, who=who)
+        context = w.media.of(OpenCall)[-1].context
+        assert (context.from_number, context.identity) == ("anonymous", {"privacy": "id"})
+        offered = next(event for event in w.events if event.kind == "offered")
+        assert offered.data["from_number"] == "anonymous"
+        assert offered.data["identity"] == {"privacy": ["id"], "hidden": True}
+        assert CALLER not in str(w.events)
+        assert call
+
+
+async def test_what_is_known_of_the_caller_reaches_record_and_agent() -> None:
+    async with world() as w:
+        who = Identity(from_=Named(CALLER, "Alice"), verstat="TN-Validation-Passed-A")
+        await established_as(w, who=who)
+        assert w.media.of(OpenCall)[-1].context.identity == {
+            "caller_name": "Alice",
+            "verstat": "TN-Validation-Passed-A",
+        }

@@ -28,8 +28,22 @@ from edge.message import Request, Response, check_response
 from edge.uri import ParseError
 from tests.edge.pair import ANSWER, DIGEST, EDGE, LAB, OFFER, PEER, STRANGER, Solo, invite, reply, request
 
+EXTENSIONS = [
+    ("Supported", "timer"),
+    ("Supported", "100rel"),
+    ("Require", "100rel"),
+    ("Require", "timer"),
+    ("Session-Expires", "90;refresher=uac"),
+    ("Session-Expires", "100;refresher=uas"),
+    ("Session-Expires", "60"),
+    ("Min-SE", "600"),
+    ("Allow", "INVITE, ACK, BYE, CANCEL, UPDATE, INFO"),
+    ("Content-Type", "application/dtmf-relay"),
+]
+NUMBERS = [("RSeq", "1"), ("RSeq", "2"), ("RSeq", "x"), ("Min-SE", "junk")]
+BEARING = ("INVITE", "ACK", "UPDATE", "PRACK", "INFO")
 METHODS = ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "REFER", "NOTIFY", "UPDATE", "PRACK"]
-STATUSES = [100, 180, 183, 200, 202, 301, 401, 404, 407, 408, 423, 481, 486, 487, 491, 500, 503, 603]
+STATUSES = [100, 180, 183, 200, 202, 301, 401, 404, 405, 407, 408, 422, 423, 481, 486, 487, 491, 500, 503, 603]
 FLOWS = [
     Flow(TransportName.UDP, EDGE, PEER),
     Flow(TransportName.UDP, EDGE, STRANGER),
@@ -105,7 +119,9 @@ class World:
 
     def new_call(self) -> None:
         number = self.random.randrange(5)
-        self.give(invite(call_id=f"call{number}", body=self.random.choice([OFFER, b""]), cseq=self.random.randrange(3)))
+        headers = self.random.sample(EXTENSIONS, self.random.randrange(4))
+        body = self.random.choice([OFFER, b""])
+        self.give(invite(call_id=f"call{number}", body=body, cseq=self.random.randrange(3), headers=headers))
 
     def in_dialog(self) -> None:
         """A request with tags and CSeq from what was said before, more or less."""
@@ -123,9 +139,15 @@ class World:
             from_tag=answered.from_.tag or "peer",
             cseq=self.random.choice([answered.cseq.number, answered.cseq.number + 1, self.random.randrange(9)]),
             branch=branch,
-            body=self.random.choice([b"", OFFER, b"junk"]) if method in ("INVITE", "ACK") else b"",
+            body=self.random.choice([b"", OFFER, b"junk"]) if method in BEARING else b"",
+            headers=[*self.random.sample(EXTENSIONS, self.random.randrange(4)), *self.rack(answered)],
         )
         self.give(made)
+
+    def rack(self, answered: Response) -> list[tuple[str, str]]:
+        """What acknowledges a reliable provisional response of ours, more or less."""
+        number = answered.headers.get("RSeq") or str(self.random.randrange(3))
+        return [("RAck", f"{number} {self.random.choice([answered.cseq.number, 1])} INVITE")]
 
     def respond(self) -> None:
         """A response to one of our requests, or what looks like one."""
@@ -134,6 +156,7 @@ class World:
             sent = self.random.choice(ours[-6:])
             tag = self.random.choice(["callee", "callee", "other", None])
             headers = self.random.sample(CHALLENGES, self.random.randrange(3))
+            headers += self.random.sample([*EXTENSIONS, *NUMBERS], self.random.randrange(4))
             self.give(reply(sent, self.random.choice(STATUSES), tag=tag, headers=headers))
 
     def command(self) -> None:
@@ -150,6 +173,7 @@ class World:
                 lambda: endpoint.accept_offer(key, ANSWER, now=now),
                 lambda: endpoint.refuse_offer(key, Refusal(488, "no"), now=now),
                 lambda: endpoint.reoffer(key, OFFER, now=now),
+                lambda: endpoint.press(key, "1", 100, now=now),
             ]
         )()
 
@@ -244,6 +268,9 @@ def test_no_octets_raise(data: bytes, flow: Flow) -> None:
 TEXT = st.text(st.characters(codec="latin-1"), max_size=30)
 LINE = st.one_of(
     st.tuples(st.sampled_from(["Via", "v", "From", "To", "Call-ID", "CSeq", "Contact", "Require", "Expires"]), TEXT),
+    st.tuples(
+        st.sampled_from(["Session-Expires", "x", "Min-SE", "RAck", "RSeq", "Reason", "Allow", "Supported"]), TEXT
+    ),
     st.tuples(
         st.sampled_from(["Route", "Record-Route", "P-Asserted-Identity", "Diversion", "Content-Type", "X-A", "k"]), TEXT
     ),

@@ -182,8 +182,8 @@ def test_the_answer_carries_what_the_rfc_asks() -> None:
     assert ok.status == 200
     assert ok.body == ANSWER
     assert ok.headers.get("Contact") == "<sip:192.0.2.1:5060>"
-    assert ok.headers.get("Allow") == "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY"
-    assert "Supported" in ok.headers
+    assert ok.headers.get("Allow") == "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, UPDATE, PRACK, INFO"
+    assert ok.headers.get("Supported") == "timer, 100rel"
     assert ok.call_id == original.call_id
     assert ok.cseq == original.cseq
 

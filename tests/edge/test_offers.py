@@ -117,7 +117,7 @@ def test_a_refused_reinvite_leaves_the_call_as_it_was() -> None:
     ("headers", "status"),
     [
         ([("Content-Type", "text/plain")], 415),
-        ([("Require", "timer")], 420),
+        ([("Require", "replaces")], 420),
         ([("Content-Encoding", "gzip")], 415),
     ],
 )
@@ -677,3 +677,146 @@ def test_every_action_and_input_is_used() -> None:
     """Nothing in the enums that the table does not know."""
     assert {action for _, actions in TRANSITIONS.values() for action in actions} == set(Action)
     assert {event for _, event in TRANSITIONS} == set(Input)
+
+
+# --- UPDATE in an established call (RFC 3311) ------------------------------------------------------
+
+
+def update(ok: Response, *, cseq: int = 2, body: bytes = NEW, **options: object) -> Request:
+    headers = [("Contact", "<sip:moved@192.0.2.7:5080>")]
+    return in_dialog("UPDATE", ok, cseq=cseq, body=body, headers=headers, **options)
+
+
+def test_an_update_is_offered_and_answered_without_an_ack() -> None:
+    """RFC 3311 §5.2; its Contact is the new target, and the 200 is not repeated."""
+    solo = Solo()
+    key, ok = called(solo)
+    assert solo.receive(update(ok)) == []
+    assert solo.take(MediaOffered) == MediaOffered(key, NEW)
+    solo.endpoint.accept_offer(key, ANSWER, now=0.0)
+    answer = only(solo.drain())
+    assert (answer.status, answer.body, answer.headers.get("Allow") is not None) == (200, ANSWER, True)
+    assert solo.advance(60.0) == []
+    solo.endpoint.hang_up(key, now=solo.now)
+    [bye] = solo.drain()
+    assert isinstance(bye, Request)
+    assert bye.uri == "sip:moved@192.0.2.7:5080"
+
+
+def test_an_update_that_cannot_be_met_leaves_the_call_as_it_was() -> None:
+    solo = Solo()
+    key, ok = called(solo)
+    solo.receive(update(ok))
+    solo.endpoint.refuse_offer(key, Refusal(488, "no common codec"), now=0.0)
+    assert only(solo.drain()).status == 488
+    assert solo.endpoint.calls == 1
+
+
+def test_an_update_without_an_offer_is_answered_at_once() -> None:
+    solo = Solo()
+    key, ok = called(solo)
+    solo.events.clear()
+    answer = only(solo.receive(update(ok, body=b"")))
+    assert (answer.status, answer.body) == (200, b"")
+    assert solo.events == []
+    solo.endpoint.hang_up(key, now=solo.now)
+    assert "moved" in str(solo.drain()[-1])
+
+
+@pytest.mark.parametrize("first", ["INVITE", "UPDATE"])
+@pytest.mark.parametrize("second", ["INVITE", "UPDATE"])
+def test_a_second_offer_while_the_first_is_unanswered_gets_500_retry_after(first: str, second: str) -> None:
+    """RFC 3261 §14.2, RFC 3311 §5.2."""
+    solo = Solo()
+    key, ok = called(solo)
+    makers: dict[str, Callable[..., Request]] = {"INVITE": reinvite, "UPDATE": update}
+    solo.receive(makers[first](ok))
+    put_off = only(solo.receive(makers[second](ok, cseq=3)))
+    assert put_off.status == 500
+    assert 0 <= int(put_off.headers.get("Retry-After") or -1) <= 10
+    solo.take(MediaOffered)
+    solo.endpoint.accept_offer(key, ANSWER, now=0.0)
+    assert only(solo.drain()).status == 200
+
+
+def test_an_update_that_crosses_an_offer_of_ours_gets_491() -> None:
+    """RFC 3311 §5.2."""
+    solo = Solo()
+    key, ok = called(solo)
+    solo.endpoint.reoffer(key, OFFER, now=0.0)
+    solo.drain()
+    assert only(solo.receive(update(ok))).status == 491
+    assert only(solo.receive(update(ok, cseq=3, body=b""))).status == 200
+
+
+def test_an_offer_of_ours_waits_for_the_update_under_way() -> None:
+    solo = Solo()
+    key, ok = called(solo)
+    solo.receive(update(ok))
+    solo.endpoint.reoffer(key, OFFER, now=0.0)
+    assert solo.drain() == []
+    solo.endpoint.accept_offer(key, ANSWER, now=0.0)
+    answer, again = solo.drain()
+    assert isinstance(answer, Response)
+    assert isinstance(again, Request)
+    assert (answer.status, again.method, again.body) == (200, "INVITE", OFFER)
+
+
+def test_an_update_after_an_unacknowledged_reinvite_shows_that_our_200_arrived() -> None:
+    """RFC 5407 §3.1.4: it is not repeated any more."""
+    solo = Solo()
+    key, ok = called(solo)
+    solo.receive(reinvite(ok))
+    solo.endpoint.accept_offer(key, ANSWER, now=0.0)
+    solo.drain()
+    solo.events.clear()
+    solo.receive(update(ok, cseq=3))
+    assert solo.take(MediaOffered) == MediaOffered(key, NEW)
+    solo.endpoint.accept_offer(key, ANSWER, now=0.0)
+    assert only(solo.drain()).cseq.method == "UPDATE"
+    assert solo.advance(60.0) == []
+    assert solo.endpoint.calls == 1
+
+
+def test_an_update_while_a_reinvites_answer_is_awaited_gets_491() -> None:
+    """The offer is in our 200, its answer comes in the ACK."""
+    solo = Solo()
+    key, ok = called(solo)
+    solo.receive(reinvite(ok, body=b""))
+    solo.endpoint.accept_offer(key, OFFER, now=0.0)
+    solo.drain()
+    assert only(solo.receive(update(ok, cseq=3))).status == 491
+
+
+def test_an_update_at_once_after_the_200_is_served_though_the_ack_is_late() -> None:
+    solo = Solo()
+    key = solo.offered()
+    solo.endpoint.answer(key, ANSWER, now=0.0)
+    ok = only(solo.drain())
+    solo.receive(update(ok))
+    solo.take(CallConfirmed)
+    assert solo.take(MediaOffered) == MediaOffered(key, NEW)
+
+
+def test_an_update_at_once_after_a_delayed_offer_gets_491() -> None:
+    solo = Solo()
+    key = solo.offered(body=b"")
+    solo.endpoint.answer(key, OFFER, now=0.0)
+    ok = only(solo.drain())
+    assert only(solo.receive(update(ok))).status == 491
+
+
+def test_a_call_that_ends_while_an_update_waits_answers_it() -> None:
+    solo = Solo()
+    key, ok = called(solo)
+    solo.receive(update(ok))
+    solo.endpoint.hang_up(key, now=0.0)
+    assert 487 in [message.status for message in solo.drain() if isinstance(message, Response)]
+    assert only(solo.receive(update(ok, cseq=3))).status == 481
+
+
+def test_an_update_whose_body_is_no_sdp_is_415() -> None:
+    solo = Solo()
+    _, ok = called(solo)
+    refused = only(solo.receive(in_dialog("UPDATE", ok, cseq=2, body=b"x", headers=[("Content-Type", "text/plain")])))
+    assert refused.status == 415

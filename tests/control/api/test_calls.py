@@ -61,6 +61,16 @@ async def test_a_record_has_its_timeline_and_statistics(desk: Desk, acme: httpx.
         "carrier_ids": {},
         "statistics": {"packets_received": 500},
         "recording": None,
+        "identity": {
+            "name": "",
+            "asserted": [],
+            "verstat": "",
+            "privacy": [],
+            "hidden": False,
+            "diversion": [],
+            "history": [],
+        },
+        "reasons": [],
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -31,13 +31,13 @@ def test_columns_stand_in_the_order_of_the_fields(columns: str, kind: type) -> N
     assert columns.split(", ") == [field.name for field in fields(kind) if field.name != "secrets"]
 
 
-def test_a_call_s_columns_end_with_what_is_json_and_leave_the_timeline_out() -> None:
+def test_a_call_s_columns_end_with_its_documents_and_leave_the_timeline_out() -> None:
     names = rows.CALL.split(", ")
-    assert names[-3:] == ["statistics", "carrier_ids", "recording"]
+    assert names[-5:] == ["statistics", "carrier_ids", "recording", "identity", "reasons"]
     assert set(names) == {field.name for field in fields(Call)} - {"timeline"}
-    values = [getattr(CALL, name) for name in names[:-3]]
-    json = [rows.encode(getattr(CALL, name)) for name in names[-3:]]
-    assert rows.to_call((*values, *json)) == CALL
+    whole = replace(CALL, identity={"hidden": True}, reasons=({"protocol": "SIP", "cause": 200, "text": ""},))
+    values = [getattr(whole, name) for name in names[:-5]]
+    assert rows.to_call((*values, *(rows.encode(getattr(whole, name)) for name in names[-5:]))) == whole
 
 
 def test_a_connection_s_columns_end_with_what_is_sealed() -> None:
