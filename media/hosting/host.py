@@ -14,22 +14,26 @@ import os
 import signal
 import ssl
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from media.hosting import doorway
 from media.hosting.doorway import End
-from media.hosting.loading import AgentBroken, AgentNotListed, Agents
-from media.hosting.session import Session
+from media.hosting.loading import AgentNotListed, Agents
+from media.hosting.session import Session, Unreached
 from media.hosting.settings import WEBRTC_MISSING, HostSettings
 from media.hosting.wire import Load
 from media.messages import AgentSpec
 from media.pipe import Pipe, PipeFull, adopt
-from media.python_agent import AgentFunction
+from media.python_agent import AgentFunction, Call
 from media.targets import Targets
 from media.tasks import Tasks
+
+if TYPE_CHECKING:
+    from media.hosting.webrtc import WebRtcAgent
 
 __all__ = ["Host", "run"]
 
@@ -51,7 +55,6 @@ class Host:
         self._settings = settings
         self._wall = wall
         self._targets = Targets(allow_private=settings.allow_private)
-        self._context: ssl.SSLContext | None = None
         self._agents = Agents(settings.agents)
         self._tasks = Tasks()
         self._pipe = Pipe(lambda data: None, self._lost)
@@ -105,14 +108,16 @@ class Host:
         raise AgentNotListed(f"no agent of protocol {spec.protocol!r} runs here")
 
     def _webrtc(self, spec: AgentSpec) -> AgentFunction:
-        """aiortc is imported with the first: most hosts never need it."""
-        try:
-            from media.hosting.webrtc import WebRtcAgent  # noqa: PLC0415 - an extra
-        except ImportError as error:
-            raise AgentBroken(f"{WEBRTC_MISSING} ({error})") from error
-        if self._context is None:
-            self._context = ssl.create_default_context()
-        return WebRtcAgent(spec, targets=self._targets, context=self._context, wall=self._wall)
+        """aiortc is imported with the first, beside the loop: most hosts never need it, and calls go on meanwhile."""
+
+        async def agent(call: Call) -> None:
+            try:
+                made, context = await asyncio.to_thread(_load_webrtc)
+            except ImportError as error:
+                raise Unreached("error", f"{WEBRTC_MISSING} ({error})") from error
+            await made(spec, targets=self._targets, context=context, wall=self._wall)(call)
+
+        return agent
 
     def _finished(self, session: Session) -> None:
         if session in self._sessions:
@@ -150,6 +155,13 @@ class Host:
             self._failed = True
             log.error("the pipe to the keeper broke", extra={"reason": reason})
         self._over.set()
+
+
+@cache
+def _load_webrtc() -> tuple[type[WebRtcAgent], ssl.SSLContext]:
+    from media.hosting.webrtc import WebRtcAgent  # noqa: PLC0415 - an extra
+
+    return WebRtcAgent, ssl.create_default_context()
 
 
 def _memory_bytes() -> int:
