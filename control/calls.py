@@ -710,9 +710,19 @@ class CallManager:
                 break
         if isinstance(result, CallOpened):
             call.sdp = result.sdp
+            await self._send_early(call)
             self._feed(call, Input.OPENED)
         elif isinstance(result, Failed):
             self._refuse(call, _OPEN_FAILURE.get(result.code, "media_unavailable"), result.message)
+
+    async def _send_early(self, call: Call) -> None:
+        """183 with our description, and the agent is heard (an agent's ``early_media``); nobody is charged for it."""
+        wanted = call.spec is not None and call.spec.early_media and call.offer is not None
+        if not wanted or call.outgoing is not None or call.state not in (State.OPENING, State.OPENING_READY):
+            return
+        self._note(call, "early_media")
+        self._do.signalling.progress(call.key, 183, call.sdp, _headers_of(call))
+        await self._request(StartMedia(call=call.id, early=True))
 
     def _moved_on(self, call: Call, result: Result | None) -> bool:
         """Whether the call has another pair of ports to try: another program may hold one of our range."""

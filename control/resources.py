@@ -476,6 +476,11 @@ class _Pipeline(_Request):
     hold_music: HoldMusic | None = Field(
         default=None, description="What the phone hears while the edge holds it. Absent: silence."
     )
+    early_media: StrictBool | None = Field(
+        default=None,
+        description="The phone hears the agent before the call is answered (183), which is then `answer_after_s` after"
+        " its start. Absent: not.",
+    )
     sip_headers: dict[SipHeaderName, SipHeaderValue] | None = Field(
         default=None,
         max_length=16,

@@ -388,7 +388,7 @@ class Bridge:
             audio = self._convert(audio, encoding, self._law)
         self._agent_bytes += len(audio)
         self._queue.put(audio)
-        if self.state is State.STARTED:
+        if self.state is State.STARTED and not self._spec.early_media:
             self._feed(Input.SPOKE)
 
     def clear(self) -> tuple[str, ...]:

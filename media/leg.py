@@ -262,13 +262,17 @@ class PhoneLeg:
         """The sockets are bound."""
         self._send_rtp, self._send_rtcp = send_rtp, send_rtcp
 
-    def start(self, now: float) -> None:
-        """The call is established. Raises LegError ``no_answer``; a second time it does nothing."""
+    def start(self, now: float, *, early: bool = False) -> None:
+        """The call is established. Raises LegError ``no_answer``; a second time it does nothing.
+
+        ``early``: it rings, and is heard already; the peer's media is not missed before the call is up.
+        """
         if self._agreed is None:
             raise LegError("no_answer", "our offer has had no answer")
         if self._reporter is None:
             # A name for this call alone: it tells nobody which machine this is (RFC 7022 §4.2).
             self._reporter = rtcp.Reporter(self._out.ssrc, self._entropy(12).hex(), now, self._entropy(4))
+        if not early:
             self._watchdog.start(now)
 
     def queue_digits(self, digits: str) -> None:

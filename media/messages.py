@@ -90,6 +90,7 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     (:mod:`media.agents.signing`): they are secret, and no ``repr`` shows them. ``sample_rate`` [Hz] and ``encoding``
     (``PCMU``, ``PCMA``): None is the protocol's usual one. ``signalling`` of a WebRTC agent: ``whip`` or
     ``smallwebrtc``. ``hold_music``: what the phone hears while we hold it, ``silence`` or a recording's name.
+    ``early_media``: the phone hears the agent before the answer, which its first word does not bring about.
     ``sip_headers``: what the phone is sent on 180, 183, 200 and BYE, by allow-list.
     """
 
@@ -101,6 +102,7 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     agent_timeout_s: float = 15.0
     hold_music: str = "silence"
     sip_headers: dict[str, str] = {}
+    early_media: bool = False
     fallback_url: str | None = None
     on_lost: OnLost | None = None
     headers: dict[str, str] = {}
@@ -226,10 +228,12 @@ class ApplyAnswer(Message, frozen=True, kw_only=True, tag="apply_answer"):
 class StartMedia(Message, frozen=True, kw_only=True, tag="start_media"):
     """The call is established (ACK sent or received): play from now on; a second one changes nothing.
 
+    ``early``: not yet, but the phone hears the agent all the same (183). Nobody misses its media before the answer.
     Reply: :class:`Done`, or :class:`Failed` with ``no_answer`` (our offer has had none).
     """
 
     call: str
+    early: bool = False
 
 
 class Renegotiate(Message, frozen=True, kw_only=True, tag="renegotiate"):

@@ -247,7 +247,7 @@ class MediaService:
                     call.bridge.hold(call.leg.holding)
                 return Done()
             case StartMedia():
-                call.leg.start(self._clock())
+                call.leg.start(self._clock(), early=command.early)
                 self._listen(command.call, call)
                 call.bridge.start()
                 return Done()

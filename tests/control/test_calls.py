@@ -902,3 +902,28 @@ async def test_what_is_known_of_the_caller_reaches_record_and_agent() -> None:
             "caller_name": "Alice",
             "verstat": "TN-Validation-Passed-A",
         }
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_an_agent_with_early_media_is_heard_before_the_answer(early: bool) -> None:
+    """183 with our description; the answer comes when the agent is ready, as always. Off by default."""
+    async with world() as w:
+        pipeline = {"protocol": "builtin", "name": "parrot", "early_media": early}
+        await w.registry.update_agent(Agent("agent-1", ACCOUNT, "Parrot", pipeline, 0.0, 0.0))
+        call = await w.offer()
+        assert w.phone.verbs == (["ring", "progress"] if early else ["ring"])
+        assert [command.early for command in w.media.of(StartMedia)] == ([True] if early else [])
+        w.calls.on_notice(AgentReady(call=call, waited_s=0.1))
+        w.calls.on_event(CallConfirmed(CallKey("k1"), None))
+        await w.settle()
+        assert w.phone.sent[-1] == ("answer", "k1", b"our sdp")
+        assert w.media.of(StartMedia)[-1] == StartMedia(call=call)
+
+
+async def test_a_delayed_offer_has_no_early_media() -> None:
+    """Its answer is still to come."""
+    async with world() as w:
+        pipeline = {"protocol": "builtin", "name": "parrot", "early_media": True}
+        await w.registry.update_agent(Agent("agent-1", ACCOUNT, "Parrot", pipeline, 0.0, 0.0))
+        await w.offer(offer=None)
+        assert w.phone.verbs == ["ring"]

@@ -18,6 +18,7 @@ from media.messages import (
     AgentReady,
     AgentSpec,
     DigitReceived,
+    DigitsUnsent,
     LegStatistics,
     NoticeBody,
 )
@@ -625,3 +626,41 @@ def test_a_tap_goes_on_through_a_hold() -> None:
     said = b"".join(message.said for message in handed if isinstance(message, Audio))
     assert leg.sent == [SILENCE, b"b" * 160]
     assert said == SILENCE + b"b" * 160
+
+
+def test_the_first_word_of_an_agent_with_early_media_answers_nothing() -> None:
+    """Its own time does."""
+    call = Call(answer_after_s=1.0)
+    call.bridge._spec = AgentSpec(protocol="builtin", answer_after_s=1.0, early_media=True)
+    call.bridge.started()
+    call.bridge.play(bytes(160), "PCMU")
+    assert call.notices == []
+    call.run(1.1)
+    assert [type(notice) for notice in call.notices] == [AgentReady]
+
+
+# --- digits by INFO -------------------------------------------------------------------------------
+
+
+def test_a_key_that_comes_by_info_too_is_told_once() -> None:
+    call = Call().answered()
+    call.bridge.digit("1", 100)
+    call.bridge.digit_by_info("1", 100)
+    call.bridge.digit_by_info("2", 160)
+    assert call.agent.digits == ["1", "2"]
+    assert [notice.digit for notice in call.notices if isinstance(notice, DigitReceived)] == ["1", "2"]
+
+
+def test_digits_that_the_phone_takes_no_event_for_are_control_s_to_send() -> None:
+    call = Call().answered()
+    call.leg.send_digits = lambda digits: False  # type: ignore[assignment, method-assign, return-value]
+    call.bridge.send_digits("12#")
+    assert call.notices == [DigitsUnsent(call="c", digits="12#")]
+
+
+def test_the_headers_of_an_agents_goodbye_go_with_its_end() -> None:
+    call = Call().answered()
+    call.bridge.hang_up({"X-Outcome": "sold"})
+    call.run(0.1)
+    [ended] = [notice for notice in call.notices if isinstance(notice, AgentEnded)]
+    assert ended.headers == {"X-Outcome": "sold"}

@@ -808,3 +808,15 @@ def test_early_media_is_taken_without_consuming_the_offer() -> None:
         line.leg.apply_answer(offer(4200), line.clock())
     with pytest.raises(LegError, match="no offer of ours"):
         line.leg.apply_early(offer(4200), line.clock())
+
+
+def test_before_the_answer_the_phone_hears_and_is_not_missed() -> None:
+    """Early media (RFC 3960): the watchdog begins with the call."""
+    line = Line(WATCHED, start=False)
+    line.leg.start(line.clock(), early=True)
+    line.run(60, [SPEECH])
+    assert line.sent[0].payload == SPEECH
+    assert line.losses == []
+    line.leg.start(line.clock())
+    line.run(60)
+    assert [kind for kind, _ in line.losses] == ["never"]

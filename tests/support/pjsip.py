@@ -35,14 +35,23 @@ class Pjsip:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, folder: Path, say: Samples, *, transport: str = "udp", pki: Pki | None = None
+        cls,
+        folder: Path,
+        say: Samples,
+        *,
+        transport: str = "udp",
+        pki: Pki | None = None,
+        prack: bool = False,
+        session_s: int | None = None,
     ) -> AsyncIterator[Pjsip]:
-        """``say`` is what it plays in every call, once."""
+        """``say`` is what it plays in every call, once. ``prack``: it requires 100rel. ``session_s``: its timer [s]."""
         folder.mkdir(parents=True)
         write_wav(folder / "say.wav", say)
         files = [pki.authority, pki.certificate, pki.key] if pki else []
         child = Path(__file__).with_name("pjsip_child.py")
         environment = {"PJSIP_RTP_PORT": str(free_ports(20)), "PYTHONWARNINGS": "ignore"}
+        environment |= {"PJSIP_PRACK": "1"} if prack else {}
+        environment |= {"PJSIP_SESSION_S": str(session_s)} if session_s else {}
         async with running(
             sys.executable, child, folder, transport, *files, name="pjsip", environment=environment
         ) as program:
@@ -72,6 +81,18 @@ class Pjsip:
     async def press(self, digits: str, call: int = 0) -> None:
         """As telephone-events; returns at once, the keys follow one another."""
         await self._do("press", digits=digits, call=call)
+
+    async def press_by_info(self, digits: str, call: int = 0) -> None:
+        """As INFO requests with application/dtmf-relay."""
+        await self._do("info", digits=digits, call=call)
+
+    async def update(self, call: int = 0) -> None:
+        """An UPDATE with an offer."""
+        await self._do("update", call=call)
+
+    def sent(self, line: str) -> int:
+        """How many messages it sent or received whose first line begins so."""
+        return sum(entry.startswith(line) for entry in self.program.lines)
 
     async def hold(self, call: int = 0) -> None:
         """A re-INVITE with ``a=sendonly``."""

@@ -96,6 +96,11 @@ def start() -> tuple[pj.Endpoint, pj.Account]:
     account_config.mediaConfig.transportConfig.boundAddress = "127.0.0.1"
     account_config.mediaConfig.transportConfig.publicAddress = "127.0.0.1"
     account_config.mediaConfig.transportConfig.port = int(os.environ["PJSIP_RTP_PORT"])
+    if "PJSIP_PRACK" in os.environ:
+        account_config.callConfig.prackUse = pj.PJSUA_100REL_MANDATORY
+    if "PJSIP_SESSION_S" in os.environ:
+        account_config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_ALWAYS
+        account_config.callConfig.timerSessExpiresSec = int(os.environ["PJSIP_SESSION_S"])
     account = pj.Account()
     account.create(account_config)
     return endpoint, account
@@ -115,6 +120,12 @@ def obey(account: pj.Account, command: dict[str, Any]) -> None:
             Phone(account).makeCall(command["uri"], settings())
         case "press":
             kept[command["call"]].dialDtmf(command["digits"])
+        case "info":
+            digits = pj.CallSendDtmfParam()
+            digits.method, digits.digits = pj.PJSUA_DTMF_METHOD_SIP_INFO, command["digits"]
+            kept[command["call"]].sendDtmf(digits)
+        case "update":
+            kept[command["call"]].update(settings())
         case "hold":
             kept[command["call"]].setHold(pj.CallOpParam())
         case "resume":

@@ -31,7 +31,13 @@ async def test_an_agent_lives_from_creation_to_deletion(acme: httpx.AsyncClient,
     assert parrot == {
         "id": parrot["id"],
         "name": "Parrot",
-        "pipeline": {"protocol": "builtin", "name": "parrot", "hold_music": None, "sip_headers": None},
+        "pipeline": {
+            "protocol": "builtin",
+            "name": "parrot",
+            "hold_music": None,
+            "sip_headers": None,
+            "early_media": None,
+        },
         "recording": dict.fromkeys(("enabled", "format", "consent_tone", "consent_tone_every_s")),
         "headers": {},
         "signing_secret_set": False,
@@ -68,11 +74,17 @@ async def test_null_is_no_way_to_leave_a_field_out(acme: httpx.AsyncClient, fiel
 async def test_a_websocket_agent_keeps_its_url_as_typed(acme: httpx.AsyncClient) -> None:
     """With parameters; the times are the edge's when absent."""
     pipeline = {**STREAMS, "parameters": {"voice": "línea 1\nlínea 2"}, "answer_after_s": 0, "agent_timeout_s": 5.5}
-    assert (await made(acme, pipeline))["pipeline"] == {**pipeline, "hold_music": None, "sip_headers": None}
+    assert (await made(acme, pipeline))["pipeline"] == {
+        **pipeline,
+        "hold_music": None,
+        "sip_headers": None,
+        "early_media": None,
+    }
     assert (await made(acme, STREAMS))["pipeline"] == {
         **STREAMS,
         "hold_music": None,
         "sip_headers": None,
+        "early_media": None,
         "parameters": {},
         "answer_after_s": None,
         "agent_timeout_s": None,
