@@ -67,7 +67,11 @@ class Dialect(_Data):
     """Header names it wants on our INVITEs."""
     uri_length_max: int | None = None
     contact_length_max: int | None = None
-    srtp: Literal["sdes"] = "sdes"
+    srtp: Literal["off", "allow", "require"] = "allow"
+    """SRTP with keys in SDP, on its calls: on where it is offered."""
+    codecs: tuple[Literal["PCMU", "PCMA", "G722", "OPUS"], ...] = ("PCMU", "PCMA")
+    """What its calls are answered with, best first: what the agents and the telephone network behind it have anyway."""
+    dtmf: Literal["auto", "rfc4733", "inband"] = "auto"
 
 
 class Carrier(_Data):

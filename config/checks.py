@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from config.carriers import carriers, overlap, overlapping
 from config.problems import Problem
-from config.settings import Settings, Trunk, parse_authority, parse_listener
+from config.settings import Media, Settings, Trunk, parse_authority, parse_listener
 
 __all__ = ["EXAMPLE_KEY", "EXAMPLE_PASSWORD", "check", "is_public"]
 
@@ -176,6 +176,12 @@ def _addresses(settings: Settings) -> Iterator[Problem]:
         )
     if media.public_address is not None and _version(media.public_address) != _version(media.listen_address):
         yield Problem(("media", "public_address"), f"not of the family of media.listen_address {media.listen_address}")
+    if media.listen_address_6 is not None and _version(media.listen_address) == 6:
+        yield Problem(("media", "listen_address_6"), "needless: media.listen_address is an IPv6 one already")
+    if media.public_address_6 is not None and media.listen_address_6 is None:
+        yield Problem(("media", "public_address_6"), "needs media.listen_address_6")
+    if media.public_address_6 is None and media.listen_address_6 is not None and _is_wildcard(media.listen_address_6):
+        yield Problem(("media", "public_address_6"), "needed, because media.listen_address_6 is the wildcard ::")
     told = media.public_address or media.listen_address
     if sip.public_address is not None and is_public(sip.public_address) and not is_public(told):
         yield Problem(
@@ -193,7 +199,7 @@ def _ports(settings: Settings) -> Iterator[Problem]:
         )
     parsed = [parse_listener(text) for text in settings.sip.listen]
     for index, (transport, host, port) in enumerate(parsed):
-        if transport == "udp" and media.port_min <= port <= media.port_max and _meet(host, media.listen_address):
+        if transport == "udp" and media.port_min <= port <= media.port_max and _meets_media(host, media):
             yield Problem(("sip", "listen", index), f"port {port} is one of media.port_min..port_max")
         if port and (transport, host, port) in parsed[:index]:
             yield Problem(("sip", "listen", index), f"{settings.sip.listen[index]} stands there twice")
@@ -204,6 +210,16 @@ def _agents(settings: Settings) -> Iterator[Problem]:
     for index, path in enumerate(settings.agents.python_path):
         if not path.is_dir():
             yield Problem(("agents", "python_path", index), f"{path} is no directory")
+
+
+def _meets_media(host: str, media: Media) -> bool:
+    return any(_meet(host, each) for each in (media.listen_address, media.listen_address_6) if each is not None)
+
+
+def _srtp(settings: Settings) -> Iterator[Problem]:
+    """Twilio encrypts media only with TLS for SIP."""
+    if settings.providers.twilio_srtp == "require" and not any(text.startswith("tls:") for text in settings.sip.listen):
+        yield Problem(("providers", "twilio_srtp"), '"require" needs a tls: listener in sip.listen')
 
 
 def _tls(settings: Settings) -> Iterator[Problem]:
@@ -249,6 +265,7 @@ _RULES: Final[tuple[Callable[[Settings], Iterator[Problem]], ...]] = (
     _addresses,
     _ports,
     _tls,
+    _srtp,
     _trunks,
     _carriers,
     _providers,

@@ -129,6 +129,12 @@ def _address(text: str) -> str:
     return text
 
 
+def _ipv6(text: str) -> str:
+    if ipaddress.ip_address(text).version != 6:
+        raise ValueError(f"{text!r} is no IPv6 address")
+    return text
+
+
 def _reachable(text: str) -> str:
     address = ipaddress.ip_address(text)
     if address.is_unspecified or address.is_multicast:
@@ -204,8 +210,12 @@ def _processes(value: object, validate: ValidatorFunctionWrapHandler) -> object:
 Listener = Annotated[str, AfterValidator(_listener)]
 Cidr = Annotated[str, AfterValidator(_network)]
 BindAddress = Annotated[str, AfterValidator(_address)]
+BindIpv6Address = Annotated[str, AfterValidator(_address), AfterValidator(_ipv6)]
 Networks = Annotated[tuple[Cidr, ...], Field(min_length=1)]
 PublicAddress = Annotated[str, AfterValidator(_reachable)]
+PublicIpv6Address = Annotated[str, AfterValidator(_reachable), AfterValidator(_ipv6)]
+Codecs = Annotated[tuple[Literal["PCMU", "PCMA", "G722", "OPUS"], ...], Field(min_length=1)]
+Srtp = Literal["off", "allow", "require"]
 VaultKey = Annotated[SecretStr, AfterValidator(_vault_key)]
 HeaderPattern = Annotated[str, AfterValidator(_header_pattern)]
 Workers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=64)], WrapValidator(_workers)]
@@ -276,6 +286,13 @@ class Media(_Model):
 
     public_address: PublicAddress | None = None
     """The address that goes into our SDP, where it is not the one listened on. A literal. Separate from the SIP one."""
+
+    listen_address_6: BindIpv6Address | None = None
+    """A second address that RTP sockets are bound to, an IPv6 one beside an IPv4 `listen_address`: for the calls whose
+    SDP has IPv6."""
+
+    public_address_6: PublicIpv6Address | None = None
+    """The address that goes into our SDP for those, where it is not `listen_address_6`."""
 
     port_min: Port = 16384
     """The first UDP port for RTP."""
@@ -470,6 +487,21 @@ class Providers(_Model):
     telnyx_transfer: Literal["refer", "bridge"] = "bridge"
     """How Telnyx's callers are transferred: `bridge` joins a second leg here; `refer` asks Telnyx by REFER first."""
 
+    twilio_codecs: Codecs | None = None
+    """Codecs for Twilio's calls, best first. Absent: the edge's own choice for it."""
+
+    telnyx_codecs: Codecs | None = None
+    """Codecs for Telnyx's calls, best first, as in `["G722", "PCMU"]`; the connection has a list of its own. Absent:
+    the edge's own choice for it."""
+
+    twilio_srtp: Srtp | None = None
+    """SRTP on Twilio's calls. With `allow`, the default, and `require` the edge asks Twilio for it where SIP comes by
+    TLS (`secure=true` in the TwiML); `require` refuses calls without (488)."""
+
+    telnyx_srtp: Srtp | None = None
+    """SRTP on Telnyx's calls. With `allow`, the default, a connection with encrypted media gets it, and any other call
+    that offers it; `require` refuses calls without (488)."""
+
     request_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long a carrier's REST API may take over an import or a check of credentials, in all [s]."""
 
@@ -501,8 +533,19 @@ class Trunk(_Model):
     lab: bool = False
     """Allows addresses within a carrier's own ranges, whose every customer could then call."""
 
-    codecs: Annotated[tuple[Literal["PCMU", "PCMA"], ...], Field(min_length=1)] = ("PCMU", "PCMA")
-    """Codecs, best first."""
+    codecs: Codecs = ("PCMU", "PCMA")
+    """Codecs, best first: `PCMU`, `PCMA`, and the wideband `G722` and `OPUS` (which needs the system's libopus)."""
+
+    srtp: Srtp = "off"
+    """Encrypted media, its keys in SDP (RFC 4568): `off`, `allow` (calls with and without are taken, our own offers are
+    without) or `require`. Without TLS for SIP anybody on the way can read the keys."""
+
+    rtcp_mux: bool = False
+    """Our own offers ask for RTCP on RTP's port (RFC 5761). Offers of the trunk that ask for it get it anyway."""
+
+    dtmf: Literal["auto", "rfc4733", "inband"] = "auto"
+    """Digits: by telephone-event alone (`rfc4733`), in the audio too (`inband`), or in the audio where the peer has no
+    telephone-event (`auto`)."""
 
     media_networks: tuple[Cidr, ...] = ()
     """Networks its media comes from. Empty: from the address in its SDP, or, with `symmetric_rtp`, from any."""

@@ -29,6 +29,7 @@ REFUSALS: Final[Mapping[str, Refusal]] = MappingProxyType(
         "number_full": Refusal(486, "the number's cap on calls is reached"),
         "caller_full": Refusal(486, "the caller's cap on calls is reached"),
         "no_common_codec": Refusal(488, "no codec in common"),
+        "no_common_crypto": Refusal(488, "encrypted media (SRTP) does not match what the trunk is set to"),
         "bad_sdp": Refusal(488, "the session description cannot be used"),
         "media_address_refused": Refusal(488, "the media address is not allowed on this trunk"),
         "agent_unavailable": Refusal(480, "the agent did not connect in time"),

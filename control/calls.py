@@ -896,6 +896,7 @@ _NO_MORE: Final = " "
 
 _OPEN_FAILURE: Final = {
     "no_common_codec": "no_common_codec",
+    "no_common_crypto": "no_common_crypto",
     "bad_sdp": "bad_sdp",
     "media_address_refused": "media_address_refused",
     "port_unavailable": "no_media_port",

@@ -70,6 +70,10 @@ def _add_call(call: argparse.ArgumentParser) -> None:
     call.add_argument("--record-both", type=Path, metavar="WAV", help="stereo: heard on the left, said on the right")
     call.add_argument("--digits", default="", metavar="12#", help="digits to press; w pauses half a second")
     call.add_argument("--digits-after", type=float, default=0.5, metavar="SECONDS", help="when, after the answer")
+    call.add_argument(
+        "--codec", dest="codecs", action="append", choices=("PCMU", "PCMA", "G722", "OPUS"), help="offer it; repeatable"
+    )
+    call.add_argument("--srtp", action="store_true", help="offer encrypted media, and nothing else")
     call.add_argument("--transport", choices=("udp", "tcp", "tls"))
     call.add_argument("--seconds", type=float, default=10.0, metavar="N", help="hang up N seconds after the answer")
     call.add_argument("--from", dest="caller", default="+14155550199", metavar="NUMBER")
@@ -189,6 +193,8 @@ async def _call(arguments: argparse.Namespace, settings: Settings) -> int:
         record_both=arguments.record_both,
         digits=arguments.digits,
         digits_after_ms=int(arguments.digits_after * 1000),
+        codecs=tuple(arguments.codecs or ("PCMU", "PCMA")),
+        srtp=arguments.srtp,
         seconds=arguments.seconds,
         username=arguments.username,
         password=os.environ.get("TRUEDY_CALL_PASSWORD"),
@@ -204,7 +210,8 @@ async def _call(arguments: argparse.Namespace, settings: Settings) -> int:
         counts = result.statistics
         print(
             f"audio: {counts.packets_sent} packets sent, {counts.packets_received} received, "
-            f"{counts.packets_lost} lost ({counts.codec}); ended by the {result.ended_by} side"
+            f"{counts.packets_lost} lost ({counts.codec}{', ' + counts.srtp if counts.srtp else ''}); "
+            f"ended by the {result.ended_by} side"
         )
     if not result.answered:
         print(f"not answered: {result.status or '-'} {result.phrase}", file=sys.stderr)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from config.carriers import carriers
 from config.settings import Settings, parse_listener
 from control.numbers import NumberError, canonical
 from control.passes import TOKEN_HEADER, Announced, CallPass, CallPasses, PassesExhausted
@@ -106,6 +107,7 @@ class TwilioInbound:
         self._draining = draining
         self._listening = listening
         self._source_log = SourceLog(_log)
+        self._srtp = settings.providers.twilio_srtp or carriers()["twilio"].dialect.srtp
         self._public_url = (settings.api.public_url or f"http://{settings.api.listen}").rstrip("/")
 
     async def call(self, request: WebhookRequest) -> Answer:
@@ -167,13 +169,18 @@ class TwilioInbound:
         )
 
     def _uri(self, made: CallPass) -> str:
-        """Our address for this call: TLS where it is listened on, the port where it is not the usual one."""
+        """Our address for this call: TLS where it is listened on, the port where it is not the usual one.
+
+        SRTP goes with TLS: its keys are in the SDP.
+        """
         listeners = {name: port for name, _, port in map(parse_listener, reversed(self._listening()))}
         transport = next((name for name in ("tls", "udp", "tcp") if name in listeners), "udp")
         usual = 5061 if transport == "tls" else 5060
         port = listeners.get(transport, usual)
         host = self._settings.sip.domain + (f":{port}" if port != usual else "")
         parameter = "" if transport == "udp" else f";transport={transport}"
+        if transport == "tls" and self._srtp != "off":
+            parameter += ";secure=true"
         return f"sip:{made.phone_number}@{host}{parameter}?{TOKEN_HEADER}={made.token}"
 
     async def _dial_status(self, request: WebhookRequest) -> Answer:

@@ -262,10 +262,11 @@ class Edge:
             entropy=entropy,
             outward=self._outward(registry, commands),
         )
-        self.calls = CallManager(surroundings, settings.limits, settings.agents, Policies(settings).of)
         self.registrations = Registrations(
             self.engine, self.sip.run, self.counters, proxy=settings.providers.telnyx_sip_proxy
         )
+        policies = Policies(settings, encrypted=self.registrations.encrypted)
+        self.calls = CallManager(surroundings, settings.limits, settings.agents, policies.of)
         app = self._api(registry, tasks, journal)
         await media.start()
         bound = await self.sip.start()
@@ -299,7 +300,12 @@ class Edge:
         given = self.settings.media
         self._hosts = self._agent_hosts(tasks)
         settings = ServiceSettings(
-            given.listen_address, given.public_address, allow_private=self.settings.agents.allow_private
+            given.listen_address,
+            given.public_address,
+            given.listen_address_6,
+            given.public_address_6,
+            allow_private=self.settings.agents.allow_private,
+            opus="OPUS" in Policies(self.settings).codecs,
         )
         settings = replace(settings, agent_hosts=self._hosts.name)
         count = worker_count(given.workers)

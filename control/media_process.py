@@ -21,14 +21,19 @@ __all__ = ["arguments", "main"]
 
 def arguments(descriptor: int, settings: ServiceSettings, level: str) -> list[str]:
     """The command line that :func:`main` reads: ``settings`` and the pipe's ``descriptor``."""
-    public = [] if settings.public_address is None else ["--public-address", settings.public_address]
+    addresses = {
+        "--public-address": settings.public_address,
+        "--listen-address-6": settings.listen_address_6,
+        "--public-address-6": settings.public_address_6,
+    }
     return [
         *("--fd", str(descriptor)),
         *("--epoch", str(settings.epoch)),
         *("--listen-address", settings.listen_address),
-        *public,
+        *(word for name, value in addresses.items() if value is not None for word in (name, value)),
         *("--max-calls", str(settings.max_calls)),
         *(("--allow-private",) if settings.allow_private else ()),
+        *(("--opus",) if settings.opus else ()),
         *([] if settings.agent_hosts is None else ["--agent-hosts", settings.agent_hosts]),
         *("--log-level", level),
     ]
@@ -41,9 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--epoch", type=int, required=True)
     parser.add_argument("--listen-address", required=True)
     parser.add_argument("--public-address")
+    parser.add_argument("--listen-address-6")
+    parser.add_argument("--public-address-6")
     parser.add_argument("--max-calls", type=int, required=True)
     parser.add_argument("--allow-private", action="store_true")
     parser.add_argument("--agent-hosts")
+    parser.add_argument("--opus", action="store_true")
     parser.add_argument("--log-level", required=True)
     given = parser.parse_args(argv)
     from media import worker  # noqa: PLC0415 - control takes only the arguments from here
@@ -53,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = ServiceSettings(
         given.listen_address,
         given.public_address,
+        given.listen_address_6,
+        given.public_address_6,
+        opus=given.opus,
         max_calls=given.max_calls,
         epoch=given.epoch,
         allow_private=given.allow_private,

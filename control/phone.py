@@ -67,7 +67,6 @@ _CALL: Final = "softphone"
 _PORTS: Final = (30000, 39999)
 _HANG_UP_WAIT_S: Final = 35.0
 _ATTEMPTS_PER_S: Final = 1.0
-_POLICY: Final = LegPolicy(allow_private=True, first_packet_timeout_s=None, silence_timeout_s=None)
 
 
 class PhoneError(Exception):
@@ -80,6 +79,7 @@ class PhoneCall:
 
     ``seconds`` after the answer it hangs up, unless the other side has. ``play`` and ``record`` are
     WAV files; ``digits`` as in ``media.agents.softphone``. ``ring_timeout_s`` [s] to wait for an answer.
+    ``codecs`` are offered in that order, with ``srtp`` encrypted and no other way.
     """
 
     target: str
@@ -90,6 +90,8 @@ class PhoneCall:
     record_both: Path | None = None
     digits: str = ""
     digits_after_ms: int = 500
+    codecs: tuple[str, ...] = ("PCMU", "PCMA")
+    srtp: bool = False
     seconds: float = 10.0
     ring_timeout_s: float = 60.0
     username: str | None = None
@@ -217,10 +219,17 @@ class _Phone:
             to_number=self._target.user or "",
             trunk="",
         )
+        policy = LegPolicy(
+            codecs=self._call.codecs,
+            srtp="require" if self._call.srtp else "off",
+            allow_private=True,
+            first_packet_timeout_s=None,
+            silence_timeout_s=None,
+        )
         ports = PortPool(*_PORTS, rest_s=0.0, entropy=self._entropy)
         message = "no RTP port is free"
         while (port := ports.lease(0.0)) is not None:
-            command = OpenCall(call=_CALL, rtp_port=port, offer=None, policy=_POLICY, agent=spec, context=context)
+            command = OpenCall(call=_CALL, rtp_port=port, offer=None, policy=policy, agent=spec, context=context)
             match await self._media.request(command):
                 case CallOpened(sdp=sdp):
                     return sdp

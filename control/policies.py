@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-from config.carriers import carriers
+import msgspec
+
+from config.carriers import Carrier, carriers
 from config.settings import Settings, Trunk
 from edge.trunks import Network, TrunkRule
 from media.messages import LegPolicy
@@ -46,38 +48,59 @@ def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 
 class Policies:
-    """What each trunk's phone legs may do."""
+    """What each trunk's phone legs may do.
 
-    def __init__(self, settings: Settings) -> None:
-        self._media = settings.media
+    ``encrypted`` tells of a carrier's connection whether its media is always encrypted: then our offers are, too.
+    """
+
+    def __init__(self, settings: Settings, *, encrypted: Callable[[str], bool] = lambda connection_id: False) -> None:
+        self._settings = settings
+        self._encrypted = encrypted
         self._static = {trunk.name: self._of_static(trunk) for trunk in settings.trunks}
-        known = carriers()
-        self._carriers = {
-            "twilio": self._of_carrier(settings.providers.twilio_media or known["twilio"].media),
-            "telnyx": self._of_carrier(settings.providers.telnyx_media or known["telnyx"].media),
-        }
+        self._carriers = {name: self._of_carrier(carrier) for name, carrier in carriers().items()}
 
     def of(self, trunk: str) -> LegPolicy:
         """The policy of a trunk by its name: a static one's, or ``twilio``, ``telnyx``, ``telnyx:CONNECTION``."""
         static = self._static.get(trunk)
-        return static if static is not None else self._carriers[trunk.partition(":")[0]]
+        if static is not None:
+            return static
+        name, _, connection = trunk.partition(":")
+        policy = self._carriers[name]
+        if policy.srtp == "allow" and connection and self._encrypted(connection):
+            return msgspec.structs.replace(policy, srtp="require")
+        return policy
+
+    @property
+    def codecs(self) -> frozenset[str]:
+        """All that any trunk may speak."""
+        policies = (*self._static.values(), *self._carriers.values())
+        return frozenset(name for policy in policies for name in policy.codecs)
 
     def _of_static(self, trunk: Trunk) -> LegPolicy:
+        media = self._settings.media
         return LegPolicy(
             codecs=trunk.codecs,
             media_networks=trunk.media_networks,
             symmetric=trunk.symmetric_rtp,
             allow_private=trunk.allow_private_media,
             info_digits=trunk.info_digits,
-            first_packet_timeout_s=self._media.first_packet_timeout_s,
-            silence_timeout_s=self._media.silence_timeout_s,
+            first_packet_timeout_s=media.first_packet_timeout_s,
+            silence_timeout_s=media.silence_timeout_s,
+            srtp=trunk.srtp,
+            rtcp_mux=trunk.rtcp_mux,
+            dtmf=trunk.dtmf,
         )
 
-    def _of_carrier(self, networks: Sequence[str]) -> LegPolicy:
+    def _of_carrier(self, carrier: Carrier) -> LegPolicy:
         """Private media is admitted only where the ranges themselves are private: a lab, a fake."""
+        media, providers, dialect = self._settings.media, self._settings.providers, carrier.dialect
+        networks: tuple[str, ...] = getattr(providers, f"{carrier.name}_media") or carrier.media
         return LegPolicy(
-            media_networks=tuple(networks),
+            codecs=getattr(providers, f"{carrier.name}_codecs") or dialect.codecs,
+            media_networks=networks,
             allow_private=any(ipaddress.ip_network(text).is_private for text in networks),
-            first_packet_timeout_s=self._media.first_packet_timeout_s,
-            silence_timeout_s=self._media.silence_timeout_s,
+            first_packet_timeout_s=media.first_packet_timeout_s,
+            silence_timeout_s=media.silence_timeout_s,
+            srtp=getattr(providers, f"{carrier.name}_srtp") or dialect.srtp,
+            dtmf=dialect.dtmf,
         )

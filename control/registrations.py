@@ -148,6 +148,7 @@ class Registrations:
         self._carrier = carriers()[_CARRIER]
         self._kept: dict[str, _Kept] = {}
         self._hosts: dict[str, str] = {}
+        self._encrypted: set[str] = set()
         self._closing = False
         self._empty = asyncio.Event()
 
@@ -181,14 +182,20 @@ class Registrations:
         if connection.provider == _CARRIER and not self._closing:
             self._keep(connection)
 
+    def encrypted(self, connection_id: str) -> bool:
+        """The carrier insists on SRTP for its calls."""
+        return connection_id in self._encrypted
+
     def removed(self, connection_id: str) -> None:
         """No number hangs on it any more."""
+        self._encrypted.discard(connection_id)
         if (host := self._hosts.pop(connection_id, None)) is not None:
             self._engine.trunks.remove_host(host)
         self._want(_name(connection_id), None)
 
     def _keep(self, connection: Connection, *, early: bool = False, delay_s: float = 0.0) -> None:
         self._know_host(connection)
+        (self._encrypted.add if connection.encrypted_media else self._encrypted.discard)(connection.id)
         name, wanted = _name(connection.id), None
         if connection.kind == "credential":
             transports = frozenset(transport for transport, _ in self._engine.settings.listeners)

@@ -13,10 +13,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from media import g711
 from media.agents.absent import Absent
 from media.agents.base import Agent, AgentCounts, Encoding, EndCause
-from media.convert import Converter
+from media.convert import Converter, frame_bytes, silence
 from media.digit_sources import DigitSources
 from media.hold import HoldMusic
 from media.messages import (
@@ -44,7 +43,7 @@ _MOST_DIGITS: Final = 128
 
 
 class Leg(Protocol):
-    """What the bridge needs of the phone leg; audio is in the leg's ``law``, 20 ms a frame."""
+    """What the bridge needs of the phone leg; audio is in the leg's ``law`` (its encoding), 20 ms a frame."""
 
     @property
     def law(self) -> Encoding:
@@ -181,7 +180,7 @@ class Bridge:
         self._clock = clock
         self._law: Encoding = leg.law
         self._converters: dict[tuple[Encoding, Encoding], Converter] = {}
-        self._queue = PlayoutQueue(g711.silence(leg.law))
+        self._queue = PlayoutQueue(silence(leg.law))
         self._hold_music = hold_music
         self._opened_at = 0.0
         self._established = False
@@ -223,8 +222,8 @@ class Bridge:
         """The leg's law was not known before (our offer has been answered): recode what waits."""
         before, self._law = self._law, self._leg.law
         if before != self._law:
-            silence = g711.silence(self._law)
-            self._queue.recode(lambda audio: g711.transcode(audio, before, self._law), silence)
+            self._converters.clear()
+            self._queue.recode(Converter(before, self._law), silence(self._law))
             if self._tap is not None:
                 self._tap.change(self._law)
 
@@ -297,7 +296,7 @@ class Bridge:
         counts: AgentCounts = self._agent.counts
         return msgspec.structs.replace(
             self._leg.statistics(now),
-            agent_frames_received=self._agent_bytes // g711.FRAME_BYTES,
+            agent_frames_received=self._agent_bytes // frame_bytes(self._law),
             agent_frames_sent=counts.sent,
             agent_frames_dropped=counts.dropped,
             agent_messages_ignored=counts.ignored,

@@ -1,4 +1,4 @@
-"""Packet loss concealment after ITU-T G.711 Appendix I, on 20 ms frames of either law.
+"""Packet loss concealment after ITU-T G.711 Appendix I, on 20 ms frames of either law or of linear samples.
 
 A lost frame is the last pitch periods repeated: one at first, up to three as the loss goes on, so
 that it does not buzz; from 10 ms on it fades by a fifth every 10 ms, and is silence after 60 ms.
@@ -7,12 +7,15 @@ Both seams are cross-faded. The one at the start lies in the past, so the output
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from media import g711
+from media.agents.base import Encoding
+from media.convert import is_linear, rate_hz, silence
 
 __all__ = ["LATENCY_MS", "Concealer"]
 
@@ -20,26 +23,55 @@ LATENCY_MS: Final = 3.75
 
 Samples = NDArray[np.floating[Any]]
 
-# The names and values of §I.2, in samples of 8 kHz.
-_FRAME: Final = g711.FRAME_BYTES
-_BLOCK: Final = 80
-_PITCH_MIN: Final = 40
-_PITCH_MAX: Final = 120
-_OVERLAP_MAX: Final = _PITCH_MAX // 4
-_HISTORY: Final = 3 * _PITCH_MAX + _OVERLAP_MAX
-_CORRELATION: Final = 160
+# The names and values of §I.2; what is in samples there is in _Sizes.
 _LEAST_ENERGY: Final = 250.0
 _ATTENUATION: Final = 0.2
-_OVERLAP_STEP: Final = 32
 _PERIODS_MAX: Final = 3
 _BLOCKS_MAX: Final = 6
 
-_RAMPS: Final = [np.arange(1, count + 1, dtype=np.float32) / max(count, 1) for count in range(_BLOCK + 1)]
-_FALL: Final = _RAMPS[_BLOCK] * _ATTENUATION - _ATTENUATION / _BLOCK
+
+class _Sizes:
+    """What is in samples, at an encoding's rate (``scale`` times that of 8 kHz)."""
+
+    __slots__ = (
+        "block",
+        "correlation",
+        "fall",
+        "history",
+        "overlap_bytes",
+        "overlap_step",
+        "pitch_max",
+        "pitch_min",
+        "ramps",
+        "width",
+    )
+
+    def __init__(self, scale: int, width: int) -> None:
+        self.width = width
+        """Bytes of a sample."""
+        self.block = 80 * scale
+        self.pitch_min, self.pitch_max = 40 * scale, 120 * scale
+        overlap_max = self.pitch_max // 4
+        self.overlap_bytes = overlap_max * width
+        self.history = 3 * self.pitch_max + overlap_max
+        self.correlation = 160 * scale
+        self.overlap_step = 32 * scale
+        counts = range(self.block + 1)
+        self.ramps = [np.arange(1, count + 1, dtype=np.float32) / max(count, 1) for count in counts]
+        self.fall = self.ramps[self.block] * _ATTENUATION - _ATTENUATION / self.block
+
+
+@cache
+def _sizes(encoding: Encoding) -> _Sizes:
+    return _Sizes(rate_hz(encoding) // g711.SAMPLE_RATE_HZ, 2 if is_linear(encoding) else 1)
+
+
+def _same(audio: bytes) -> bytes:
+    return audio
 
 
 class Concealer:
-    """One stream's. Every 20 ms call one of ``good``, ``lost`` and ``pause``; each gives 160 bytes.
+    """One stream's. Every 20 ms call one of ``good``, ``lost`` and ``pause``; each gives one frame.
 
     A good frame costs two slices and a concatenation; samples are looked at only around a loss.
     """
@@ -52,21 +84,27 @@ class Concealer:
         "_last",
         "_offset",
         "_older",
+        "_overlap_bytes",
         "_pitch",
         "_quiet",
+        "_sizes",
         "_tail",
         "_wave",
     )
 
-    def __init__(self, law: str = g711.PCMU) -> None:
-        self._decode, self._encode = g711.DECODERS[law], g711.ENCODERS[law]
-        self._quiet = g711.silence(law)
-        # The last three frames; of the last one 30 samples are still to be heard.
+    def __init__(self, encoding: Encoding = "PCMU") -> None:
+        linear = is_linear(encoding)
+        self._decode = _same if linear else g711.DECODERS[encoding]
+        self._encode = _same if linear else g711.ENCODERS[encoding]
+        self._sizes = _sizes(encoding)
+        self._overlap_bytes = self._sizes.overlap_bytes
+        self._quiet = silence(encoding)
+        # The last three frames; of the last one 3.75 ms are still to be heard.
         self._older = self._before = self._last = self._quiet
         self._blocks = 0
-        self._pitch = _PITCH_MIN
+        self._pitch = self._sizes.pitch_min
         self._offset = 0
-        self._wave: Samples = np.zeros(_HISTORY, np.float32)
+        self._wave: Samples = np.zeros(self._sizes.history, np.float32)
         self._tail: Samples = self._wave[:0]
 
     def good(self, frame: bytes) -> bytes:
@@ -79,8 +117,8 @@ class Concealer:
         """The stream pauses: silence, without a click."""
         return self.good(self._quiet)
 
-    def lost(self) -> bytes:
-        """A frame has not come."""
+    def lost(self, following: bytes | None = None) -> bytes:
+        """A frame has not come. What is ``following`` it has nothing of it, in these codecs."""
         if self._blocks >= _BLOCKS_MAX:
             return self._append(self._quiet)
         if not self._blocks:
@@ -88,7 +126,8 @@ class Concealer:
         return self._append(self._to_law(np.concatenate((self._block(), self._block()))))
 
     def _append(self, frame: bytes) -> bytes:
-        heard = self._last[-_OVERLAP_MAX:] + frame[:-_OVERLAP_MAX]
+        overlap = self._overlap_bytes
+        heard = self._last[-overlap:] + frame[:-overlap]
         self._older, self._before, self._last = self._before, self._last, frame
         return heard
 
@@ -97,12 +136,13 @@ class Concealer:
 
     def _find_wave(self) -> None:
         """The pitch of what was heard last, and its wave ready to repeat (§I.2.3, §I.2.4)."""
+        sizes = self._sizes
         heard = np.frombuffer(self._decode(self._older + self._before + self._last), np.int16)
-        self._wave = heard[-_HISTORY:].astype(np.float32)
-        self._pitch = _pitch(self._wave[-_CORRELATION - _PITCH_MAX :])
+        self._wave = heard[-sizes.history :].astype(np.float32)
+        self._pitch = _pitch(self._wave[-sizes.correlation - sizes.pitch_max :], sizes)
         self._tail = self._wave[-self._overlap :].copy()
         self._join(1)
-        self._last = self._last[: -self._overlap] + self._to_law(self._wave[-self._overlap :])
+        self._last = self._last[: -self._overlap * sizes.width] + self._to_law(self._wave[-self._overlap :])
         self._offset = 0
 
     @property
@@ -111,27 +151,25 @@ class Concealer:
 
     def _join(self, periods: int) -> None:
         """Cross-fade the wave's end into what precedes its last ``periods``, so that they repeat seamlessly."""
-        overlap, start = self._overlap, _HISTORY - periods * self._pitch
-        self._wave[-overlap:] = _cross_fade(self._tail, self._wave[start - overlap : start])
+        overlap, start = self._overlap, self._sizes.history - periods * self._pitch
+        self._wave[-overlap:] = self._cross_fade(self._tail, self._wave[start - overlap : start])
 
     def _repeat(self, count: int, periods: int) -> Samples:
         """The next samples of the last ``periods`` going round."""
         length = periods * self._pitch
         at = (self._offset + np.arange(count)) % length
         self._offset = (self._offset + count) % length
-        return self._wave[_HISTORY - length + at]
+        return self._wave[self._sizes.history - length + at]
 
     def _block(self) -> Samples:
         """The next 10 ms (§I.2.5 to §I.2.7)."""
-        done = self._blocks
+        done, count = self._blocks, self._sizes.block
         self._blocks += 1
         if done >= _BLOCKS_MAX:
-            return np.zeros(_BLOCK, np.float32)
-        if not 0 < done < _PERIODS_MAX:
-            wave = self._repeat(_BLOCK, min(done + 1, _PERIODS_MAX))
-        else:
-            wave = self._lengthen(done)
-        return wave * (1 - _ATTENUATION * (done - 1) - _FALL) if done else wave
+            return np.zeros(count, np.float32)
+        grows = 0 < done < _PERIODS_MAX
+        wave = self._lengthen(done) if grows else self._repeat(count, min(done + 1, _PERIODS_MAX))
+        return wave * (1 - _ATTENUATION * (done - 1) - self._sizes.fall) if done else wave
 
     def _lengthen(self, periods: int) -> Samples:
         """10 ms with one period more than before, faded in over a quarter of one."""
@@ -139,33 +177,33 @@ class Concealer:
         old = self._repeat(self._overlap, periods)
         self._offset = offset % self._pitch
         self._join(periods + 1)
-        wave = self._repeat(_BLOCK, periods + 1)
-        wave[: self._overlap] = _cross_fade(old, wave[: self._overlap])
+        wave = self._repeat(self._sizes.block, periods + 1)
+        wave[: self._overlap] = self._cross_fade(old, wave[: self._overlap])
         return wave
 
     def _recover(self, frame: bytes) -> bytes:
         """The first good frame, faded in over the repetition; the longer the loss, the slower (§I.2.8)."""
+        sizes = self._sizes
         done, self._blocks = self._blocks, 0
-        count = min(self._overlap + (done - 1) * _OVERLAP_STEP, _BLOCK)
+        count = min(self._overlap + (done - 1) * sizes.overlap_step, sizes.block)
         gain = max(0.0, 1 - (done - 1) * _ATTENUATION)
         old = self._repeat(count, min(done, _PERIODS_MAX)) * gain
-        fresh = np.frombuffer(self._decode(frame[:count]), np.int16).astype(np.float32)
-        return self._to_law(_cross_fade(old, fresh)) + frame[count:]
+        seam = count * sizes.width
+        fresh = np.frombuffer(self._decode(frame[:seam]), np.int16).astype(np.float32)
+        return self._to_law(self._cross_fade(old, fresh)) + frame[seam:]
+
+    def _cross_fade(self, old: Samples, new: Samples) -> Samples:
+        return old + (new - old) * self._sizes.ramps[len(old)]
 
 
-def _cross_fade(old: Samples, new: Samples) -> Samples:
-    ramp = _RAMPS[len(old)]
-    return old + (new - old) * ramp
-
-
-def _pitch(heard: Samples) -> int:
+def _pitch(heard: Samples, sizes: _Sizes) -> int:
     """The lag, 5 to 15 ms, at which the last 20 ms are most like what came before (normalised correlation)."""
-    span = _PITCH_MAX - _PITCH_MIN
-    earlier, latest = heard[: _CORRELATION + span], heard[-_CORRELATION:]
+    count, span = sizes.correlation, sizes.pitch_max - sizes.pitch_min
+    earlier, latest = heard[: count + span], heard[-count:]
     likeness = np.correlate(earlier, latest, "valid")
     squares = np.zeros(len(earlier) + 1)
     np.cumsum(earlier * earlier, out=squares[1:])
-    energy = squares[_CORRELATION:] - squares[:-_CORRELATION]
+    energy = squares[count:] - squares[:-count]
     score = likeness / np.sqrt(np.maximum(energy, _LEAST_ENERGY))
     # Of equals the shortest lag, as in the appendix.
-    return _PITCH_MAX - (span - int(np.argmax(score[::-1])))
+    return sizes.pitch_max - (span - int(np.argmax(score[::-1])))

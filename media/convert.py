@@ -11,7 +11,7 @@ from media.resample import Resampler
 if TYPE_CHECKING:
     from media.agents.base import Encoding
 
-__all__ = ["Converter", "frame_bytes", "is_linear", "little_endian", "rate_hz"]
+__all__ = ["Converter", "frame_bytes", "is_linear", "little_endian", "rate_hz", "silence"]
 
 _LINEAR: Final = "L16"
 
@@ -35,6 +35,11 @@ def frame_bytes(encoding: Encoding) -> int:
 def little_endian(samples: bytes, host: str = sys.byteorder) -> bytes:
     """Whole 16-bit samples from the host's byte order to little-endian, or back: the same bytes on most machines."""
     return samples if host == "little" else g711.swap_bytes(samples)
+
+
+def silence(encoding: Encoding) -> bytes:
+    """20 ms of nothing."""
+    return bytes(frame_bytes(encoding)) if is_linear(encoding) else g711.silence(encoding)
 
 
 class Converter:

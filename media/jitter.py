@@ -1,7 +1,8 @@
-"""The adaptive jitter buffer: G.711 packets of any size in, exact 20 ms frames out.
+"""The adaptive jitter buffer: packets of any size and codec in, exact 20 ms frames out.
 
-Positions are samples of the sender's media clock (8 kHz; one byte each), unwrapped. A packet's
-*transit* is its arrival on our clock less its position: meaningless alone, but the differences
+Positions are ticks of 8 kHz of the sender's media clock, unwrapped. Payloads in the leg's own law have a byte for
+each; what is :class:`~media.codecs.Coded` is decoded as its turn comes, so that decoders hear the stream in order. A
+packet's *transit* is its arrival on our clock less its position: meaningless alone, but the differences
 are the network's jitter. Playing a position at ``position + target`` makes all packets with a
 transit below ``target`` punctual; the target is a high quantile of the last seconds' transits.
 
@@ -18,12 +19,19 @@ from bisect import insort
 from collections import deque
 from enum import Enum
 from math import gcd
-from typing import Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from media import g711
+from media.codecs import Coded
+from media.convert import frame_bytes, is_linear
 from media.rtp import sequence_delta, timestamp_delta
+
+if TYPE_CHECKING:
+    from media.agents.base import Encoding
 
 __all__ = ["Gap", "JitterBuffer"]
 
@@ -41,13 +49,15 @@ class Gap(Enum):
     """The stream has not begun, or pauses: silence."""
 
 
-_Packet = tuple[int, int, int, bytes]
+_Payload = bytes | Coded
+_Packet = tuple[int, int, int, _Payload]
 """Where it starts and ends, its unwrapped sequence number, its payload; a bare tuple, for there is one a frame."""
 
 _START: Final = 0
 _END: Final = 1
 _SEQUENCE: Final = 2
 _PAYLOAD: Final = 3
+_ORDER: Final = itemgetter(_START, _END, _SEQUENCE)
 
 
 class _Transits:
@@ -139,11 +149,14 @@ class JitterBuffer:
     """Delay above the target at which loud frames are merged too, one in ``HURRY_FRAMES``."""
     HURRY_FRAMES: Final = 5
 
-    def __init__(self, law: str = g711.PCMU, *, min_ms: int = 10, max_ms: int = 200, initial_ms: int = 40) -> None:
+    def __init__(
+        self, encoding: Encoding = "PCMU", *, min_ms: int = 10, max_ms: int = 200, initial_ms: int = 40
+    ) -> None:
         if not 0 < min_ms <= initial_ms <= max_ms <= 1000:
             raise ValueError("0 < min_ms <= initial_ms <= max_ms <= 1000")
-        self._law = law
-        self._quiet = _QUIET[law]
+        self._encoding = encoding
+        self._unit_bytes = frame_bytes(encoding) // FRAME
+        self._quiet = b"" if is_linear(encoding) else _QUIET[encoding]
         self._limits = (min_ms * _PER_MS, max_ms * _PER_MS, initial_ms * _PER_MS)
         self._content_max = (max_ms + 60) * _PER_MS
         self.received = 0
@@ -181,7 +194,7 @@ class JitterBuffer:
         self._since_merge = 0
         self._size = 0
         self._grid = FRAME
-        self._suspect: tuple[int, int, bytes, int] | None = None
+        self._suspect: tuple[int, int, _Payload, int] | None = None
 
     def restart(self) -> None:
         """Another source begins (a new SSRC): its numbers are unrelated. The counters go on."""
@@ -207,7 +220,7 @@ class JitterBuffer:
 
     # --- in -------------------------------------------------------------------------------------
 
-    def put(self, sequence: int, timestamp: int, payload: bytes, arrival_s: float, *, marker: bool = False) -> None:
+    def put(self, sequence: int, timestamp: int, payload: _Payload, arrival_s: float, *, marker: bool = False) -> None:
         """A packet. An empty payload (an event, a keep-alive) only says that its sequence number is not lost."""
         if timestamp == self._next_timestamp and len(payload) == self._size and not marker:
             highest = self._highest
@@ -238,7 +251,7 @@ class JitterBuffer:
         self._suspect = None
         self._accept(extended, timestamp, payload, arrival)
 
-    def _follows(self, sequence: int, payload: bytes, arrival_s: float) -> bool:
+    def _follows(self, sequence: int, payload: _Payload, arrival_s: float) -> bool:
         """Take the packet that follows the last one in every way, as nearly all do; False: look at it more closely."""
         transits, packets, start = self._transits, self._packets, self._next_start
         transit = int(arrival_s * _PER_S) - start
@@ -302,7 +315,7 @@ class JitterBuffer:
         late = maximum if marker else maximum + self.LATE_JUMP
         return transit < lowest - self.JUMP or transit > lowest + late
 
-    def _agree(self, suspect: tuple[int, int, bytes, int] | None, timestamp: int, arrival: int) -> bool:
+    def _agree(self, suspect: tuple[int, int, _Payload, int] | None, timestamp: int, arrival: int) -> bool:
         """Whether two packets that are out of line are in line with each other."""
         if suspect is None:
             return False
@@ -313,7 +326,7 @@ class JitterBuffer:
         self.resets += 1
         self._begin_timeline()
 
-    def _accept(self, sequence: int, timestamp: int, payload: bytes, arrival: int) -> None:
+    def _accept(self, sequence: int, timestamp: int, payload: _Payload, arrival: int) -> None:
         start = self._position(timestamp)
         end = start + len(payload)
         packet: _Packet = (start, end, sequence, payload)
@@ -336,7 +349,7 @@ class JitterBuffer:
         if not packets or start >= packets[-1][_START]:
             packets.append(packet)
         else:
-            insort(packets, packet)
+            insort(packets, packet, key=_ORDER)
         self._bound()
 
     def _bound(self) -> None:
@@ -361,7 +374,7 @@ class JitterBuffer:
     # --- out ------------------------------------------------------------------------------------
 
     def get(self, now: float) -> bytes | Gap:
-        """The next 20 ms: 160 bytes of G.711, or what to play in their place."""
+        """The next 20 ms in the buffer's encoding, or what to play in their place."""
         clock, play = int(now * _PER_S), self._play
         return self._resume(clock) if play is None else self._next(clock, play)
 
@@ -373,7 +386,8 @@ class JitterBuffer:
             if merged is not None:
                 return merged
         if packets and packets[0][_START] == play and packets[0][_END] == play + FRAME:
-            _, _, self._played_sequence, frame = packets.pop(0)
+            _, _, self._played_sequence, payload = packets.pop(0)
+            frame = payload if isinstance(payload, bytes) else payload.audio()
         else:
             assembled = self._assemble(play, FRAME)
             if assembled is None:
@@ -413,13 +427,14 @@ class JitterBuffer:
 
     def _assemble(self, start: int, length: int) -> bytes | None:
         """``length`` samples from ``start``, or None if any is missing."""
-        at, end = start, start + length
+        at, end, unit = start, start + length, self._unit_bytes
         pieces = []
         for first, last, _, payload in self._packets:
             if first > at:
                 return None
             if last > at:
-                pieces.append(payload[at - first : end - first])
+                audio = payload if isinstance(payload, bytes) else payload.audio()
+                pieces.append(audio[(at - first) * unit : (end - first) * unit])
                 at = last
                 if at >= end:
                     return b"".join(pieces)
@@ -475,32 +490,59 @@ class JitterBuffer:
         skip = min(surplus, FRAME) // self._grid * self._grid
         hurried = surplus > self.HURRY and self._since_merge >= self.HURRY_FRAMES
         head = self._packets[0] if self._packets else None
-        if not hurried and head and head[_START] == play and self._loud(head[_PAYLOAD][:FRAME]) * 20 > FRAME + skip:
+        if not hurried and head and head[_START] == play and self._loud(head[_PAYLOAD], FRAME) * 20 > FRAME + skip:
             return None  # whatever comes after it, the span is not quiet
         span = self._assemble(play, FRAME + skip)
-        if span is None or not (hurried or self._loud(span) * 20 <= len(span)):
+        if span is None or not (hurried or self._loud(span, FRAME + skip) * 20 <= FRAME + skip):
             return None
-        samples = np.frombuffer(g711.DECODERS[self._law](span), np.int16)
-        faded = samples[:FRAME] * _FADE_OUT + samples[skip:] * _FADE_IN
         self._play = self._played_to = play + FRAME + skip
         self._drop_before(self._play)
         self._run = self._since_merge = 0
         self.frames_merged += 1
         self.frames_played += 1
-        return g711.ENCODERS[self._law](faded.astype(np.int16).tobytes())
+        return self._faded(span, skip)
 
-    def _loud(self, span: bytes) -> int:
-        """How many of the samples are louder than −42 dBm0; a span is quiet with at most a twentieth of them."""
-        return len(span.translate(None, self._quiet))
+    def _faded(self, span: bytes, skip: int) -> bytes:
+        law = None if is_linear(self._encoding) else self._encoding
+        samples = np.frombuffer(g711.DECODERS[law](span) if law else span, np.int16)
+        count = len(samples) // (FRAME + skip) * FRAME
+        fade_in, fade_out = _FADES[count]
+        faded = (samples[:count] * fade_out + samples[-count:] * fade_in).astype(np.int16).tobytes()
+        return g711.ENCODERS[law](faded) if law else faded
+
+    def _loud(self, payload: _Payload, units: int) -> int:
+        """How many of the first units are louder than −42 dBm0; a span is quiet with at most a twentieth of them."""
+        audio = (payload if isinstance(payload, bytes) else payload.audio())[: units * self._unit_bytes]
+        if self._quiet:
+            return len(audio.translate(None, self._quiet))
+        samples = np.frombuffer(audio, np.int16)
+        return int(np.count_nonzero(np.abs(samples) > _LOUD)) * units // max(len(samples), 1)
+
+    def following(self) -> bytes | None:
+        """The undecoded packet right after the frame just missed, if it is here: it may tell what was lost."""
+        packets = self._packets
+        if not packets or packets[0][_START] != self._play:
+            return None
+        payload = packets[0][_PAYLOAD]
+        return None if isinstance(payload, bytes) else payload.payload
 
 
-def _quiet_codes(law: str, limit: int = 250) -> bytes:
+_LOUD: Final = 250
+
+
+def _quiet_codes(law: str) -> bytes:
     levels = np.frombuffer(g711.DECODERS[law](bytes(range(256))), np.int16)
-    return bytes(code for code in range(256) if abs(int(levels[code])) <= limit)
+    return bytes(code for code in range(256) if abs(int(levels[code])) <= _LOUD)
 
 
 _NEVER: Final = -(1 << 62)
 _SEEN_MASK: Final = (1 << JitterBuffer.MEMORY) - 1
 _QUIET: Final = {law: _quiet_codes(law) for law in (g711.PCMU, g711.PCMA)}
-_FADE_IN: Final = ((np.arange(FRAME) + 0.5) / FRAME).astype(np.float32)
-_FADE_OUT: Final = (1 - _FADE_IN).astype(np.float32)
+
+
+def _fades(count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    fade_in = ((np.arange(count) + 0.5) / count).astype(np.float32)
+    return fade_in, (1 - fade_in).astype(np.float32)
+
+
+_FADES: Final = {count: _fades(count) for count in (FRAME, 2 * FRAME)}

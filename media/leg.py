@@ -17,22 +17,27 @@ from typing import Final
 
 from media import g711, rtcp, rtp
 from media.agents.base import Encoding
-from media.concealment import Concealer
+from media.codecs import encoding_of, known
+from media.comfort_noise import ComfortNoise
+from media.convert import silence
+from media.crypto import KEY_BYTES, SUITES, Agreement
+from media.dtmf_inband import InbandDigits, Once
 from media.jitter import Gap, JitterBuffer
 from media.latch import Latch, Verdict
 from media.messages import LegPolicy, LegStatistics
 from media.sdp import Capabilities, Direction, Negotiated, TelephoneEvent, answer, apply_answer, make_offer
+from media.srtp import SecureMedia
 from media.statistics import Reception, leg_statistics
 from media.telephone_event import DigitEvent, EventPacket, Receiver, Sender
 from media.udp import Address
 from media.watchdog import Watchdog
+from media.wire import Wire
 
 __all__ = ["LegError", "LegSettings", "PhoneLeg", "Send", "address_text"]
 
 Send = Callable[[bytes, Address], None]
 
 _FRAME: Final = g711.FRAME_BYTES
-_HALF: Final = _FRAME // 2
 _PAUSE_FRAMES: Final = 5
 _ATTEND_EVERY_S: Final = 0.1
 _MASK16: Final = 0xFFFF
@@ -60,21 +65,30 @@ class LegSettings:
 class _Outgoing:
     """The stream we send: its identity and its clock (RFC 3550 §5.1)."""
 
-    __slots__ = ("_gap", "_pause", "_sequence", "octets", "packets", "ssrc", "timestamp")
+    __slots__ = ("_gap", "_pause", "_sequence", "frame", "octets", "packets", "ssrc", "timestamp")
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self.ssrc = int.from_bytes(entropy(4), "big")
         self.timestamp = int.from_bytes(entropy(4), "big")
-        self._sequence = int.from_bytes(entropy(2), "big")
+        # Not in the upper half: SRTP's first packets, if lost, could not be told from a roll-over (RFC 3711 §3.3.1).
+        self._sequence = int.from_bytes(entropy(2), "big") & 0x7FFF
+        self.frame = _FRAME
+        """Of 20 ms, in ticks of the codec's clock."""
         self._gap = True
         self._pause = 0
         self.packets = 0
         self.octets = 0
 
+    def renew(self, entropy: Callable[[int], bytes]) -> None:
+        """Another stream from here on; the counts go on."""
+        self.ssrc = int.from_bytes(entropy(4), "big")
+        self.timestamp = int.from_bytes(entropy(4), "big")
+        self._gap = True
+
     def tick(self, frames: int = 1) -> int:
         """Time passes; the timestamp of the (first) frame."""
         timestamp = self.timestamp
-        self.timestamp = (timestamp + frames * _FRAME) & _MASK32
+        self.timestamp = (timestamp + frames * self.frame) & _MASK32
         return timestamp
 
     def interrupt(self) -> None:
@@ -124,34 +138,47 @@ class PhoneLeg:
             session_id=int.from_bytes(entropy(8), "big") >> 1,
             codecs=_known(settings.policy.codecs),
             allow_private=settings.policy.allow_private,
+            srtp=settings.policy.srtp,
+            keys={} if settings.policy.srtp == "off" else {suite: entropy(KEY_BYTES) for suite in SUITES},
+            rtcp_mux=settings.policy.rtcp_mux,
         )
-        self.law: Encoding = _law(self._capabilities.codecs[0])
+        self.law: Encoding = encoding_of(self._capabilities.codecs[0])
         self._sdp: bytes | None = None
         self._offer: bytes | None = None
         self._offered: Capabilities | None = None
         self._agreed: Negotiated | None = None
         self._send_rtp: Send | None = None
         self._send_rtcp: Send | None = None
+        self._sockets: tuple[Send, Send] | None = None
+        self._secure: SecureMedia | None = None
         self._entropy = entropy
         self._reporter: rtcp.Reporter | None = None
         self._reported_packets = 0
         # to the phone
         self._out = _Outgoing(entropy)
         self._target: Address | None = None
-        self._silence = g711.silence(self.law)
+        self._silence = silence(self.law)
         self._digits = Sender()
         # from the phone
-        self._laws: dict[int, str] = {}
+        self._wire = Wire(self.law)
+        self._laws = self._wire.laws
         self._event_in: int | None = None
         self._latch: Latch | None = None
         self._watchdog = Watchdog(settings.policy.first_packet_timeout_s, settings.policy.silence_timeout_s)
         self._refused = 0
+        self._unauthentic = 0
         self._source: Address | None = None
         self._reception = Reception()
         self._tracker: rtp.SequenceTracker | None = None
         self._events = Receiver()
         self._jitter = JitterBuffer(self.law)
-        self._concealer = Concealer(self.law)
+        self._concealer = self._wire.concealer
+        self._noise: ComfortNoise | None = None
+        self._inband: InbandDigits | None = None
+        self._once: Once | None = None
+        self._inband_digits = 0
+        self._loss_runs = 0
+        self._lost_after = -1
         self.attend_at = 0.0
         """When :meth:`attend` has something to do [s]."""
 
@@ -170,7 +197,7 @@ class PhoneLeg:
     def answer(self, offer: bytes, now: float) -> bytes:
         """Our answer. Raises SdpError; then nothing has changed."""
         agreed = answer(offer, self._capabilities, self._sdp)
-        self._agree(agreed, now)
+        self._agree(agreed, now, answered=False)
         return agreed.sdp
 
     @property
@@ -211,7 +238,7 @@ class PhoneLeg:
         capabilities = (None if refresh else self._offered) or self._capabilities
         agreed = apply_answer(offer, sdp, capabilities)
         self._capabilities = capabilities
-        self._agree(agreed, now)
+        self._agree(agreed, now, answered=True)
 
     def apply_early(self, sdp: bytes, now: float) -> None:
         """The answer of a provisional response: media may flow, and the offer is still to be answered for good.
@@ -222,19 +249,61 @@ class PhoneLeg:
         self.apply_answer(sdp, now)
         self._offer = offer
 
-    def _agree(self, agreed: Negotiated, now: float) -> None:
+    def _agree(self, agreed: Negotiated, now: float, *, answered: bool) -> None:
         first = self._agreed is None
         self._agreed, self._sdp, self._offer, self._offered = agreed, agreed.sdp, None, None
-        if first and _law(agreed.codec.name) != self.law:
-            # The law inside stays what it was first: a later change of codec is transcoded at the wire.
-            self.law = _law(agreed.codec.name)
-            self._silence = g711.silence(self.law)
-            self._jitter, self._concealer = JitterBuffer(self.law), Concealer(self.law)
-        self._laws = {codec.receive_payload_type: codec.name for codec in agreed.codecs}
+        if first and encoding_of(agreed.codec.name) != self.law:
+            # The encoding inside stays what it was first: a later change of codec is converted at the wire.
+            self.law = encoding_of(agreed.codec.name)
+            self._silence = silence(self.law)
+            self._jitter, self._wire = JitterBuffer(self.law), Wire(self.law)
+        self._wire.agree(agreed)
+        self._laws, self._concealer = self._wire.laws, self._wire.concealer
+        self._set_clock(self._wire.clock_rate_hz)
         event = agreed.telephone_event
+        if event is not None:
+            self._events.scale = self._digits.scale = event.clock_rate_hz // 8000
         self._event_in = event.receive_payload_type if event else None
+        self._listen_for_digits(event)
+        self._secure_by(agreed.crypto, now, answered=answered)
         self._resignal(agreed, now)
         self._aim()
+
+    def _set_clock(self, clock_rate_hz: int) -> None:
+        """A stream has one clock rate: with another, ours is another stream (RFC 7160 §4.1)."""
+        scale = clock_rate_hz // 8000
+        self._reception.clock_rate_hz = clock_rate_hz
+        if self._out.frame != _FRAME * scale:
+            if self._out.packets:
+                self._out.renew(self._entropy)
+                if self._reporter is not None:
+                    self._reporter.identify(self._out.ssrc)
+            self._out.frame = _FRAME * scale
+
+    def _listen_for_digits(self, event: TelephoneEvent | None) -> None:
+        """In the audio too, where the trunk wants it or the peer has no other way."""
+        wanted = self._policy.dtmf
+        if wanted == "inband" or (wanted == "auto" and event is None):
+            self._inband = self._inband or InbandDigits(self.law)
+            self._once = self._once or Once()
+        else:
+            self._inband = None
+
+    def _secure_by(self, agreement: Agreement | None, now: float, *, answered: bool) -> None:
+        """SRTP from here on, or none."""
+        before = self._secure.suite if self._secure is not None else None
+        if agreement is None:
+            self._unauthentic += self._secure.refused if self._secure is not None else 0
+            self._secure = None
+        elif self._secure is None:
+            self._secure = SecureMedia(agreement)
+        else:
+            self._secure.agree(agreement, now, answered=answered)
+        if before is not None and (agreement is None or agreement.ours.suite != before):
+            # Its streams are gone, and with them what kept its keystream from being used twice.
+            keys = {**self._capabilities.keys, before: self._entropy(KEY_BYTES)}
+            self._capabilities = replace(self._capabilities, keys=keys)
+        self._arm()
 
     def _aim(self) -> None:
         """Where packets go from here on; while nothing may be sent, nowhere."""
@@ -260,7 +329,18 @@ class PhoneLeg:
 
     def connect(self, send_rtp: Send, send_rtcp: Send) -> None:
         """The sockets are bound."""
-        self._send_rtp, self._send_rtcp = send_rtp, send_rtcp
+        self._sockets = send_rtp, send_rtcp
+        self._arm()
+
+    def _arm(self) -> None:
+        """By which functions packets leave."""
+        if self._sockets is not None:
+            self._send_rtp, self._send_rtcp = self._sockets
+            if self._agreed is not None and self._agreed.rtcp_mux:
+                self._send_rtcp = self._send_rtp
+            if self._secure is not None:
+                self._send_rtp = _protected(self._secure.protect_rtp, self._send_rtp)
+                self._send_rtcp = _protected(self._secure.protect_rtcp, self._send_rtcp)
 
     def start(self, now: float, *, early: bool = False) -> None:
         """The call is established. Raises LegError ``no_answer``; a second time it does nothing.
@@ -295,7 +375,7 @@ class PhoneLeg:
         """A BYE if anything was sent (RFC 3550 §6.3.7); no packet leaves after this."""
         if self._reporter is not None and self._out.packets:
             self._report(self._reporter.goodbye(now))
-        self._reporter = self._send_rtp = self._send_rtcp = None
+        self._reporter = self._send_rtp = self._send_rtcp = self._sockets = None
 
     @property
     def _event(self) -> TelephoneEvent | None:
@@ -320,7 +400,7 @@ class PhoneLeg:
         """
         out, target, send, agreed = self._out, self._target, self._send_rtp, self._agreed
         timestamp = out.timestamp
-        out.timestamp = (timestamp + _FRAME) & _MASK32
+        out.timestamp = (timestamp + out.frame) & _MASK32
         if target is None or send is None or agreed is None:
             take()
             out.interrupt()
@@ -336,11 +416,28 @@ class PhoneLeg:
         payload = self._silence if frame is None else frame
         codec = agreed.codec
         if codec.name != self.law:
+            if self._wire.writer is not None:
+                self._write(payload, timestamp, marker=marker, send=send, target=target)
+                return
             payload = g711.transcode(payload, self.law, codec.name)
         if agreed.ptime_ms < 20:
-            send(out.packet(codec.send_payload_type, timestamp, payload[:_HALF], marker), target)
-            payload, timestamp, marker = payload[_HALF:], (timestamp + _HALF) & _MASK32, False
+            half = len(payload) // 2
+            send(out.packet(codec.send_payload_type, timestamp, payload[:half], marker), target)
+            payload, timestamp, marker = payload[half:], (timestamp + half) & _MASK32, False
         send(out.packet(codec.send_payload_type, timestamp, payload, marker), target)
+
+    def _write(self, audio: bytes, timestamp: int, *, marker: bool, send: Send, target: Address) -> None:
+        """A frame in a codec that has to be encoded, in one packet or two."""
+        writer, agreed, out = self._wire.writer, self._agreed, self._out
+        if writer is None or agreed is None:
+            return
+        parts = 2 if agreed.ptime_ms < 20 else 1
+        size = len(audio) // parts
+        for part in range(parts):
+            payload = writer.write(audio[part * size : (part + 1) * size])
+            if payload:
+                at = (timestamp + part * out.frame // parts) & _MASK32
+                send(out.packet(agreed.codec.send_payload_type, at, payload, marker and not part), target)
 
     def _event_packet(self, event: EventPacket, agreed: TelephoneEvent) -> bytes:
         return self._out.packet(agreed.send_payload_type, event.timestamp, event.payload, event.marker)
@@ -356,9 +453,17 @@ class PhoneLeg:
         """A datagram on the RTP port; what is not the peer's is counted and dropped."""
         if self._reporter is None:
             return
+        if self._secure is not None and not _is_rtcp(data) and data[:1] >= b"\x80":  # not STUN, nor a keep-alive
+            clear = self._secure.unprotect_rtp(data, now)
+            if clear is None:
+                return
+            data = clear
         packet, latch = rtp.parse(data), self._latch
         if packet is None or latch is None:
-            self._refused += 1
+            if self._agreed is not None and self._agreed.rtcp_mux and _is_rtcp(data):
+                self.receive_rtcp(data, source, now)
+            else:
+                self._refused += 1
             return
         verdict = latch.accept(source, packet.ssrc, packet.sequence, now)
         if verdict is Verdict.REFUSED:
@@ -376,18 +481,37 @@ class PhoneLeg:
             payload = packet.payload if law == self.law else g711.transcode(packet.payload, law, self.law)
             self._jitter.put(packet.sequence, packet.timestamp, payload, now, marker=packet.marker)
             return
+        reader = self._wire.readers.get(packet.payload_type)
+        coded = reader.packet(packet.payload) if reader is not None else None
+        if reader is not None and coded is not None:
+            position = self._wire.units(reader, packet.timestamp)
+            self._jitter.put(packet.sequence, position, coded, now, marker=packet.marker)
+            return
         # Other payloads are no audio, yet their sequence numbers are not lost.
         self._jitter.put(packet.sequence, packet.timestamp, b"", now)
         if packet.payload_type == self._event_in:
-            self._tell_digits(self._events.put(packet.payload, packet.timestamp, now))
-        else:
+            self._tell_digits(self._events.put(packet.payload, packet.timestamp, now), now)
+        elif not self._take_noise(packet, now) and packet.payload:
             self._refused += 1
+
+    def _take_noise(self, packet: rtp.RtpPacket, now: float) -> bool:
+        """A descriptor of comfort noise (RFC 3389): the peer leaves its silence out from here."""
+        if self._agreed is None or packet.payload_type != self._agreed.comfort_noise:
+            return False
+        noise = self._noise or ComfortNoise(self.law)
+        if not noise.update(packet.payload):
+            return False
+        self._noise = noise
+        self._watchdog.suppressed(now)
+        return True
 
     def _begin_source(self, source: Address, ssrc: int) -> None:
         """A newly locked address or SSRC: its sequence and timestamps are its own."""
         if self._tracker is not None:
             self._jitter.restart()
             self._events.reset()
+            self._wire.begin_source()
+            self._concealer, self._noise = self._wire.concealer, None
         self._tracker = self._reception.new_source()
         if self._reporter is not None:
             self._reporter.source = (ssrc, self._tracker)
@@ -399,27 +523,51 @@ class PhoneLeg:
     def receive_rtcp(self, data: bytes, source: Address, now: float) -> None:
         """A datagram on the RTCP port. A BYE of the peer's ends nothing: SIP does."""
         reporter, latch = self._reporter, self._latch
-        if reporter is None or latch is None or not latch.accept_rtcp(source):
+        if reporter is None or latch is None:
+            return
+        if self._secure is not None:
+            clear = self._secure.unprotect_rtcp(data, now)
+            if clear is None:
+                return
+            data = clear
+        if not latch.accept_rtcp(source):
             return
         packets = rtcp.parse(data)
         if packets is None:
             self._refused += 1
             return
         self._watchdog.heard(now)
-        reporter.receive(packets, now)
+        reporter.receive(packets, now, self._wire.clock_rate_hz)
+        if self._wire.writer is not None and reporter.remote_fraction_lost is not None:
+            self._wire.writer.expect_loss(reporter.remote_fraction_lost)
 
-    def _tell_digits(self, digits: tuple[DigitEvent, ...]) -> None:
+    def _tell_digits(self, digits: tuple[DigitEvent, ...], now: float) -> None:
         for digit in digits:
-            self.on_digit(digit.digit, digit.duration_ms)
+            if self._once is None or self._once.is_new(digit.digit, now, inband=False):
+                self.on_digit(digit.digit, digit.duration_ms)
 
     def hear(self, now: float) -> bytes:
         """The next 20 ms in ``law``: what was said, concealment for what was lost, silence for a pause."""
         got = self._jitter.get(now)
-        if got is Gap.LOST:
-            return self._concealer.lost()
-        if got is Gap.NOTHING:
-            return self._concealer.pause()
-        return self._concealer.good(got)
+        frame = self._bridged(got) if isinstance(got, Gap) else self._concealer.good(got)
+        if self._inband is not None:
+            self._hear_digits(self._inband, frame, now)
+        return frame
+
+    def _bridged(self, gap: Gap) -> bytes:
+        """A frame that did not come."""
+        if gap is Gap.NOTHING:
+            return self._concealer.pause() if self._noise is None else self._concealer.good(self._noise.frame())
+        if self._jitter.frames_played != self._lost_after:
+            self._lost_after = self._jitter.frames_played
+            self._loss_runs += 1
+        return self._concealer.lost(self._jitter.following())
+
+    def _hear_digits(self, inband: InbandDigits, frame: bytes, now: float) -> None:
+        digit = inband.hear(frame)
+        if digit is not None and self._once is not None and self._once.is_new(digit.digit, now, inband=True):
+            self._inband_digits += 1
+            self.on_digit(digit.digit, digit.duration_ms)
 
     def attend(self, now: float) -> None:
         """What has its own time: digits whose end was lost, the watchdog, reports. Call it from ``attend_at`` on."""
@@ -427,7 +575,9 @@ class PhoneLeg:
         reporter = self._reporter
         if reporter is None:
             return
-        self._tell_digits(self._events.expire(now))
+        self._tell_digits(self._events.expire(now), now)
+        if self._secure is not None:
+            self._secure.attend(now)
         loss = self._watchdog.check(now)
         if loss is not None:
             self._on_lost(loss.kind, loss.after_s)
@@ -443,8 +593,10 @@ class PhoneLeg:
         return rtcp.SenderInfo(ntp=0, rtp_timestamp=out.timestamp, packets=out.packets, octets=out.octets)
 
     def _report(self, data: bytes) -> None:
-        if self._send_rtcp is not None and self._latch is not None:
-            self._send_rtcp(data, self._latch.rtcp_destination)
+        latch, agreed = self._latch, self._agreed
+        if self._send_rtcp is not None and latch is not None:
+            mux = agreed is not None and agreed.rtcp_mux
+            self._send_rtcp(data, latch.destination if mux else latch.rtcp_destination)
 
     # --- statistics -------------------------------------------------------------------------------
 
@@ -456,7 +608,10 @@ class PhoneLeg:
             remote=address_text(target) if target else None,
             packets_sent=self._out.packets,
             packets_refused=self._refused + (self._latch.refused if self._latch else 0),
-            digits_received=self._events.received,
+            srtp=self._secure.suite if self._secure else None,
+            packets_unauthentic=self._unauthentic + (self._secure.refused if self._secure else 0),
+            loss_runs=self._loss_runs,
+            digits_received=self._events.received + self._inband_digits,
             digits_sent=self._digits.sent,
             reception=self._reception,
             jitter=self._jitter,
@@ -471,12 +626,24 @@ def address_text(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _law(name: str) -> Encoding:
-    return "PCMA" if name == g711.PCMA else "PCMU"
-
-
 def _known(codecs: tuple[str, ...]) -> tuple[str, ...]:
-    known = tuple(name for name in codecs if name in g711.DECODERS)
-    if not known:
+    spoken = known(codecs)
+    if not spoken:
         raise LegError("no_common_codec", f"none of {', '.join(codecs) or 'no codecs'} is known here")
-    return known
+    return spoken
+
+
+def _protected(protect: Callable[[bytes], bytes | None], send: Send) -> Send:
+    """``send`` of what has been protected."""
+
+    def protected(data: bytes, target: Address) -> None:
+        sealed = protect(data)
+        if sealed is not None:
+            send(sealed, target)
+
+    return protected
+
+
+def _is_rtcp(data: bytes) -> bool:
+    """By its packet type, where both share a port (RFC 5761 §4)."""
+    return len(data) > 1 and 192 <= data[1] <= 223

@@ -28,6 +28,10 @@ class LegPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     from; empty: the SDP's address only, or, with ``symmetric``, any address. ``allow_private``
     admits loopback and private addresses in ``c=`` (a lab). Time-outs in seconds; None: no watchdog.
     ``info_digits``: control is told of an agent's digits that the peer takes no telephone-event for.
+
+    ``srtp`` is ``off``, ``allow`` or ``require`` (RFC 4568); ``rtcp_mux``: our offers ask for it (RFC 5761).
+    ``dtmf``: digits are listened for in the audio never (``rfc4733``), always (``inband``), or where the peer has no
+    telephone-event (``auto``).
     """
 
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
@@ -37,6 +41,9 @@ class LegPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     first_packet_timeout_s: float | None = 20.0
     silence_timeout_s: float | None = 20.0
     info_digits: bool = True
+    srtp: str = "off"
+    rtcp_mux: bool = False
+    dtmf: str = "auto"
 
 
 class OnLost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,7 +169,9 @@ class LegStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ``agent_frames_sent``: 20 ms frames of the caller given to the agent, ``agent_frames_dropped`` not
     given because it reads too slowly; ``agent_frames_received``: 20 ms frames' worth the agent has
     said, ``playout_overflow_ms`` [ms] of it refused because its queue was full;
-    ``agent_messages_ignored`` made no sense.
+    ``agent_messages_ignored`` made no sense. ``srtp`` is the suite, None for media in the clear;
+    ``packets_unauthentic`` were dropped by it. ``r_factor`` (0 to 93.2) and ``mos`` (1 to 4.5) estimate what the agent
+    hears of the caller by the E-model (ITU-T G.107).
     """
 
     codec: str | None = None
@@ -172,6 +181,8 @@ class LegStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     packets_lost: int = 0
     packets_late: int = 0
     packets_refused: int = 0
+    packets_unauthentic: int = 0
+    srtp: str | None = None
     frames_concealed: int = 0
     frames_played: int = 0
     jitter_ms: float | None = None
@@ -179,6 +190,8 @@ class LegStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     round_trip_ms: float | None = None
     remote_fraction_lost: float | None = None
     remote_jitter_ms: float | None = None
+    r_factor: float | None = None
+    mos: float | None = None
     digits_received: int = 0
     digits_sent: int = 0
     agent_frames_received: int = 0

@@ -1,7 +1,7 @@
 """What the agent has said and the phone has not heard yet: a deep queue, re-framed to 20 ms.
 
-Models speak far faster than real time, in pieces of any length. The queue holds G.711 bytes of the
-phone leg's law (one byte a sample, 8 kHz) and is drained by the pacing ticker, one frame a tick.
+Models speak far faster than real time, in pieces of any length. The queue holds audio in the phone leg's encoding
+and is drained by the pacing ticker, one frame a tick.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from media.g711 import FRAME_BYTES
-
 __all__ = ["PlayoutQueue"]
 
-_BYTES_PER_MS: Final = 8
+_FRAME_MS: Final = 20
 
 
 class PlayoutQueue:
@@ -34,6 +32,7 @@ class PlayoutQueue:
     __slots__ = (
         "_audio",
         "_cleared",
+        "_frame_bytes",
         "_limit_bytes",
         "_queued",
         "_silence",
@@ -45,12 +44,13 @@ class PlayoutQueue:
     )
 
     def __init__(self, silence: bytes, limit_ms: int = LIMIT_MS) -> None:
-        """``silence``: one frame of it in the leg's law."""
+        """``silence``: one frame of it in the leg's encoding."""
         self._audio = bytearray()
         self.marks: deque[tuple[int, str]] = deque()
         """Those not reached yet: (position in bytes ever queued, name)."""
         self._silence = silence
-        self._limit_bytes = limit_ms * _BYTES_PER_MS
+        self._frame_bytes = len(silence)
+        self._limit_bytes = limit_ms * len(silence) // _FRAME_MS
         self._queued = 0  # bytes ever accepted: the position a new mark gets
         self._taken = 0  # bytes ever taken or cleared
         self._cleared = 0  # bytes ever cleared
@@ -59,23 +59,23 @@ class PlayoutQueue:
         self.marks_refused = 0
 
     def __len__(self) -> int:
-        """Bytes (samples) waiting."""
+        """Bytes waiting."""
         return len(self._audio)
 
     @property
     def queued_ms(self) -> int:
         """Audio waiting [ms]."""
-        return len(self._audio) // _BYTES_PER_MS
+        return len(self._audio) * _FRAME_MS // self._frame_bytes
 
     @property
     def played_ms(self) -> int:
         """Audio taken so far [ms]; what was cleared is not."""
-        return (self._taken - self._cleared) // _BYTES_PER_MS
+        return (self._taken - self._cleared) * _FRAME_MS // self._frame_bytes
 
     @property
     def overflow_ms(self) -> int:
         """Audio refused because the queue was full [ms]."""
-        return self.overflow_bytes // _BYTES_PER_MS
+        return self.overflow_bytes * _FRAME_MS // self._frame_bytes
 
     @property
     def idle(self) -> bool:
@@ -105,11 +105,11 @@ class PlayoutQueue:
 
     def take(self) -> bytes | None:
         """The next 20 ms, or None: nothing to play in this frame."""
-        waiting = len(self._audio)
-        if waiting >= FRAME_BYTES:
-            frame = bytes(self._audio[:FRAME_BYTES])
-            del self._audio[:FRAME_BYTES]
-            self._taken += FRAME_BYTES
+        waiting, size = len(self._audio), self._frame_bytes
+        if waiting >= size:
+            frame = bytes(self._audio[:size])
+            del self._audio[:size]
+            self._taken += size
             return frame
         if not waiting:
             return None
@@ -142,6 +142,12 @@ class PlayoutQueue:
         return names
 
     def recode(self, recode: Callable[[bytes], bytes], silence: bytes) -> None:
-        """The leg's law has changed: ``recode`` all that waits, sample for sample."""
+        """The leg's encoding has changed: ``recode`` all that waits, and move each mark with what it marks."""
+        before, after, taken = self._frame_bytes, len(silence), self._taken
         self._audio[:] = recode(bytes(self._audio))
-        self._silence = silence
+        self._taken, self._cleared = (each * after // before for each in (taken, self._cleared))
+        self._queued = self._taken + len(self._audio)
+        self.marks = deque((self._taken + (at - taken) * after // before, name) for at, name in self.marks)
+        self.overflow_bytes = self.overflow_bytes * after // before
+        self._limit_bytes = self._limit_bytes * after // before
+        self._silence, self._frame_bytes = silence, after

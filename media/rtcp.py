@@ -319,6 +319,10 @@ class Reporter:
         self.ended = False
         """The peer has said BYE for its present source."""
 
+    def identify(self, ssrc: int) -> None:
+        """We send under another SSRC from here on."""
+        self._ssrc = ssrc
+
     def due(self, now: float) -> bool:
         """Whether a report is to be sent."""
         return now >= self._at

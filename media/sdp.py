@@ -1,4 +1,4 @@
-"""SDP (RFC 8866) and its offer/answer (RFC 3264) for one audio stream of G.711 and telephone-event.
+"""SDP (RFC 8866) and its offer/answer (RFC 3264) for one audio stream, in the clear or by SRTP (RFC 4568).
 
 The parser is for hostile input: ``bytes → frozen values``, and :class:`SdpError` is all it raises.
 Everything here is a pure function; what a session remembers is the last SDP it sent (``previous``).
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from itertools import pairwise
-from typing import Final
+from itertools import chain, pairwise
+from typing import Final, NamedTuple
+
+from media.crypto import SUITES, Agreement, BadCrypto, Crypto, answered, chosen
+from media.formats import COMFORT_NOISE, FORMATS, TELEPHONE_EVENT, telephone_event
 
 __all__ = [
     "Capabilities",
@@ -25,6 +28,7 @@ __all__ = [
     "SdpError",
     "SessionDescription",
     "TelephoneEvent",
+    "address_version",
     "answer",
     "apply_answer",
     "make_offer",
@@ -38,13 +42,19 @@ MAX_MEDIA: Final = 16
 MAX_FORMATS: Final = 64
 
 CLOCK_RATE_HZ: Final = 8000
-TELEPHONE_EVENT: Final = "TELEPHONE-EVENT"
+"""Of all but Opus."""
 EVENTS: Final = frozenset(range(16))
 """The events we send and take: the sixteen DTMF digits."""
 
-_STATIC_CODECS: Final = {0: ("PCMU", 8000), 8: ("PCMA", 8000)}
-_PREFERRED_PAYLOAD_TYPES: Final = {"PCMU": 0, "PCMA": 8, TELEPHONE_EVENT: 101}
-_PROFILES: Final = ("RTP/AVP", "RTP/AVPF")
+_STATIC_CODECS: Final = {0: ("PCMU", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 13: (COMFORT_NOISE, 8000)}
+_CLEAR: Final = ("RTP/AVP", "RTP/AVPF")
+_SECURE: Final = ("RTP/SAVP", "RTP/SAVPF")
+_PROFILES: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "off": (_CLEAR,),
+    "allow": (_SECURE, _CLEAR),
+    "require": (_SECURE,),
+}
+"""By :attr:`Capabilities.srtp`: what is taken, the better first."""
 _MIN_PTIME_MS: Final = 10
 _MAX_PTIME_MS: Final = 60
 _DEFAULT_PTIME_MS: Final = 20
@@ -57,7 +67,10 @@ _ORIGIN: Final = re.compile(r"\S+ ([0-9]{1,19}) ([0-9]{1,19}) IN IP[46] \S+")
 
 
 class SdpError(Exception):
-    """SDP that is refused; ``code`` is ``bad_sdp``, ``no_common_codec`` or ``media_address_refused`` (488 all)."""
+    """SDP that is refused (488).
+
+    ``code`` is ``bad_sdp``, ``no_common_codec``, ``no_common_crypto`` or ``media_address_refused``.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -130,26 +143,31 @@ class SessionDescription:
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """An agreed codec: what we put on packets we send, and what the peer puts on its own."""
+    """An agreed codec: what we put on packets we send, and what the peer puts on its own.
+
+    ``parameters`` are the peer's ``fmtp``: how it wishes to be sent to.
+    """
 
     name: str
     send_payload_type: int
     receive_payload_type: int
     clock_rate_hz: int = CLOCK_RATE_HZ
+    parameters: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TelephoneEvent:
-    """Agreed RFC 4733 events; ``events`` are the codes the peer takes."""
+    """Agreed RFC 4733 events; ``events`` are the codes the peer takes, ``clock_rate_hz`` is of their durations."""
 
     send_payload_type: int
     receive_payload_type: int
     events: frozenset[int] = EVENTS
+    clock_rate_hz: int = CLOCK_RATE_HZ
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteMedia:
-    """Where the peer wants RTP and RTCP (``a=rtcp:``, RFC 3605, else the next port)."""
+    """Where the peer wants RTP and RTCP (``a=rtcp:``, RFC 3605, else the next port; with rtcp-mux RTP's own)."""
 
     address: str
     port: int
@@ -164,6 +182,10 @@ class Capabilities:
     ``address`` and ``port``: what the peer is told to send to; RTCP is the next port. ``session_id``
     (0..2⁶³−1) is drawn once a call. ``codecs`` in our order of preference. ``allow_private`` lets the
     peer name loopback and private addresses (a lab).
+
+    ``srtp``: ``off``, ``allow`` (offers are in the clear, both kinds are answered) or ``require``; ``keys`` are ours
+    by suite, the same for the whole call unless the suite changes. ``rtcp_mux``: offers ask for it, and say where
+    RTCP goes without; an offer that asks is answered with it anyway.
     """
 
     address: str
@@ -172,6 +194,9 @@ class Capabilities:
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
     allow_private: bool = False
     direction: Direction = Direction.SENDRECV
+    srtp: str = "off"
+    keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    rtcp_mux: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +206,12 @@ class Negotiated:
     ``sdp`` is ours as sent (the answer, or the offer that was answered). ``remote`` is None while the
     peer takes no media (``c=0.0.0.0``). ``codec`` is what we send; ``codecs`` all the peer may send.
     ``direction`` is ours. ``held``: the peer has put us on hold (sendonly, inactive or ``0.0.0.0``).
-    ``ptime_ms`` [ms] 10..60 is the packet time the peer asked for.
+    ``ptime_ms`` [ms] 10..60 is the packet time the peer asked for. ``crypto`` is None for media in the clear.
+    ``comfort_noise``: the payload type of the peer's (RFC 3389), where it has any. ``rtcp_mux``: RTCP shares RTP's
+    ports (RFC 5761).
     """
 
-    sdp: bytes
+    sdp: bytes = field(repr=False)
     remote: RemoteMedia | None
     codec: Codec
     codecs: tuple[Codec, ...]
@@ -192,6 +219,9 @@ class Negotiated:
     ptime_ms: int
     direction: Direction
     held: bool
+    crypto: Agreement | None = None
+    comfort_noise: int | None = None
+    rtcp_mux: bool = False
 
     @property
     def may_send(self) -> bool:
@@ -278,18 +308,30 @@ def _number(text: str, least: int, most: int, what: str) -> int:
 # --- reading one audio section ------------------------------------------------------------------
 
 
+_CHANNELS: Final = {format.encoding.upper(): (1, format.channels) for format in FORMATS.values()}
+
+
 def _payload_types(media: Media) -> dict[int, tuple[str, int]]:
-    """Payload type → (NAME, clock rate) in the ``m=`` line's order; 0 and 8 need no rtpmap, a bad one is as none."""
+    """Payload type → (NAME, clock rate) in the ``m=`` line's order; static ones need no rtpmap, a bad one is none."""
     listed = [_number(text, 0, 127, "a payload type") for text in media.formats]
     mapped = dict(_STATIC_CODECS)
     for match in filter(None, map(_RTPMAP.fullmatch, media.values("rtpmap"))):
-        mono = int(match[4] or 1) == 1
-        mapped[int(match[1])] = (match[2].upper() if mono else "", int(match[3]))
+        name = match[2].upper()
+        spoken = int(match[4] or 1) in _CHANNELS.get(name, (1,))
+        mapped[int(match[1])] = (name if spoken else "", int(match[3]))
     return {number: mapped[number] for number in listed if number in mapped}
 
 
-def _find(types: dict[int, tuple[str, int]], name: str) -> int | None:
-    return next((number for number, codec in types.items() if codec == (name, CLOCK_RATE_HZ)), None)
+def _find(types: dict[int, tuple[str, int]], name: str, clock_rate_hz: int | None = None) -> int | None:
+    """The first payload type of a codec of ours, or of another format at that clock rate."""
+    wanted = (name, FORMATS[name].clock_rate_hz if clock_rate_hz is None else clock_rate_hz)
+    return next((number for number, format in types.items() if format == wanted), None)
+
+
+def _parameters(media: Media, payload_type: int) -> str:
+    """Its ``fmtp``, without the number."""
+    pairs = (value.partition(" ") for value in media.values("fmtp"))
+    return next((parameters.strip() for number, _, parameters in pairs if number == str(payload_type)), "")
 
 
 def _direction(media: Media, session: SessionDescription) -> Direction:
@@ -316,21 +358,19 @@ def _milliseconds(media: Media, name: str, default: int) -> int:
 
 def _events(media: Media, payload_type: int) -> frozenset[int]:
     """The events the peer takes (RFC 4733 §2.4.1): a list as ``0-15,66``; absent or unreadable: 0-15."""
-    for value in media.values("fmtp"):
-        number, _, parameters = value.partition(" ")
-        if number != str(payload_type):
-            continue
-        events: set[int] = set()
-        for item in parameters.removeprefix("events=").replace(" ", "").split(","):
-            match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", item)
-            if match is None:
-                return EVENTS
-            events.update(range(int(match[1]), min(int(match[2] or match[1]), 255) + 1))
-        return frozenset(events) & EVENTS
-    return EVENTS
+    parameters = _parameters(media, payload_type)
+    if not parameters:
+        return EVENTS
+    events: set[int] = set()
+    for item in parameters.removeprefix("events=").replace(" ", "").split(","):
+        match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", item)
+        if match is None:
+            return EVENTS
+        events.update(range(int(match[1]), min(int(match[2] or match[1]), 255) + 1))
+    return frozenset(events) & EVENTS
 
 
-def _remote(media: Media, session: SessionDescription, capabilities: Capabilities) -> RemoteMedia | None:
+def _remote(media: Media, session: SessionDescription, capabilities: Capabilities, mux: bool) -> RemoteMedia | None:
     """Where the peer takes RTP; None for the old-style hold of ``c=0.0.0.0`` (RFC 3264 §8.4)."""
     address = _connected(media.connection or session.connection)
     if address == "0.0.0.0":  # noqa: S104 - compared, not bound
@@ -338,7 +378,8 @@ def _remote(media: Media, session: SessionDescription, capabilities: Capabilitie
     address = _unicast(address, capabilities)
     if media.port < _LOWEST_PORT:
         raise SdpError("media_address_refused", f"RTP port {media.port} is below {_LOWEST_PORT}")
-    return RemoteMedia(address, media.port, *_rtcp(media, address, capabilities))
+    rtcp = (address, media.port) if mux else _rtcp(media, address, capabilities)
+    return RemoteMedia(address, media.port, *rtcp)
 
 
 def _connected(connection: str | None) -> str:
@@ -403,35 +444,58 @@ class _Line:
     port: int
     protocol: str
     formats: tuple[str, ...]
-    attributes: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = field(default=(), repr=False)
+
+
+class _Choice(NamedTuple):
+    """What an offer is answered with: a section, its codec under the offer's number, its keys (None: in the clear)."""
+
+    section: int
+    types: dict[int, tuple[str, int]]
+    name: str
+    number: int
+    agreement: Agreement | None
 
 
 def answer(offer: bytes, capabilities: Capabilities, previous: bytes | None = None) -> Negotiated:
     """Answer an offer (RFC 3264 §6); ``previous`` is the last SDP we sent in this session, if any.
 
-    The first audio section that fits is taken, all others are refused with port 0. Raises SdpError;
-    then nothing has changed, and 488 is the SIP answer.
+    The first audio section that fits is taken, one of SRTP before one in the clear; all others are refused with port
+    0. Raises SdpError; then nothing has changed, and 488 is the SIP answer.
     """
     session = parse(offer)
-    index, types, name, number = _choose(session, capabilities)
-    media = session.media[index]
-    remote = _remote(media, session, capabilities)
+    choice = _choose(session, capabilities)
+    index, types, name, number, agreement = choice
+    media, clock_rate_hz = session.media[index], FORMATS[name].clock_rate_hz
+    mux = _asks_for_mux(media)
+    remote = _remote(media, session, capabilities, mux)
     offered = _direction(media, session)
     ours = _answered_direction(offered if remote else _without_receiving(offered), capabilities)
-    event = next(_common(types, types, (TELEPHONE_EVENT,)), None)
-    numbers = {number: name} | ({event.send_payload_type: TELEPHONE_EVENT} if event else {})
+    event, event_hz = next(_common_events(types, types, clock_rate_hz), (None, 0))
+    noise = _find(types, COMFORT_NOISE, CLOCK_RATE_HZ) if clock_rate_hz == CLOCK_RATE_HZ else None
     refused = [_Line(each.kind, 0, each.protocol, each.formats[:1]) for each in session.media]
-    accepted = _audio(capabilities.port, media.protocol, numbers, ours, min(_maxptime_ms(media), _DEFAULT_PTIME_MS))
-    codec = Codec(name, number, number)
+    accepted = _audio(
+        capabilities.port,
+        media.protocol,
+        _rows({number: name}, {event: event_hz} if event is not None else {}, noise),
+        direction=ours,
+        ptime_ms=min(_maxptime_ms(media), _DEFAULT_PTIME_MS),
+        cryptos=[agreement.ours] if agreement else [],
+        rtcp=["rtcp-mux"] if mux else [],
+    )
+    codec = Codec(name, number, number, clock_rate_hz, _parameters(media, number))
     return Negotiated(
         sdp=_render([*refused[:index], accepted, *refused[index + 1 :]], capabilities, previous),
         remote=remote,
         codec=codec,
         codecs=(codec,),
-        telephone_event=_agreed_events(media, event),
+        telephone_event=_agreed_events(media, types, types, clock_rate_hz),
         ptime_ms=_ptime_ms(media),
         direction=ours,
         held=remote is None or not offered.receives,
+        crypto=agreement,
+        comfort_noise=noise,
+        rtcp_mux=mux,
     )
 
 
@@ -449,60 +513,107 @@ def _maxptime_ms(media: Media) -> int:
     return max(_MIN_PTIME_MS, _milliseconds(media, "maxptime", _MAX_PTIME_MS))
 
 
-def _choose(
-    session: SessionDescription, capabilities: Capabilities
-) -> tuple[int, dict[int, tuple[str, int]], str, int]:
-    """The first audio section with a codec of ours: its index, payload types, and the codec's name and number."""
-    reasons = []
-    for index, media in enumerate(session.media):
-        problem = _unusable(media)
-        if problem is None:
-            types = _payload_types(media)
-            for name in capabilities.codecs:
-                number = _find(types, name)
-                if number is not None:
-                    return index, types, name, number
-            problem = f"none of {', '.join(capabilities.codecs)} among the codecs offered"
-        reasons.append(problem)
-    raise SdpError("no_common_codec", "; ".join(dict.fromkeys(reasons)) or "no m= line")
+def _asks_for_mux(media: Media) -> bool:
+    return next(media.values("rtcp-mux"), None) is not None
 
 
-def _unusable(media: Media) -> str | None:
-    """Why a section cannot be taken whatever its codecs, or None."""
+def _choose(session: SessionDescription, capabilities: Capabilities) -> _Choice:
+    """The first audio section that we and the peer can use."""
+    problems: dict[str, str] = {}
+    for profiles in _PROFILES[capabilities.srtp]:
+        for index, media in enumerate(session.media):
+            try:
+                return _usable(index, media, profiles, capabilities)
+            except SdpError as error:
+                if error.code == "bad_sdp":
+                    raise
+                problems.setdefault(error.message, error.code)
+    code = "no_common_crypto" if "no_common_crypto" in problems.values() else "no_common_codec"
+    raise SdpError(code, "; ".join(problems) or "no m= line")
+
+
+def _usable(index: int, media: Media, profiles: tuple[str, ...], capabilities: Capabilities) -> _Choice:
+    """What is chosen of one section; SdpError says why nothing is."""
     if media.kind != "audio":
-        return f"{media.kind} is not supported"
+        raise SdpError("no_common_codec", f"{media.kind} is not supported")
     if media.port == 0:
-        return "the audio is disabled (port 0)"
-    if media.protocol.upper() not in _PROFILES:
-        secure = "SRTP" if "SAVP" in media.protocol.upper() else "the transport"
-        return f"{secure} {media.protocol} is not supported here, RTP/AVP is"
-    return None
+        raise SdpError("no_common_codec", "the audio is disabled (port 0)")
+    if media.protocol.upper() not in profiles:
+        raise _unusable_profile(media.protocol, capabilities)
+    types = _payload_types(media)
+    for name in capabilities.codecs:
+        number = _find(types, name)
+        if number is not None:
+            agreement = _secured(media, capabilities) if profiles is _SECURE else None
+            return _Choice(index, types, name, number, agreement)
+    raise SdpError("no_common_codec", f"none of {', '.join(capabilities.codecs)} among the codecs offered")
+
+
+def _unusable_profile(protocol: str, capabilities: Capabilities) -> SdpError:
+    if protocol.upper() in _SECURE:
+        return SdpError("no_common_crypto", f"SRTP ({protocol}) is off on this trunk")
+    if protocol.upper() in _CLEAR:
+        return SdpError("no_common_crypto", f"{protocol} is in the clear, and this trunk requires SRTP")
+    if "SAVP" in protocol.upper():
+        return SdpError("no_common_crypto", f"SRTP as {protocol} is not supported, with keys in SDP (RTP/SAVP) it is")
+    return SdpError("no_common_codec", f"{protocol} is not supported, RTP/AVP is")
+
+
+def _secured(media: Media, capabilities: Capabilities) -> Agreement:
+    try:
+        return chosen(media.values("crypto"), capabilities.keys)
+    except BadCrypto as error:
+        raise SdpError("no_common_crypto", str(error)) from None
 
 
 def make_offer(capabilities: Capabilities, previous: bytes | None = None) -> bytes:
     """An offer of all our codecs (RFC 3264 §5, and §8 with ``previous``).
 
-    A later offer keeps the number and order of ``m=`` lines and the payload types already in use.
+    A later offer keeps the number and order of ``m=`` lines, the transport and the payload types already in use.
     """
     before = parse(previous).media if previous else ()
     index = next((at for at, media in enumerate(before) if media.kind == "audio" and media.port), 0)
     lines = [_Line(media.kind, 0, media.protocol, media.formats[:1]) for media in before]
-    protocol = before[index].protocol if before else _PROFILES[0]
-    numbers = _numbers(capabilities.codecs, _payload_types(before[index]) if before else {})
-    lines[index : index + 1] = [_audio(capabilities.port, protocol, numbers, capabilities.direction, _DEFAULT_PTIME_MS)]
+    protocol = before[index].protocol if before else _PROFILES[capabilities.srtp][-1][0]
+    rows = _offered_rows(capabilities.codecs, _payload_types(before[index]) if before else {})
+    cryptos = _own_cryptos(capabilities) if protocol.upper() in _SECURE else []
+    rtcp = [f"rtcp:{capabilities.port + 1}", "rtcp-mux"] if capabilities.rtcp_mux else []
+    lines[index : index + 1] = [
+        _audio(
+            capabilities.port,
+            protocol,
+            rows,
+            direction=capabilities.direction,
+            ptime_ms=_DEFAULT_PTIME_MS,
+            cryptos=cryptos,
+            rtcp=rtcp,
+        )
+    ]
     return _render(lines, capabilities, previous)
 
 
-def _numbers(codecs: Iterable[str], used: dict[int, tuple[str, int]]) -> dict[int, str]:
-    """Payload type → name for an offer; a number keeps the meaning it had in this session (RFC 3264 §8.3.2)."""
+def _own_cryptos(capabilities: Capabilities) -> list[Crypto]:
+    keys = capabilities.keys
+    return [Crypto(tag, suite, keys[suite]) for tag, suite in enumerate(SUITES, 1) if suite in keys]
+
+
+def _offered_rows(codecs: Iterable[str], used: dict[int, tuple[str, int]]) -> list[_Row]:
+    """All formats of an offer; a number keeps the meaning it had in this session (RFC 3264 §8.3.2)."""
     numbers: dict[int, str] = {}
-    for name in (*codecs, TELEPHONE_EVENT):
-        number = _find(used, name)
-        if number is None:
-            candidates = (_PREFERRED_PAYLOAD_TYPES[name], *range(96, 128))
-            number = next(each for each in candidates if each not in used and each not in numbers)
-        numbers[number] = name
-    return numbers
+    events: dict[int, int] = {}
+
+    def number(found: int | None, preferred: int) -> int:
+        if found is not None:
+            return found
+        candidates: Iterator[int] = chain((preferred,), range(96, 128))
+        return next(each for each in candidates if not (each in used or each in numbers or each in events))
+
+    for name in codecs:
+        numbers[number(_find(used, name), FORMATS[name].payload_type)] = name
+    for clock_rate_hz in dict.fromkeys(FORMATS[name].clock_rate_hz for name in codecs):
+        found = _find(used, TELEPHONE_EVENT, clock_rate_hz)
+        events[number(found, telephone_event(clock_rate_hz).payload_type)] = clock_rate_hz
+    return _rows(numbers, events)
 
 
 def apply_answer(offer: bytes, answer: bytes, capabilities: Capabilities) -> Negotiated:
@@ -515,57 +626,124 @@ def apply_answer(offer: bytes, answer: bytes, capabilities: Capabilities) -> Neg
     if len(ours.media) != len(theirs.media):
         raise _bad(f"{len(theirs.media)} m= lines answer {len(ours.media)}")
     index = next(at for at, each in enumerate(ours.media) if each.kind == "audio" and each.port)
-    media, offered = theirs.media[index], _payload_types(ours.media[index])
+    media, own = theirs.media[index], ours.media[index]
     if media.kind != "audio" or media.port == 0:
         raise SdpError("no_common_codec", "the answer refuses the audio")
-    if media.protocol.upper() != ours.media[index].protocol.upper():
-        raise SdpError("no_common_codec", f"the answer changes the transport to {media.protocol}")
-    codecs = tuple(_common(_payload_types(media), offered, capabilities.codecs))
+    if media.protocol.upper() != own.protocol.upper():
+        raise SdpError("no_common_crypto", f"the answer changes the transport to {media.protocol}")
+    types, offered = _payload_types(media), _payload_types(own)
+    codecs = tuple(_common(media, types, offered, capabilities.codecs))
     if not codecs:
         raise SdpError("no_common_codec", "the answer has no codec that was offered")
-    remote, answered = _remote(media, theirs, capabilities), _direction(media, theirs)
-    event = next(_common(_payload_types(media), offered, (TELEPHONE_EVENT,)), None)
+    agreement = _agreed_keys(own, media) if own.protocol.upper() in _SECURE else None
+    mux = _asks_for_mux(own) and _asks_for_mux(media)
+    remote, sends = _remote(media, theirs, capabilities, mux), _direction(media, theirs)
     return Negotiated(
         sdp=offer,
         remote=remote,
         codec=codecs[0],
         codecs=codecs,
-        telephone_event=_agreed_events(media, event),
+        telephone_event=_agreed_events(media, types, offered, codecs[0].clock_rate_hz),
         ptime_ms=_ptime_ms(media),
-        direction=_answered_direction(answered if remote else _without_receiving(answered), capabilities),
-        held=remote is None or not answered.receives,
+        direction=_answered_direction(sends if remote else _without_receiving(sends), capabilities),
+        held=remote is None or not sends.receives,
+        crypto=agreement,
+        rtcp_mux=mux,
     )
 
 
+def _agreed_keys(own: Media, media: Media) -> Agreement:
+    try:
+        return answered(own.values("crypto"), media.values("crypto"))
+    except BadCrypto as error:
+        raise SdpError("no_common_crypto", str(error)) from None
+
+
 def _common(
-    theirs: dict[int, tuple[str, int]], ours: dict[int, tuple[str, int]], names: tuple[str, ...]
+    media: Media, theirs: dict[int, tuple[str, int]], ours: dict[int, tuple[str, int]], names: tuple[str, ...]
 ) -> Iterator[Codec]:
     """The codecs of both, in the answer's order (RFC 3264 §7: its first is what we should send)."""
-    for number, (name, clock_rate) in theirs.items():
-        own = _find(ours, name)
-        if name in names and clock_rate == CLOCK_RATE_HZ and own is not None:
-            yield Codec(name, number, own)
+    for number, (name, clock_rate_hz) in theirs.items():
+        if name in names and clock_rate_hz == FORMATS[name].clock_rate_hz:
+            own = _find(ours, name)
+            if own is not None:
+                yield Codec(name, number, own, clock_rate_hz, _parameters(media, number))
 
 
-def _agreed_events(media: Media, event: Codec | None) -> TelephoneEvent | None:
-    if event is None:
-        return None
-    number = event.send_payload_type
-    return TelephoneEvent(number, event.receive_payload_type, _events(media, number))
+def _common_events(
+    theirs: dict[int, tuple[str, int]], ours: dict[int, tuple[str, int]], clock_rate_hz: int
+) -> Iterator[tuple[int, int]]:
+    """The peer's payload types of events that both have, with their clock rates.
+
+    First those of the codec's clock, as RFC 4733 §2.1 has it; then those of 8 kHz, which many offer beside Opus alone.
+    """
+    for rate in dict.fromkeys((clock_rate_hz, CLOCK_RATE_HZ)):
+        number = _find(theirs, TELEPHONE_EVENT, rate)
+        if number is not None and _find(ours, TELEPHONE_EVENT, rate) is not None:
+            yield number, rate
+
+
+def _agreed_events(
+    media: Media, theirs: dict[int, tuple[str, int]], ours: dict[int, tuple[str, int]], clock_rate_hz: int
+) -> TelephoneEvent | None:
+    """The peer's number and ours, where both have one."""
+    for number, rate in _common_events(theirs, ours, clock_rate_hz):
+        own = _find(ours, TELEPHONE_EVENT, rate)
+        if own is not None:
+            return TelephoneEvent(number, own, _events(media, number), rate)
+    return None
+
+
+def address_version(sdp: bytes) -> int | None:
+    """4 or 6: the family of the address that the first audio is to be sent to; None where SDP names none."""
+    with suppress(SdpError, ValueError):
+        session = parse(sdp)
+        media = next((each for each in session.media if each.kind == "audio"), None)
+        if media is not None:
+            return ipaddress.ip_address(_connected(media.connection or session.connection)).version
+    return None
 
 
 # --- writing ------------------------------------------------------------------------------------
 
 
-def _audio(port: int, protocol: str, numbers: dict[int, str], direction: Direction, ptime_ms: int) -> _Line:
+class _Row(NamedTuple):
+    """One payload type of ours."""
+
+    number: int
+    rtpmap: str
+    parameters: str
+
+
+def _rows(codecs: Mapping[int, str], events: Mapping[int, int], noise: int | None = None) -> list[_Row]:
+    """Codecs by their names, events by their clock rates, comfort noise."""
+    rows = [_Row(number, FORMATS[name].rtpmap, FORMATS[name].parameters) for number, name in codecs.items()]
+    if noise is not None:
+        rows.append(_Row(noise, f"{COMFORT_NOISE}/{CLOCK_RATE_HZ}", ""))
+    for number, clock_rate_hz in events.items():
+        format = telephone_event(clock_rate_hz)
+        rows.append(_Row(number, format.rtpmap, format.parameters))
+    return rows
+
+
+def _audio(
+    port: int,
+    protocol: str,
+    rows: list[_Row],
+    *,
+    direction: Direction,
+    ptime_ms: int,
+    cryptos: Iterable[Crypto],
+    rtcp: Iterable[str],
+) -> _Line:
     attributes = []
-    for number, name in numbers.items():
-        if name == TELEPHONE_EVENT:
-            attributes += [f"rtpmap:{number} telephone-event/{CLOCK_RATE_HZ}", f"fmtp:{number} 0-15"]
-        else:
-            attributes.append(f"rtpmap:{number} {name}/{CLOCK_RATE_HZ}")
-    attributes += [f"ptime:{ptime_ms}", direction.value]
-    return _Line("audio", port, protocol, tuple(map(str, numbers)), tuple(attributes))
+    for number, rtpmap, parameters in rows:
+        attributes.append(f"rtpmap:{number} {rtpmap}")
+        if parameters:
+            attributes.append(f"fmtp:{number} {parameters}")
+    attributes += [f"crypto:{each}" for each in cryptos]
+    attributes += [*rtcp, f"ptime:{ptime_ms}", direction.value]
+    return _Line("audio", port, protocol, tuple(str(row.number) for row in rows), tuple(attributes))
 
 
 def _render(lines: Iterable[_Line], capabilities: Capabilities, previous: bytes | None) -> bytes:

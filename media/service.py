@@ -18,6 +18,7 @@ from media.agents import recordings
 from media.agents.base import BadAgent, Host
 from media.agents.catalogue import create
 from media.bridge import Bridge
+from media.codecs import opus
 from media.collector import Pauses
 from media.consent_tone import ConsentTone
 from media.leg import LegError, LegSettings, PhoneLeg, address_text
@@ -56,7 +57,7 @@ from media.messages import (
     encode,
 )
 from media.recording import RecorderLink
-from media.sdp import SdpError
+from media.sdp import SdpError, address_version
 from media.second_leg import SecondLeg
 from media.settings import ServiceSettings
 from media.stream import StreamClient
@@ -155,6 +156,8 @@ class MediaService:
         """Read the recordings and the system's trust, begin to tell statistics."""
         await self._websockets.prepare()
         self._recordings = await asyncio.to_thread(recordings.load)
+        if self._settings.opus:
+            await asyncio.to_thread(opus.available)
         self._started_at = self._clock()
         self._beat = asyncio.get_running_loop().call_later(_STATISTICS_EVERY_S, self._every_second)
         self._pauses.watch()
@@ -343,7 +346,8 @@ class MediaService:
 
     def _open(self, command: OpenCall) -> CallOpened:
         """What can be refused is refused before a port is bound; what is bound is freed on any failure."""
-        leg = self._leg(command)
+        listen, told = self._addresses(command.offer)
+        leg = self._leg(command, told)
         sdp = leg.offer() if command.offer is None else leg.answer(command.offer, self._clock())
         agent = create(
             Host(
@@ -361,9 +365,7 @@ class MediaService:
                 agent_hosts=self._settings.agent_hosts,
             )
         )
-        ports = self._datagrams.open_pair(
-            self._settings.listen_address, command.rtp_port, leg.receive_rtp, leg.receive_rtcp
-        )
+        ports = self._datagrams.open_pair(listen, command.rtp_port, leg.receive_rtp, leg.receive_rtcp)
         bridge = Bridge(
             command.call,
             spec=command.agent,
@@ -400,7 +402,14 @@ class MediaService:
                 turn.ticker.stop()
         return self._calls.pop(name, None)
 
-    def _leg(self, command: OpenCall) -> PhoneLeg:
+    def _addresses(self, offer: bytes | None) -> tuple[str, str]:
+        """What is bound and what is told: of the family that is offered, where there are two."""
+        settings = self._settings
+        if settings.listen_address_6 is not None and offer is not None and address_version(offer) == 6:
+            return settings.listen_address_6, settings.public_address_6 or settings.listen_address_6
+        return settings.listen_address, settings.public_address or settings.listen_address
+
+    def _leg(self, command: OpenCall, address: str) -> PhoneLeg:
         call = command.call
 
         def learnt(source: Address) -> None:
@@ -411,7 +420,7 @@ class MediaService:
 
         return PhoneLeg(
             LegSettings(
-                address=self._settings.public_address or self._settings.listen_address,
+                address=address,
                 rtp_port=command.rtp_port,
                 policy=command.policy,
             ),

@@ -138,10 +138,13 @@ class SecureMedia:
         if self._next is not None:
             self._outbound, self._next = self._next, None
 
-    def protect_rtp(self, packet: bytes, now: float) -> bytes | None:
-        """An RTP packet of ours."""
+    def attend(self, now: float) -> None:
+        """A key of ours that waits does not wait for ever. To be called now and then."""
         if self._next is not None and now >= self._next_at:
             self._change()
+
+    def protect_rtp(self, packet: bytes) -> bytes | None:
+        """An RTP packet of ours."""
         return self._counted(self._outbound.rtp(packet))
 
     def protect_rtcp(self, packet: bytes) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Digits in RTP (RFC 4733): one event in each packet, 8 kHz timestamps."""
+"""Digits in RTP (RFC 4733): one event in each packet, in timestamps of 8 kHz or a multiple of it (``scale``)."""
 
 from __future__ import annotations
 
@@ -42,10 +42,12 @@ class Receiver:
 
     EXPIRY_S: Final = 0.2
 
-    __slots__ = ("_code", "_duration", "_ended", "_heard_at", "_segment", "_start", "received")
+    __slots__ = ("_code", "_duration", "_ended", "_heard_at", "_segment", "_start", "received", "scale")
 
     def __init__(self) -> None:
         self.received = 0
+        self.scale = 1
+        """Of the timestamps; Opus's is 6."""
         self.reset()
 
     def reset(self) -> None:
@@ -86,12 +88,12 @@ class Receiver:
 
     def _is_old(self, timestamp: int) -> bool:
         """A straggler of an earlier event; farther back it is a jump of the sender's clock."""
-        return self._code is not None and -_STALE_UNITS < timestamp_delta(timestamp, self._segment) < 0
+        return self._code is not None and -_STALE_UNITS * self.scale < timestamp_delta(timestamp, self._segment) < 0
 
     def _continues(self, code: int, timestamp: int) -> bool:
         """A further segment of a long event (§2.5.1.3): it starts where the 16-bit duration ran out."""
         ahead = timestamp_delta(timestamp, self._segment)
-        return not self._ended and code == self._code and abs(ahead - _SEGMENT_UNITS) <= _SEGMENT_TOLERANCE
+        return not self._ended and code == self._code and abs(ahead - _SEGMENT_UNITS) <= _SEGMENT_TOLERANCE * self.scale
 
     def _begin(self, code: int, timestamp: int) -> None:
         self._code, self._start, self._segment = code, timestamp, timestamp
@@ -103,7 +105,7 @@ class Receiver:
         self._ended = True
         self.received += 1
         units = timestamp_delta(self._segment, self._start) + self._duration
-        return (DigitEvent(DIGITS[self._code], units // _UNITS_PER_MS, self._start),)
+        return (DigitEvent(DIGITS[self._code], units // (_UNITS_PER_MS * self.scale), self._start),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,8 @@ class EventPacket:
 class Sender:
     """Queued digits as packets, one for each 20 ms frame (§2.5.1).
 
-    Call :meth:`next` once a frame with the frame's RTP timestamp, which goes on rising by 160 all the
-    while; send the packet it gives in place of audio, or audio when it gives None. The end packet
+    Call :meth:`next` once a frame with the frame's RTP timestamp, which goes on rising by 160 (times ``scale``)
+    all the while; send the packet it gives in place of audio, or audio when it gives None. The end packet
     goes three times, at the frames' interval (§2.5.1.4).
     """
 
@@ -127,7 +129,17 @@ class Sender:
     END_PACKETS: Final = 3
     FRAME_MS: Final = 20
 
-    __slots__ = ("_duration_frames", "_frame", "_gap_frames", "_idle_frames", "_queue", "_start", "_volume", "sent")
+    __slots__ = (
+        "_duration_frames",
+        "_frame",
+        "_gap_frames",
+        "_idle_frames",
+        "_queue",
+        "_start",
+        "_volume",
+        "scale",
+        "sent",
+    )
 
     def __init__(self, duration_ms: int = 160, gap_ms: int = 80, volume_dbm0: int = -10) -> None:
         """``duration_ms`` 40..8000 of each digit, ``gap_ms`` ≥ 40 between two; ``volume_dbm0`` −63..0."""
@@ -141,6 +153,8 @@ class Sender:
         self._frame = 0
         self._idle_frames = 0
         self._start = 0
+        self.scale = 1
+        """Of the timestamps; Opus's is 6."""
         self.sent = 0
 
     def queue(self, digits: str) -> None:
@@ -184,7 +198,7 @@ class Sender:
         self._frame += 1
         frames = min(self._frame, self._duration_frames)
         flags = self._volume | (_END if self._frame >= self._duration_frames else 0)
-        payload = _PAYLOAD.pack(DIGITS.index(self._queue[0]), flags, frames * _FRAME_UNITS)
+        payload = _PAYLOAD.pack(DIGITS.index(self._queue[0]), flags, min(frames * _FRAME_UNITS * self.scale, 0xFFFF))
         if self._frame == self._duration_frames + self.END_PACKETS - 1:
             self._queue.popleft()
             self._frame = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 __all__ = ["Loss", "Watchdog"]
 
@@ -20,10 +21,13 @@ class Watchdog:
 
     RTCP is a sign of life like RTP: a muted phone, or one that suppresses silence, still reports.
     While the peer does not send by agreement (hold, inactive) nothing is missed, and after it the
-    time-out begins anew.
+    time-out begins anew. A peer that has said that it leaves its silence out (comfort noise, RFC 3389) and then says
+    nothing is given ``PATIENCE`` times as long.
     """
 
-    __slots__ = ("_barked", "_first_s", "_heard", "_held", "_silence_s", "_since")
+    PATIENCE: Final = 3
+
+    __slots__ = ("_barked", "_first_s", "_heard", "_held", "_silence_s", "_since", "_suppressed")
 
     def __init__(self, first_packet_timeout_s: float | None, silence_timeout_s: float | None) -> None:
         self._first_s = first_packet_timeout_s
@@ -32,6 +36,7 @@ class Watchdog:
         self._heard = False
         self._held = False
         self._barked = False
+        self._suppressed = False
 
     def start(self, now: float) -> None:
         """The call is established: from now on media is expected."""
@@ -41,8 +46,13 @@ class Watchdog:
     def heard(self, now: float) -> None:
         """A packet of the peer's was taken, RTP or RTCP; before the start it counts as one at the start."""
         self._heard = True
+        self._suppressed = False
         if self._since is not None:
             self._since = now
+
+    def suppressed(self, now: float) -> None:
+        """The packet just heard says that silence follows, and is not sent."""
+        self._suppressed = True
 
     def hold(self, held: bool, now: float) -> None:
         """Whether the peer is not to send (its SDP says sendonly towards it, inactive or ``0.0.0.0``)."""
@@ -53,6 +63,8 @@ class Watchdog:
     def check(self, now: float) -> Loss | None:
         """Once a second or so; the loss when there is one, a single time."""
         timeout_s = self._silence_s if self._heard else self._first_s
+        if timeout_s is not None and self._suppressed:
+            timeout_s *= self.PATIENCE
         if self._since is None or self._held or self._barked or timeout_s is None or now - self._since < timeout_s:
             return None
         self._barked = True

@@ -107,6 +107,7 @@ setup_programs() {
     names+=("${entry%%:*}")
   done
   compgen -G '/usr/lib/*/kamailio/modules/tls.so' >/dev/null || missing+=(kamailio-tls-modules)
+  compgen -G '/usr/lib/*/libopus.so.0' >/dev/null || missing+=(libopus0)
   [ ${#missing[@]} = 0 ] && return
   _say "installing ${missing[*]}"
   _apt_install "${missing[@]}" ||

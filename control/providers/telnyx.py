@@ -57,7 +57,8 @@ _KINDS: Final = MappingProxyType(
 _UAC: Final = "uac_connection"
 _ACCOUNT_NOT_ACTIVE: Final = frozenset({"20012", "20013"})
 _CARRIES_CALLS: Final = frozenset({"active", "port-out-pending"})
-_OUR_CODECS: Final = frozenset({"G711U", "G711A"})
+_CODECS: Final = MappingProxyType({"PCMU": "G711U", "PCMA": "G711A", "G722": "G722", "OPUS": "OPUS"})
+"""Ours → as the connection's settings have them."""
 _REGIONS: Final = MappingProxyType(
     {"Australia": "au", "Canada": "ca", "Germany": "eu", "Netherlands": "eu", "UK": "eu"}
 )
@@ -75,6 +76,9 @@ class TelnyxProvider:
         self._domain = settings.sip.domain
         self._address = settings.sip.public_address
         self._entropy = entropy
+        dialect = carriers()[_NAME].dialect
+        self._srtp = settings.providers.telnyx_srtp or dialect.srtp
+        self._codecs = tuple(_CODECS[name] for name in settings.providers.telnyx_codecs or dialect.codecs)
 
     async def load(self) -> None:
         """Import the SDK. Otherwise the first visit does, in its own time: some seconds on a busy machine."""
@@ -95,8 +99,8 @@ class TelnyxProvider:
             if found.kind == "credential":
                 verified = await self._by_registration(visit, claim, found, details)
             else:
-                verified = await self._by_address(visit, claim, found)
-            return replace(verified, warnings=(*_of_connection(found, details), *verified.warnings))
+                verified = await self._by_address(visit, claim, found, details)
+            return replace(verified, warnings=(*self._of_connection(found, details), *verified.warnings))
 
     async def _by_registration(self, visit: _Visit, claim: Claim, found: _Found, details: _Details) -> Verified:
         """Calls go to whoever was the last to register: this edge, with the password.
@@ -121,7 +125,7 @@ class TelnyxProvider:
             await visit.set_password(connection.id, password)
         return replace(connection, secrets={"sip_password": password})
 
-    async def _by_address(self, visit: _Visit, claim: Claim, found: _Found) -> Verified:
+    async def _by_address(self, visit: _Visit, claim: Claim, found: _Found, details: _Details) -> Verified:
         """Calls go to the hosts or addresses that are listed: ours, where all is well."""
         targets = await (visit.fqdns(found.id) if found.kind == "fqdn" else visit.ips(found.id))
         host_used = found.kind == "fqdn" and claim.host in targets
@@ -135,8 +139,38 @@ class TelnyxProvider:
             trunk=f"{_SHARED_TRUNK}:{found.id}" if host_used else _SHARED_TRUNK,
             host=claim.host,
             host_used=host_used,
+            encrypted_media=bool(details.encrypted_media),
         )
         return Verified(connection.trunk, tuple(of_targets(claim, found, targets)), connection)
+
+    def _of_connection(self, found: _Found, details: _Details) -> Iterable[ProviderWarning]:
+        if not found.outbound_profile:
+            yield warning(
+                WarningCode.NO_OUTBOUND_PROFILE,
+                f"{_shown(found)} has no outbound voice profile: calls out will fail (D7, D38).",
+            )
+        if details.call_parking:
+            yield warning(
+                WarningCode.CALL_PARKING,
+                f"{_shown(found)} parks outbound calls: switch that off, or calls out go nowhere.",
+            )
+        if details.encrypted_media and self._srtp == "off":
+            yield warning(
+                WarningCode.ENCRYPTED_MEDIA,
+                f"{_shown(found)} insists on {details.encrypted_media}, and providers.telnyx_srtp is off, so its calls"
+                " fail with 488: change one of the two.",
+            )
+        elif self._srtp == "require" and not details.encrypted_media:
+            yield warning(
+                WarningCode.ENCRYPTED_MEDIA,
+                f"{_shown(found)} has no encrypted media, and providers.telnyx_srtp requires it, so its calls fail with"
+                " 488: switch encrypted media on.",
+            )
+        if details.codecs and not set(details.codecs).intersection(self._codecs):
+            yield warning(
+                WarningCode.NO_COMMON_CODEC,
+                f"{_shown(found)} offers {', '.join(details.codecs)}: add {' or '.join(self._codecs)}.",
+            )
 
     def _of_fqdns(self, claim: Claim, found: _Found, fqdns: tuple[str, ...]) -> Iterable[ProviderWarning]:
         """The host of its own binds a connection's calls to it; the name that all share binds them to Telnyx."""
@@ -231,6 +265,7 @@ def _registering(claim: Claim, found: _Found, details: _Details) -> Connection:
         trunk=f"{_SHARED_TRUNK}:{found.id}",
         user_name=details.user_name,
         proxy=_proxy(found.anchor_site),
+        encrypted_media=bool(details.encrypted_media),
     )
 
 
@@ -248,28 +283,6 @@ def _proxy(anchor_site: str | None) -> str:
 
 
 # --- what is worth a warning ------------------------------------------------------------------
-
-
-def _of_connection(found: _Found, details: _Details) -> Iterable[ProviderWarning]:
-    if not found.outbound_profile:
-        yield warning(
-            WarningCode.NO_OUTBOUND_PROFILE,
-            f"{_shown(found)} has no outbound voice profile: calls out will fail (D7, D38).",
-        )
-    if details.call_parking:
-        yield warning(
-            WarningCode.CALL_PARKING, f"{_shown(found)} parks outbound calls: switch that off, or calls out go nowhere."
-        )
-    if details.encrypted_media:
-        yield warning(
-            WarningCode.ENCRYPTED_MEDIA,
-            f"{_shown(found)} insists on {details.encrypted_media}, so its calls fail with 488: switch encrypted media"
-            " off.",
-        )
-    if details.codecs and _OUR_CODECS.isdisjoint(details.codecs):
-        yield warning(
-            WarningCode.NO_COMMON_CODEC, f"{_shown(found)} offers {', '.join(details.codecs)}: add G711U or G711A."
-        )
 
 
 async def _taken_over(visit: _Visit, connection: Connection) -> tuple[ProviderWarning, ...]:

@@ -152,6 +152,12 @@ def what_integrations_are_found_by(db: Database) -> None:
 
 
 @migrations()
+def connections_with_encrypted_media(db: Database) -> None:
+    """A carrier may insist on SRTP; what it said when a number was imported before this is asked again by a verify."""
+    _table(db, "connections").add_column("encrypted_media", int, not_null_default=0)
+
+
+@migrations()
 def agents_secrets(db: Database) -> None:
     """What an agent's requests are authenticated with, sealed."""
     _table(db, "agents").add_column("sealed", bytes)

@@ -109,7 +109,8 @@ class Sealed:
         fields = dict(zip(rows.CONNECTION.split(", "), values, strict=False))
         key = (fields["account_id"], fields["provider"], fields["id"])
         secrets = self._open(sealed, "connections", *key) if sealed else {}
-        return Connection(**fields | {"host_used": bool(fields["host_used"]), "secrets": secrets})
+        truths = {name: bool(fields[name]) for name in ("host_used", "encrypted_media")}
+        return Connection(**fields | truths | {"secrets": secrets})
 
     # agents
 

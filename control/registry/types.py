@@ -210,7 +210,8 @@ class Connection:
 
     ``kind`` is ``credential``, ``fqdn`` or ``ip``. ``trunk`` is that of its numbers: ``telnyx:ID``, or ``telnyx`` for
     an FQDN or IP connection that does not use the ``host`` it was offered (``host_used``). ``proxy`` is the registrar
-    to register at, ``user_name`` and ``secrets["sip_password"]`` are what with. ``secrets`` never leaves the process.
+    to register at, ``user_name`` and ``secrets["sip_password"]`` are what with. ``encrypted_media``: the carrier
+    insists on SRTP. ``secrets`` never leaves the process.
     """
 
     id: str
@@ -223,6 +224,7 @@ class Connection:
     host: str | None = None
     host_used: bool = False
     proxy: str | None = None
+    encrypted_media: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     created_at: float = 0.0
     updated_at: float = 0.0

@@ -214,6 +214,27 @@ def test_media_s_addresses_are_of_one_family() -> None:
     assert list(found) == ["media.public_address"]
 
 
+@pytest.mark.parametrize(
+    ("media", "key"),
+    [
+        ({"listen_address_6": "::1"}, None),
+        ({"listen_address_6": "::", "public_address_6": "2001:db8::1"}, None),
+        ({"listen_address_6": "::"}, "media.public_address_6"),
+        ({"public_address_6": "2001:db8::1"}, "media.public_address_6"),
+        ({"listen_address": "::1", "listen_address_6": "::1"}, "media.listen_address_6"),
+    ],
+)
+def test_the_second_address_of_media_is_an_ipv6_one_beside_an_ipv4_one(media: dict[str, Any], key: str | None) -> None:
+    assert list(complaints({"media": media, "secrets": {"key": GOOD_KEY}})) == ([key] if key else [])
+
+
+def test_twilios_media_can_be_required_to_be_encrypted_only_with_tls(pki: Pki) -> None:
+    required = {"providers": {"twilio_srtp": "require"}}
+    assert list(complaints(required)) == ["providers.twilio_srtp"]
+    files = {"tls_certificate": pki.certificate, "tls_key": pki.key}
+    assert complaints(required, {"sip": {"listen": ["tls:127.0.0.1:5061"], **files}}) == {}
+
+
 def test_a_public_edge_does_not_tell_callers_a_private_media_address() -> None:
     """A container's address in ``c=``: the call is answered, and silent."""
     behind = {"sip": {"public_address": "203.0.113.10"}, "secrets": {"key": GOOD_KEY}}

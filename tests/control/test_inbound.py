@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
@@ -94,7 +94,11 @@ async def world(
     inbound = TwilioInbound(
         registry,
         passes,
-        config.Settings(api=config.Api(public_url=BASE), sip=config.Sip(domain="sip.example.test")),
+        config.Settings(
+            api=config.Api(public_url=BASE),
+            sip=config.Sip(domain="sip.example.test"),
+            providers=config.Providers(twilio_srtp=changes.pop("twilio_srtp", None)),
+        ),
         counters=counters,
         signed=signature_ok,
         now=lambda: now[0],
@@ -139,8 +143,8 @@ async def test_a_genuine_webhook_sends_the_call_here_with_credentials_of_its_own
 @pytest.mark.parametrize(
     ("listening", "host"),
     [
-        (("udp:0.0.0.0:5060", "tls:0.0.0.0:5061"), "sip.example.test;transport=tls"),
-        (("tls:0.0.0.0:5071",), "sip.example.test:5071;transport=tls"),
+        (("udp:0.0.0.0:5060", "tls:0.0.0.0:5061"), "sip.example.test;transport=tls;secure=true"),
+        (("tls:0.0.0.0:5071",), "sip.example.test:5071;transport=tls;secure=true"),
         (("udp:127.0.0.1:5070", "tcp:127.0.0.1:5070"), "sip.example.test:5070"),
         (("tcp:127.0.0.1:5060",), "sip.example.test;transport=tcp"),
         (("udp:[::1]:5062",), "sip.example.test:5062"),
@@ -151,6 +155,17 @@ async def test_the_leg_comes_by_tls_where_it_is_listened_on(listening: tuple[str
         _, uri, _ = leg(await w.call())
         assert uri.partition("@")[2].partition("?")[0] == host
         assert len(uri) < 255
+
+
+@pytest.mark.parametrize(("srtp", "secure"), [(None, True), ("allow", True), ("require", True), ("off", False)])
+async def test_encrypted_media_is_asked_for_with_tls_alone_and_where_the_settings_have_it(
+    srtp: Literal["off", "allow", "require"] | None, secure: bool
+) -> None:
+    """Its keys are in the SDP: over UDP anybody on the way would have them."""
+    for listening, wanted in ((("tls:0.0.0.0:5061",), secure), (("udp:0.0.0.0:5060", "tcp:0.0.0.0:5060"), False)):
+        async with world(listening=listening, twilio_srtp=srtp) as w:
+            _, uri, _ = leg(await w.call())
+            assert (";secure=true" in uri) is wanted
 
 
 async def test_a_repeated_webhook_gets_the_same_answer_while_the_pass_lives() -> None:

@@ -28,7 +28,10 @@ def _logging() -> Iterator[None]:
 def test_the_worker_gets_the_settings_its_arguments_were_made_of(
     public: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = ServiceSettings("127.0.0.1", public, max_calls=7, epoch=12, allow_private=public is None)
+    six = ("::1", "2001:db8::1") if public else (None, None)
+    given = ServiceSettings(
+        "127.0.0.1", public, *six, opus=public is None, max_calls=7, epoch=12, allow_private=public is None
+    )
     lives: list[tuple[int, ServiceSettings]] = []
 
     async def run(descriptor: int, settings: ServiceSettings, *, entropy: object) -> int:

@@ -51,6 +51,37 @@ def test_private_media_is_admitted_where_the_given_ranges_are_private() -> None:
     assert not policies.of("twilio").allow_private
 
 
+def test_a_trunks_codecs_srtp_and_digits_are_its_own() -> None:
+    trunk = Trunk(
+        name="pbx", addresses=("203.0.113.0/28",), codecs=("G722", "PCMU"), srtp="require", rtcp_mux=True, dtmf="inband"
+    )
+    policies = Policies(Settings(trunks=(trunk,)))
+    policy = policies.of("pbx")
+    assert policies.codecs == {"PCMU", "PCMA", "G722"}
+    assert (policy.codecs, policy.srtp, policy.rtcp_mux, policy.dtmf) == (("G722", "PCMU"), "require", True, "inband")
+
+
+def test_carriers_calls_are_encrypted_where_they_offer_it_unless_the_settings_say_otherwise() -> None:
+    """Their data says ``allow``."""
+    policies = Policies(Settings())
+    assert {policies.of(trunk).srtp for trunk in ("twilio", "telnyx", "telnyx:1")} == {"allow"}
+    assert policies.of("twilio").codecs == ("PCMU", "PCMA")
+    given = Providers(twilio_srtp="require", telnyx_srtp="off", telnyx_codecs=("G722", "PCMU"))
+    policies = Policies(Settings(providers=given), encrypted=lambda connection: True)
+    assert (policies.of("twilio").srtp, policies.of("telnyx:1").srtp) == ("require", "off")
+    assert policies.of("telnyx:1").codecs == ("G722", "PCMU")
+
+
+def test_a_connection_whose_media_is_always_encrypted_gets_encrypted_offers() -> None:
+    """Telnyx answers an offer in the clear with 488 there."""
+    policies = Policies(Settings(), encrypted=lambda connection: connection == "42")
+    assert (policies.of("telnyx:42").srtp, policies.of("telnyx:43").srtp, policies.of("telnyx").srtp) == (
+        "require",
+        "allow",
+        "allow",
+    )
+
+
 def test_an_unknown_trunk_has_no_policy() -> None:
     with pytest.raises(KeyError):
         Policies(Settings()).of("nobody")

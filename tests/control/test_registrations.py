@@ -519,3 +519,15 @@ def test_a_credential_connections_host_name_counts_for_nothing() -> None:
     bench = Bench(rules=(CARRIER_RULE,))
     bench.registrations.changed(replace(CONNECTION, host="own.edge.test"))
     assert at_host(bench, "own.edge.test") == ""
+
+
+async def test_which_connections_insist_on_srtp_is_known_while_they_are_there() -> None:
+    bench = Bench()
+    assert not bench.registrations.encrypted(OWN_HOST.id)
+    bench.registrations.changed(replace(OWN_HOST, encrypted_media=True))
+    assert bench.registrations.encrypted(OWN_HOST.id)
+    bench.registrations.changed(OWN_HOST)
+    assert not bench.registrations.encrypted(OWN_HOST.id)
+    bench.registrations.changed(replace(OWN_HOST, encrypted_media=True))
+    bench.registrations.removed(OWN_HOST.id)
+    assert not bench.registrations.encrypted(OWN_HOST.id)

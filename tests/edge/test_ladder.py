@@ -129,3 +129,11 @@ def test_the_edge_can_be_traced_too() -> None:
     solo.drain()
     assert [item.sent for item in seen] == [False, True, True]
     assert seen[-1].at == 0.25
+
+
+def test_no_key_of_srtp_is_in_a_trace() -> None:
+    """RFC 4568 §7: the SDP has it, the ladder only says that there is SDP."""
+    message = b"INVITE sip:1@e SIP/2.0\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n\r\nv=0\r\na=crypto:1 X inline:SECRETKEY\r\n"
+    entry = trace_entry(message, FLOW, 0.0, sent=True)
+    assert entry.note == "SDP"
+    assert "SECRETKEY" not in repr(entry) + draw([entry])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from media import g711
+from media.codecs import Reader
 from media.jitter import Gap, JitterBuffer
 from tests.media.data import replay
 
@@ -514,3 +515,91 @@ def test_the_reference_page_is_what_the_traces_give() -> None:
     """``python -m tests.media.data.replay > docs/reference/jitter.md`` makes it anew."""
     page = Path(__file__).parents[2] / "docs" / "reference" / "jitter.md"
     assert page.read_text() == replay.page()
+
+
+class _Tape:
+    """A decoder that remembers in what order it was asked: a payload is its number, a frame is full of it."""
+
+    def __init__(self, units: int = 160) -> None:
+        self._units = units
+        self.read: list[int] = []
+
+    def units(self, payload: bytes) -> int:
+        return self._units
+
+    def decode(self, payload: bytes) -> bytes:
+        self.read.append(payload[0])
+        return payload * 4 * self._units
+
+
+def _wide(tape: _Tape) -> Reader:
+    reader = Reader("G722", "L16/16000")
+    reader.decoder = tape
+    return reader
+
+
+def _hear_wide(buffer: JitterBuffer, reader: Reader, order: list[int], step: int, frames: int) -> list[bytes | Gap]:
+    heard = []
+    for index in range(frames):
+        now = 1 + index * 0.02
+        if index * 160 % step == 0 and order:
+            number = order.pop(0)
+            coded = reader.packet(bytes((number,)))
+            assert coded is not None
+            buffer.put(number, number * step, coded, now)
+        heard.append(buffer.get(now + 0.001))
+    return heard
+
+
+def test_coded_packets_are_decoded_in_the_order_of_the_stream_and_give_whole_frames() -> None:
+    """However they arrive: a decoder has a memory."""
+    tape = _Tape()
+    order = [0, 1, 3, 2, 4, 5, 7, 6, *range(8, 20)]
+    heard = _hear_wide(JitterBuffer("L16/16000"), _wide(tape), order, 160, 30)
+    frames = [frame for frame in heard if isinstance(frame, bytes)]
+    assert tape.read == list(range(20))
+    assert frames == [bytes((number,)) * 640 for number in range(20)]
+
+
+@pytest.mark.parametrize("units", [480, 320, 80])
+def test_coded_packets_of_any_length_come_out_in_20_ms_frames(units: int) -> None:
+    tape, buffer = _Tape(units), JitterBuffer("L16/16000")
+    reader = _wide(tape)
+    heard = []
+    for index in range(200):
+        now = 1 + index * 0.01
+        if index * 80 % units == 0 and len(tape.read) < 12:
+            number = index * 80 // units
+            if number < 12:
+                buffer.put(number, number * units, reader.packet(bytes((number,))) or b"", now)
+        if index % 2 == 0:
+            heard.append(buffer.get(now + 0.001))
+    audio = b"".join(frame for frame in heard if isinstance(frame, bytes))
+    whole = len(audio) // 640
+    assert audio == b"".join(bytes((number,)) * 4 * units for number in range(12))[: whole * 640]
+    assert whole >= 12 * units // 160 - 1
+
+
+def test_what_follows_a_lost_coded_packet_is_there_to_tell_of_it() -> None:
+    """Opus' redundancy: the packet after the one lost says what was in it."""
+    tape, buffer = _Tape(), JitterBuffer("L16/16000")
+    reader, following = _wide(tape), []
+    for index in range(20):
+        now = 1 + index * 0.02
+        if index not in (5, 6) and index < 12:
+            buffer.put(index, index * 160, reader.packet(bytes((index,))) or b"", now)
+        if buffer.get(now + 0.001) is Gap.LOST:
+            following.append(buffer.following())
+    assert following[:2] == [None, b"\x07"]
+
+
+def test_a_surplus_of_wide_frames_is_merged_too() -> None:
+    buffer, reader = JitterBuffer("L16/16000", initial_ms=40, min_ms=10), _wide(_Tape())
+    reader.decoder = type("Quiet", (), {"units": lambda _, p: 160, "decode": lambda _, p: bytes(640)})()
+    for index in range(150):
+        now = 1 + index * 0.02
+        late = 0.12 if index < 20 else 0.0
+        buffer.put(index, index * 160, reader.packet(b"x") or b"", now + late)
+        frame = buffer.get(now + late + 0.001)
+        assert not isinstance(frame, bytes) or len(frame) == 640
+    assert buffer.frames_merged > 0

@@ -153,3 +153,20 @@ def test_what_has_been_played_is_what_was_taken_and_not_what_was_cleared() -> No
     playout.put(b"\x02" * 320)
     drain(playout, 1)
     assert (playout.played_ms, playout.queued_ms) == (60, 20)
+
+
+def test_a_wider_encoding_keeps_marks_where_they_were_and_the_limit_in_time() -> None:
+    """The answer to our offer brings wideband: what waits is recoded, and each mark stays behind its sentence."""
+    playout = PlayoutQueue(g711.silence("PCMU"), limit_ms=100)
+    playout.put(b"\x10" * 160)
+    playout.mark("one")
+    playout.put(b"\x20" * 320)
+    playout.mark("two")
+    playout.recode(lambda audio: b"".join(bytes((each,)) * 4 for each in audio), bytes(640))
+    assert playout.queued_ms == 60
+    assert playout.take() == b"\x10" * 640
+    assert playout.reached() == ("one",)
+    assert playout.take() == playout.take() == b"\x20" * 640
+    assert playout.reached() == ("two",)
+    assert playout.put(bytes(640 * 6)) == 640 * 5
+    assert playout.overflow_ms == 20

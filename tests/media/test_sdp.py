@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.sdp import Capabilities, Codec, Direction, RemoteMedia, SdpError, answer, apply_answer, make_offer, parse
+from media.sdp import (
+    Capabilities,
+    Codec,
+    Direction,
+    RemoteMedia,
+    SdpError,
+    address_version,
+    answer,
+    apply_answer,
+    make_offer,
+    parse,
+)
 
 OURS = Capabilities(address="198.51.100.7", port=20000, session_id=77)
 LAB = Capabilities(address="127.0.0.1", port=20000, session_id=77, allow_private=True)
@@ -220,8 +233,8 @@ def test_avpf_is_taken_and_echoed() -> None:
 @pytest.mark.parametrize("profile", ["RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVPF"])
 def test_srtp_is_refused_and_the_message_says_so(profile: str) -> None:
     error = refusal(offer(media=f"audio 4000 {profile} 0"))
-    assert error.code == "no_common_codec"
-    assert f"SRTP {profile} is not supported" in error.message
+    assert error.code == "no_common_crypto"
+    assert "SRTP" in error.message and profile in error.message
 
 
 def test_a_plain_stream_beside_an_srtp_one_is_taken() -> None:
@@ -371,12 +384,234 @@ def test_the_rtcp_attribute_is_read_and_never_leads_where_rtp_may_not_go(attribu
     assert (remote.rtcp_address, remote.rtcp_port) == rtcp
 
 
-def test_rtcp_mux_is_not_accepted() -> None:
-    """RFC 5761 §5.1.1: without it in the answer RTCP keeps its own port."""
-    agreed = answer(offer("a=rtcp-mux"), OURS)
-    assert b"rtcp-mux" not in agreed.sdp
-    assert agreed.remote is not None
-    assert agreed.remote.rtcp_port == 4001
+def test_rtcp_mux_is_taken_when_it_is_offered_and_only_then() -> None:
+    """RFC 5761 §5.1.1: with it in the answer RTCP goes to RTP's port, whatever a=rtcp says; without, to its own."""
+    agreed = answer(offer("a=rtcp-mux", "a=rtcp:4005"), OURS)
+    assert "a=rtcp-mux" in lines(agreed.sdp)
+    assert agreed.rtcp_mux and agreed.remote is not None
+    assert agreed.remote.rtcp_port == 4000
+    plain = answer(offer(), OURS)
+    assert b"rtcp-mux" not in plain.sdp and not plain.rtcp_mux
+    assert plain.remote is not None and plain.remote.rtcp_port == 4001
+
+
+def test_our_offer_asks_for_rtcp_mux_where_the_trunk_wants_it_and_says_where_else_rtcp_goes() -> None:
+    """RFC 5761 §5.1.1, RFC 3605."""
+    asking = replace(OURS, rtcp_mux=True)
+    body = make_offer(asking)
+    assert {"a=rtcp-mux", "a=rtcp:20001"} <= set(lines(body))
+    assert apply_answer(body, offer("a=rtcp-mux"), asking).rtcp_mux
+    declined = apply_answer(body, offer(), asking)
+    assert not declined.rtcp_mux and declined.remote is not None and declined.remote.rtcp_port == 4001
+    assert b"rtcp" not in make_offer(OURS)
+    assert not apply_answer(make_offer(OURS), offer("a=rtcp-mux"), OURS).rtcp_mux
+
+
+# --- wideband, comfort noise ----------------------------------------------------------------------
+
+WIDE = replace(OURS, codecs=("OPUS", "G722", "PCMU"))
+WIDE_OFFER = offer(
+    "a=rtpmap:102 opus/48000/2",
+    "a=fmtp:102 maxplaybackrate=16000; useinbandfec=1",
+    EVENTS,
+    "a=rtpmap:103 telephone-event/48000",
+    "a=fmtp:103 0-15",
+    "a=rtpmap:105 CN/16000",
+    media="audio 4000 RTP/AVP 0 9 13 102 101 103 105",
+)
+
+
+def test_opus_is_answered_with_its_clock_and_events_of_the_same() -> None:
+    """RFC 7587 §7, RFC 4733 §2.1: one stream has one clock."""
+    agreed = answer(WIDE_OFFER, WIDE)
+    assert agreed.codec == Codec("OPUS", 102, 102, 48000, "maxplaybackrate=16000; useinbandfec=1")
+    assert agreed.telephone_event is not None
+    assert agreed.telephone_event.receive_payload_type == 103
+    assert agreed.comfort_noise is None
+    ours = lines(agreed.sdp)
+    assert "m=audio 20000 RTP/AVP 102 103" in ours
+    assert {"a=rtpmap:102 opus/48000/2", "a=rtpmap:103 telephone-event/48000", "a=fmtp:103 0-15"} <= set(ours)
+    assert any(line.startswith("a=fmtp:102 maxplaybackrate=16000;") for line in ours)
+
+
+def test_g722_needs_no_rtpmap_and_has_a_clock_of_8_khz() -> None:
+    """RFC 3551 §4.5.2: an error of old that is kept."""
+    agreed = answer(WIDE_OFFER, replace(OURS, codecs=("G722", "PCMU")))
+    assert (agreed.codec.name, agreed.codec.send_payload_type, agreed.codec.clock_rate_hz) == ("G722", 9, 8000)
+    assert "a=rtpmap:9 G722/8000" in lines(agreed.sdp)
+    assert agreed.telephone_event is not None and agreed.telephone_event.receive_payload_type == 101
+
+
+def test_our_order_of_codecs_decides() -> None:
+    for codecs, name in ((("PCMA", "PCMU", "G722"), "PCMU"), (("G722", "OPUS"), "G722"), (("OPUS", "G722"), "OPUS")):
+        assert answer(WIDE_OFFER, replace(OURS, codecs=codecs)).codec.name == name
+
+
+@pytest.mark.parametrize("rtpmap", ["opus/48000/6", "opus/24000/2", "PCMU/8000/2", "opus/8000"])
+def test_a_format_of_another_clock_or_more_channels_is_not_ours(rtpmap: str) -> None:
+    body = offer(f"a=rtpmap:96 {rtpmap}", media="audio 4000 RTP/AVP 96")
+    assert refusal(body, WIDE).code == "no_common_codec"
+
+
+def test_comfort_noise_is_agreed_where_it_is_offered() -> None:
+    """RFC 3389 §4: the static type 13, beside codecs of 8 kHz; we never ask for it."""
+    agreed = answer(offer(EVENTS, media="audio 4000 RTP/AVP 0 13 101"), OURS)
+    assert agreed.comfort_noise == 13
+    assert "m=audio 20000 RTP/AVP 0 13 101" in lines(agreed.sdp)
+    assert b" 13" not in make_offer(WIDE)
+
+
+def test_our_offer_has_every_codec_and_events_of_every_clock() -> None:
+    ours = lines(make_offer(WIDE))
+    assert "m=audio 20000 RTP/AVP 111 9 0 110 101" in ours
+    assert {"a=rtpmap:111 opus/48000/2", "a=rtpmap:110 telephone-event/48000"} <= set(ours)
+
+
+def test_an_answer_of_opus_has_the_events_of_its_clock() -> None:
+    body = offer("a=rtpmap:111 opus/48000/2", EVENTS, "a=rtpmap:110 telephone-event/48000",
+                 media="audio 4000 RTP/AVP 111 101 110")  # fmt: skip
+    agreed = apply_answer(make_offer(WIDE), body, WIDE)
+    assert agreed.codec.name == "OPUS"
+    assert agreed.telephone_event is not None and agreed.telephone_event.send_payload_type == 110
+    none = offer("a=rtpmap:111 opus/48000/2", media="audio 4000 RTP/AVP 111")
+    assert apply_answer(make_offer(WIDE), none, WIDE).telephone_event is None
+
+
+def test_events_of_8_khz_beside_opus_alone_are_better_than_none() -> None:
+    """Against RFC 4733 §2.1, and what several phones offer."""
+    body = offer("a=rtpmap:111 opus/48000/2", EVENTS, media="audio 4000 RTP/AVP 111 101")
+    for agreed in (answer(body, WIDE), apply_answer(make_offer(WIDE), body, WIDE)):
+        assert agreed.telephone_event is not None
+        assert (agreed.telephone_event.send_payload_type, agreed.telephone_event.clock_rate_hz) == (101, 8000)
+    assert "a=rtpmap:101 telephone-event/8000" in lines(answer(body, WIDE).sdp)
+
+
+def test_payload_types_of_a_later_offer_keep_their_meaning_over_both_clocks() -> None:
+    """RFC 3264 §8.3.2."""
+    agreed = answer(WIDE_OFFER, WIDE)
+    later = lines(make_offer(WIDE, agreed.sdp))
+    assert any(line.startswith("m=audio 20000 RTP/AVP 102 ") and " 103" in line for line in later)
+    assert "a=rtpmap:103 telephone-event/48000" in later
+
+
+# --- SRTP -----------------------------------------------------------------------------------------
+
+STRONG, SHORT = "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"
+KEYS = {STRONG: b"a" * 30, SHORT: b"b" * 30}
+THEIRS = base64.b64encode(bytes(range(30))).decode()
+ALLOW = replace(OURS, srtp="allow", keys=KEYS)
+REQUIRE = replace(OURS, srtp="require", keys=KEYS)
+EVERYTHING = replace(WIDE, srtp="allow", keys=KEYS)
+SECURE_OFFER = offer(
+    f"a=crypto:1 {STRONG} inline:{THEIRS}|2^31",
+    f"a=crypto:2 {SHORT} inline:{THEIRS}",
+    EVENTS,
+    media="audio 4000 RTP/SAVP 0 101",
+)
+
+
+@pytest.mark.parametrize("capabilities", [ALLOW, REQUIRE])
+def test_srtp_is_answered_with_the_offers_profile_tag_and_a_key_of_ours(capabilities: Capabilities) -> None:
+    """RFC 4568 §5.1.2."""
+    agreed = answer(SECURE_OFFER, capabilities)
+    ours = lines(agreed.sdp)
+    assert "m=audio 20000 RTP/SAVP 0 101" in ours
+    assert [line for line in ours if "crypto" in line] == [
+        f"a=crypto:1 {STRONG} inline:{base64.b64encode(KEYS[STRONG]).decode()}"
+    ]
+    assert agreed.crypto is not None
+    assert (agreed.crypto.ours.key, agreed.crypto.theirs.key) == (KEYS[STRONG], bytes(range(30)))
+    assert agreed.crypto.theirs.lifetime == 1 << 31
+
+
+def test_the_profile_with_feedback_is_taken_and_echoed_too() -> None:
+    body = SECURE_OFFER.replace(b"RTP/SAVP", b"RTP/SAVPF")
+    assert "m=audio 20000 RTP/SAVPF 0 101" in lines(answer(body, ALLOW).sdp)
+
+
+def test_media_in_the_clear_is_taken_where_srtp_is_allowed_and_refused_where_it_is_required() -> None:
+    assert answer(offer(EVENTS), ALLOW).crypto is None
+    error = refusal(offer(EVENTS), REQUIRE)
+    assert error.code == "no_common_crypto" and "requires SRTP" in error.message
+
+
+def test_a_crypto_attribute_without_the_secure_profile_is_none() -> None:
+    """RFC 4568 §5.1.2: it goes with SAVP only."""
+    body = SECURE_OFFER.replace(b"RTP/SAVP", b"RTP/AVP")
+    assert answer(body, ALLOW).crypto is None
+    assert b"crypto" not in answer(body, ALLOW).sdp
+    assert refusal(body, REQUIRE).code == "no_common_crypto"
+
+
+def test_of_two_streams_the_secure_one_is_taken_whichever_comes_first() -> None:
+    plain, secure = b"m=audio 4002 RTP/AVP 0\r\n", SECURE_OFFER[SECURE_OFFER.index(b"m=") :]
+    head = SECURE_OFFER[: SECURE_OFFER.index(b"m=")]
+    for body in (head + plain + secure, head + secure + plain):
+        agreed = answer(body, ALLOW)
+        assert agreed.crypto is not None and agreed.remote is not None and agreed.remote.port == 4000
+        assert "m=audio 0 RTP/AVP 0" in lines(agreed.sdp)
+    assert answer(head + plain + secure, OURS).crypto is None
+    unusable = secure.replace(STRONG.encode(), b"F8_128_HMAC_SHA1_80").replace(SHORT.encode(), b"X")
+    assert answer(head + unusable + plain, ALLOW).crypto is None
+
+
+@pytest.mark.parametrize(
+    ("attribute", "reason"),
+    [
+        (f"a=crypto:1 {STRONG} inline:{THEIRS}|2^20|1:4", "MKI"),
+        (f"a=crypto:1 AEAD_AES_128_GCM inline:{THEIRS}", "AEAD_AES_128_GCM"),
+        (f"a=crypto:1 {STRONG} inline:{THEIRS} UNENCRYPTED_SRTP", "UNENCRYPTED_SRTP"),
+        ("a=x", "no crypto attribute"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_refused_with_the_reason(attribute: str, reason: str) -> None:
+    error = refusal(offer(attribute, media="audio 4000 RTP/SAVP 0"), ALLOW)
+    assert error.code == "no_common_crypto" and reason in error.message
+    assert THEIRS not in error.message
+
+
+def test_our_offer_is_secure_with_both_suites_where_srtp_is_required() -> None:
+    ours = lines(make_offer(REQUIRE))
+    assert any(line.startswith("m=audio 20000 RTP/SAVP ") for line in ours)
+    assert [line.split()[0:2] for line in ours if "crypto" in line] == [
+        ["a=crypto:1", STRONG],
+        ["a=crypto:2", SHORT],
+    ]
+    assert any(line.startswith("m=audio 20000 RTP/AVP ") for line in lines(make_offer(ALLOW)))
+
+
+def test_the_answer_to_a_secure_offer_chooses_a_suite() -> None:
+    """RFC 4568 §5.1.3."""
+    ours = make_offer(REQUIRE)
+    chosen = offer(f"a=crypto:2 {SHORT} inline:{THEIRS}", media="audio 4000 RTP/SAVP 0")
+    agreed = apply_answer(ours, chosen, REQUIRE)
+    assert agreed.crypto is not None
+    assert (agreed.crypto.ours.suite, agreed.crypto.ours.key) == (SHORT, KEYS[SHORT])
+    for bad in ("a=x", f"a=crypto:3 {SHORT} inline:{THEIRS}", f"a=crypto:1 {SHORT} inline:{THEIRS}"):
+        with pytest.raises(SdpError) as caught:
+            apply_answer(ours, offer(bad, media="audio 4000 RTP/SAVP 0"), REQUIRE)
+        assert caught.value.code == "no_common_crypto"
+    with pytest.raises(SdpError) as caught:
+        apply_answer(ours, offer(), REQUIRE)
+    assert caught.value.code == "no_common_crypto"
+
+
+def test_a_later_offer_keeps_the_secure_profile_and_the_keys_in_use() -> None:
+    agreed = answer(SECURE_OFFER, ALLOW)
+    later = lines(make_offer(ALLOW, agreed.sdp))
+    assert any(line.startswith("m=audio 20000 RTP/SAVP ") for line in later)
+    assert f"a=crypto:1 {STRONG} inline:{base64.b64encode(KEYS[STRONG]).decode()}" in later
+
+
+def test_a_session_refresh_gets_the_same_answer_to_the_byte_with_srtp_too() -> None:
+    first = answer(SECURE_OFFER, ALLOW)
+    assert answer(SECURE_OFFER, ALLOW, first.sdp).sdp == first.sdp
+
+
+def test_no_key_is_in_the_repr_of_what_is_agreed() -> None:
+    told = repr(answer(SECURE_OFFER, ALLOW)) + repr(ALLOW)
+    for key in (THEIRS, repr(bytes(range(30))), base64.b64encode(KEYS[STRONG]).decode(), repr(KEYS[STRONG])):
+        assert key not in told
 
 
 # --- later offers ---------------------------------------------------------------------------------
@@ -483,7 +718,7 @@ def test_a_codec_never_offered_is_never_used() -> None:
     ("body", "code"),
     [
         (offer(media="audio 0 RTP/AVP 0"), "no_common_codec"),
-        (offer(media="audio 4000 RTP/SAVP 0"), "no_common_codec"),
+        (offer(media="audio 4000 RTP/SAVP 0"), "no_common_crypto"),
         (offer(media="video 4000 RTP/AVP 0"), "no_common_codec"),
         (offer() + b"m=video 5000 RTP/AVP 99\r\n", "bad_sdp"),
         (b"v=0\r\n", "bad_sdp"),
@@ -587,7 +822,14 @@ def test_the_longest_body_is_parsed_in_no_time() -> None:
         assert time.perf_counter() - started < 0.1
 
 
-SEEDS = (TWILIO, TELNYX, offer(EVENTS, "a=rtcp:5005 IN IP4 9.9.9.9", "a=sendonly"), make_offer(OURS))
+SEEDS = (
+    SECURE_OFFER,
+    WIDE_OFFER,
+    TWILIO,
+    TELNYX,
+    offer(EVENTS, "a=rtcp:5005 IN IP4 9.9.9.9", "a=sendonly"),
+    make_offer(OURS),
+)
 
 
 @st.composite
@@ -606,13 +848,13 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(body)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(mutated())
 def test_mutations_raise_nothing_but_sdp_error_and_our_answer_stays_sound(body: bytes) -> None:
     try:
-        agreed = answer(body, OURS)
+        agreed = answer(body, EVERYTHING)
     except SdpError as error:
-        assert error.code in ("bad_sdp", "no_common_codec", "media_address_refused")
+        assert error.code in ("bad_sdp", "no_common_codec", "no_common_crypto", "media_address_refused")
         return
     ours = parse(agreed.sdp)
     assert len(ours.media) == len(parse(body).media)
@@ -628,3 +870,18 @@ def test_arbitrary_bytes_raise_nothing_but_sdp_error(body: bytes) -> None:
             answer(data, OURS)
         except SdpError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("body", "version"),
+    [
+        (offer(), 4),
+        (offer(connection="IN IP6 2001:db8::1"), 6),
+        (offer("c=IN IP6 2001:db8::1"), 6),
+        (offer(connection="IN IP4 media.example.com"), None),
+        (b"nonsense", None),
+        (b"v=0\r\n", None),
+    ],
+)
+def test_the_family_of_an_offer_is_that_of_its_audio(body: bytes, version: int | None) -> None:
+    assert address_version(body) == version

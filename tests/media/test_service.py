@@ -147,7 +147,7 @@ BAD_OPENINGS: dict[str, tuple[str, OpenCall]] = {
     "no such agent": ("bad_agent", open_call("c", 20000, offer(4000), AgentSpec(protocol="builtin", name="owl"))),
     "no such protocol": ("bad_agent", open_call("c", 20000, offer(4000), AgentSpec(protocol="pigeon"))),
     "no URL": ("bad_agent", open_call("c", 20000, offer(4000), AgentSpec(protocol="twilio-media-streams"))),
-    "codecs unknown here": ("no_common_codec", open_call("c", 20000, None, policy=LegPolicy(codecs=("OPUS",)))),
+    "codecs unknown here": ("no_common_codec", open_call("c", 20000, None, policy=LegPolicy(codecs=("G729",)))),
 }
 
 

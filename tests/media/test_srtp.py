@@ -89,7 +89,7 @@ def packet(sequence: int = 1, ssrc: int = 7, payload: bytes = bytes(range(160)))
 @pytest.mark.parametrize(("suite", "tag_bytes"), [(STRONG, 10), (SHORT, 4)])
 def test_what_we_send_is_what_the_rfc_says(suite: str, tag_bytes: int) -> None:
     us, _ = ends(suite)
-    assert us.protect_rtp(packet(5), 0.0) == secured_rtp(KEY, packet(5), tag_bytes, index=5)
+    assert us.protect_rtp(packet(5)) == secured_rtp(KEY, packet(5), tag_bytes, index=5)
     assert us.protect_rtcp(RR + bytes(20)) == secured_rtcp(KEY, RR + bytes(20), index=1)
 
 
@@ -104,7 +104,7 @@ def test_the_roll_over_of_the_sequence_number_is_counted_on_both_sides() -> None
     """RFC 3711 §3.3.1."""
     us, peer = ends()
     for number in range(65534, 65540):
-        sealed = us.protect_rtp(packet(number), 0.0)
+        sealed = us.protect_rtp(packet(number))
         assert sealed == secured_rtp(KEY, packet(number), 10, index=number)
         assert sealed is not None and peer.unprotect_rtp(sealed, 0.0) == packet(number)
 
@@ -112,7 +112,7 @@ def test_the_roll_over_of_the_sequence_number_is_counted_on_both_sides() -> None
 def test_a_packet_comes_once() -> None:
     """RFC 3711 §3.3.2: replay protection, for RTP and RTCP; order does not matter."""
     us, peer = ends()
-    sealed = [peer.protect_rtp(packet(number), 0.0) or b"" for number in range(4)]
+    sealed = [peer.protect_rtp(packet(number)) or b"" for number in range(4)]
     for number in (0, 3, 1, 2):
         assert us.unprotect_rtp(sealed[number], 0.0) == packet(number)
     assert [us.unprotect_rtp(each, 0.0) for each in sealed] == [None] * 4
@@ -125,7 +125,7 @@ def test_a_packet_comes_once() -> None:
 @given(st.data())
 def test_a_packet_with_any_bit_changed_is_refused(data: st.DataObject) -> None:
     us, peer = ends()
-    sealed = bytearray(peer.protect_rtp(packet(), 0.0) or b"")
+    sealed = bytearray(peer.protect_rtp(packet()) or b"")
     bit = data.draw(st.integers(0, len(sealed) * 8 - 1))
     sealed[bit // 8] ^= 1 << bit % 8
     assert us.unprotect_rtp(bytes(sealed), 0.0) is None
@@ -137,7 +137,7 @@ def test_no_datagram_raises(data: bytes) -> None:
     us, _ = ends()
     us.unprotect_rtp(data, 0.0)
     us.unprotect_rtcp(data, 0.0)
-    us.protect_rtp(data, 0.0)
+    us.protect_rtp(data)
     us.protect_rtcp(data)
 
 
@@ -150,7 +150,7 @@ def test_a_new_ssrc_in_mid_call_has_its_own_stream() -> None:
     us, peer = ends()
     for ssrc, numbers in ((7, (1, 2, 3)), (8, (1, 2, 3)), (7, (4, 5)), (9, (65535, 65536))):
         for number in numbers:
-            sealed = peer.protect_rtp(packet(number, ssrc), 0.0) or b""
+            sealed = peer.protect_rtp(packet(number, ssrc)) or b""
             assert us.unprotect_rtp(sealed, 0.0) == packet(number, ssrc)
     assert us.refused == 0
 
@@ -158,7 +158,7 @@ def test_a_new_ssrc_in_mid_call_has_its_own_stream() -> None:
 def test_a_peer_of_a_thousand_ssrcs_is_kept_no_stream_for_each() -> None:
     us, peer = ends()
     for ssrc in range(1000):
-        assert us.unprotect_rtp(peer.protect_rtp(packet(1, ssrc), 0.0) or b"", 0.0) is not None
+        assert us.unprotect_rtp(peer.protect_rtp(packet(1, ssrc)) or b"", 0.0) is not None
         assert us.unprotect_rtcp(peer.protect_rtcp(struct.pack("!BBHI", 0x80, 201, 1, ssrc)) or b"", 0.0) is not None
     assert len(us._inbound._streams) <= 8
 
@@ -169,7 +169,7 @@ def test_a_peer_of_a_thousand_ssrcs_is_kept_no_stream_for_each() -> None:
 def test_the_same_keys_again_keep_the_streams() -> None:
     """RFC 4568 §7.1.4: a session refresh is no new key; what was sent before stays a replay."""
     us, peer = ends()
-    sealed = peer.protect_rtp(packet(), 0.0) or b""
+    sealed = peer.protect_rtp(packet()) or b""
     assert us.unprotect_rtp(sealed, 0.0) is not None
     us.agree(Agreement(Crypto(1, STRONG, KEY), Crypto(1, STRONG, OTHER)), 1.0, answered=False)
     assert us.unprotect_rtp(sealed, 1.0) is None
@@ -177,11 +177,11 @@ def test_the_same_keys_again_keep_the_streams() -> None:
 
 def test_the_peers_new_key_is_taken_and_its_old_one_for_a_while() -> None:
     us, peer = ends()
-    late = [peer.protect_rtp(packet(number), 0.0) or b"" for number in (1, 2, 3)]
+    late = [peer.protect_rtp(packet(number)) or b"" for number in (1, 2, 3)]
     us.agree(Agreement(Crypto(1, STRONG, KEY), Crypto(1, STRONG, THIRD)), 10.0, answered=False)
     fresh = SecureMedia(Agreement(Crypto(1, STRONG, THIRD), Crypto(1, STRONG, KEY)))
     assert us.unprotect_rtp(late[0], 10.1) == packet(1)
-    assert us.unprotect_rtp(fresh.protect_rtp(packet(4), 0.0) or b"", 10.2) == packet(4)
+    assert us.unprotect_rtp(fresh.protect_rtp(packet(4)) or b"", 10.2) == packet(4)
     assert us.unprotect_rtp(late[1], 11.9) == packet(2)
     assert us.unprotect_rtcp(peer.protect_rtcp(RR) or b"", 11.9) == RR
     assert us.unprotect_rtp(late[2], 12.0) is None
@@ -192,11 +192,11 @@ def test_our_new_key_is_used_when_the_peer_shows_that_it_has_our_answer() -> Non
     """The answer with it is still on its way: until then the old key, so that nothing is lost."""
     us, peer = ends()
     us.agree(Agreement(Crypto(2, SHORT, THIRD), Crypto(2, SHORT, OTHER)), 10.0, answered=False)
-    assert peer.unprotect_rtp(us.protect_rtp(packet(1), 10.0) or b"", 10.0) == packet(1)
+    assert peer.unprotect_rtp(us.protect_rtp(packet(1)) or b"", 10.0) == packet(1)
     peer.agree(Agreement(Crypto(2, SHORT, OTHER), Crypto(2, SHORT, THIRD)), 10.05, answered=True)
-    assert peer.unprotect_rtp(us.protect_rtp(packet(2), 10.1) or b"", 10.1) == packet(2)
-    assert us.unprotect_rtp(peer.protect_rtp(packet(1), 10.1) or b"", 10.1) == packet(1)
-    assert us.protect_rtp(packet(3), 10.2) == secured_rtp(THIRD, packet(3), 4, index=3)
+    assert peer.unprotect_rtp(us.protect_rtp(packet(2)) or b"", 10.1) == packet(2)
+    assert us.unprotect_rtp(peer.protect_rtp(packet(1)) or b"", 10.1) == packet(1)
+    assert us.protect_rtp(packet(3)) == secured_rtp(THIRD, packet(3), 4, index=3)
     assert peer.unprotect_rtp(secured_rtp(THIRD, packet(3), 4, index=3), 10.2) == packet(3)
     assert us.suite == SHORT
 
@@ -204,8 +204,10 @@ def test_our_new_key_is_used_when_the_peer_shows_that_it_has_our_answer() -> Non
 def test_our_new_key_does_not_wait_for_ever() -> None:
     us, _ = ends()
     us.agree(Agreement(Crypto(1, STRONG, THIRD), Crypto(1, STRONG, bytes(30))), 10.0, answered=False)
-    assert us.protect_rtp(packet(1), 10.4) == secured_rtp(KEY, packet(1), 10, index=1)
-    assert us.protect_rtp(packet(2), 10.5) == secured_rtp(THIRD, packet(2), 10, index=2)
+    us.attend(10.4)
+    assert us.protect_rtp(packet(1)) == secured_rtp(KEY, packet(1), 10, index=1)
+    us.attend(10.5)
+    assert us.protect_rtp(packet(2)) == secured_rtp(THIRD, packet(2), 10, index=2)
 
 
 @pytest.mark.parametrize("answered", [True, False])
@@ -213,11 +215,11 @@ def test_our_new_key_is_used_at_once_where_the_peer_knows_it_already(answered: b
     us, _ = ends()
     theirs = Crypto(1, STRONG, bytes(30)) if answered else Crypto(1, STRONG, OTHER)
     us.agree(Agreement(Crypto(1, STRONG, THIRD), theirs), 10.0, answered=answered)
-    assert us.protect_rtp(packet(1), 10.0) == secured_rtp(THIRD, packet(1), 10, index=1)
+    assert us.protect_rtp(packet(1)) == secured_rtp(THIRD, packet(1), 10, index=1)
 
 
 def test_what_cannot_be_protected_is_dropped_and_counted() -> None:
     us, _ = ends()
-    assert us.protect_rtp(bytes(12) + bytes(1500), 0.0) is None
+    assert us.protect_rtp(bytes(12) + bytes(1500)) is None
     assert us.protect_rtcp(b"") is None
     assert us.refused == 2

@@ -7,6 +7,7 @@ import pytest
 from media import g711
 from media.concealment import LATENCY_MS
 from media.jitter import JitterBuffer
+from media.mos import mos, r_factor
 from media.rtcp import ReceiverReport, ReportBlock, Reporter
 from media.statistics import Reception, leg_statistics
 
@@ -40,6 +41,9 @@ def test_nothing_received_is_nothing_known() -> None:
         remote=None,
         packets_sent=0,
         packets_refused=0,
+        srtp=None,
+        packets_unauthentic=0,
+        loss_runs=0,
         digits_received=0,
         digits_sent=0,
         reception=Reception(),
@@ -50,6 +54,7 @@ def test_nothing_received_is_nothing_known() -> None:
     assert statistics.packets_received == statistics.packets_lost == 0
     assert statistics.jitter_ms is statistics.jitter_buffer_ms is statistics.round_trip_ms is None
     assert statistics.remote_fraction_lost is statistics.remote_jitter_ms is None
+    assert statistics.r_factor is statistics.mos is statistics.srtp is None
 
 
 def test_all_counts_arrive_under_their_names() -> None:
@@ -66,6 +71,9 @@ def test_all_counts_arrive_under_their_names() -> None:
         remote="8.8.4.4:4000",
         packets_sent=123,
         packets_refused=4,
+        srtp="AES_CM_128_HMAC_SHA1_80",
+        packets_unauthentic=7,
+        loss_runs=1,
         digits_received=5,
         digits_sent=6,
         reception=reception,
@@ -84,3 +92,8 @@ def test_all_counts_arrive_under_their_names() -> None:
     assert statistics.remote_fraction_lost == 0.25
     assert statistics.remote_jitter_ms == 10
     assert (statistics.digits_received, statistics.digits_sent) == (5, 6)
+    assert (statistics.srtp, statistics.packets_unauthentic) == ("AES_CM_128_HMAC_SHA1_80", 7)
+    share = 1 / (1 + jitter.frames_played)
+    wanted = r_factor("PCMU", delay_ms=20 + statistics.jitter_buffer_ms + 125, share=share)
+    assert statistics.r_factor == pytest.approx(wanted, abs=0.06)
+    assert statistics.mos == pytest.approx(mos(wanted), abs=0.006)

@@ -90,3 +90,16 @@ def test_none_is_not_watched(first_s: float | None, silence_s: float | None) -> 
     silent.heard(101.0)
     assert (never.check(9999.0) is None) == (first_s is None)
     assert (silent.check(9999.0) is None) == (silence_s is None)
+
+
+def test_a_peer_that_leaves_its_silence_out_is_given_more_time_until_it_speaks() -> None:
+    """RFC 3389: after a descriptor of comfort noise nothing need come for long."""
+    dog = watchdog()
+    dog.heard(110.0)
+    dog.suppressed(110.0)
+    assert dog.check(154.9) is None
+    assert dog.check(155.0) == Loss("silence", 45.0)
+    dog = watchdog()
+    dog.suppressed(110.0)
+    dog.heard(111.0)
+    assert dog.check(126.0) == Loss("silence", 15.0)

@@ -94,7 +94,7 @@ def write_wav(path: Path, samples: Samples) -> Path:
 
 
 def read_wav(path: Path) -> Samples:
-    """The samples of a PCM WAV file at 8 kHz mono, as far as it was written.
+    """The samples of a PCM WAV file, as far as it was written; of a higher rate or several channels, their means.
 
     A recorder that was stopped leaves lengths of 0 or of 4 GB in the header: the data chunk then runs to the end.
     """
@@ -111,9 +111,11 @@ def read_wav(path: Path) -> Samples:
             payload = data[at + 8 : end]
             break
         at += 8 + size + size % 2
-    if layout is None or (layout[1], layout[2], layout[5]) != (1, RATE_HZ, 16):
-        raise ValueError(f"{path}: not 8 kHz mono 16-bit: {layout}")
-    return np.frombuffer(payload[: len(payload) // 2 * 2], dtype="<i2")
+    if layout is None or layout[2] % RATE_HZ or layout[5] != 16:
+        raise ValueError(f"{path}: not 16-bit at a multiple of 8 kHz: {layout}")
+    together = layout[1] * layout[2] // RATE_HZ
+    samples = np.frombuffer(payload[: len(payload) // (2 * together) * 2 * together], dtype="<i2")
+    return samples if together == 1 else samples.reshape(-1, together).mean(axis=1).astype(np.int16)
 
 
 def _ulaw_table() -> Samples:

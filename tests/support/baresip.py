@@ -41,6 +41,7 @@ rtcp_mux                no
 jitter_buffer_delay     2-5
 module_path             /usr/lib/baresip/modules
 module                  g711.so
+{modules}
 module                  aufile.so
 module                  sndfile.so
 snd_path                {folder}
@@ -51,6 +52,11 @@ module_app              ctrl_tcp.so
 ctrl_tcp_listen         127.0.0.1:{control_port}
 net_interface           127.0.0.1
 """
+
+
+def _modules(codec: str, media_encryption: str) -> list[str]:
+    name = codec.partition("/")[0]
+    return [name] * (name in ("g722", "opus")) + ["srtp"] * bool(media_encryption)
 
 
 class Baresip:
@@ -76,8 +82,13 @@ class Baresip:
         user: str = "baresip",
         answers: bool = False,
         pki: Pki | None = None,
+        codec: str = "pcmu/8000/1",
+        media_encryption: str = "",
     ) -> AsyncIterator[Baresip]:
-        """One account without a registrar; ``say`` is what it plays in every call, once."""
+        """One account without a registrar; ``say`` is what it plays in every call, once.
+
+        ``codec`` and ``media_encryption`` (``srtp-mand``) as baresip has them.
+        """
         folder.mkdir(parents=True)
         sip_port, control_port, rtp_port = free_ports(2), free_port(), free_ports(20)
         write_wav(folder / "say.wav", say)
@@ -90,12 +101,14 @@ class Baresip:
                 rtp_port=rtp_port,
                 rtp_last=rtp_port + 19,
                 tls=tls,
+                modules="\n".join(f"module {each}.so" for each in _modules(codec, media_encryption)),
             )
         )
         mode = "auto" if answers else "manual"
         host = f"127.0.0.1:{sip_port}"
         (folder / "accounts").write_text(
-            f"<sip:{user}@{host};transport={transport}>;regint=0;answermode={mode};audio_codecs=pcmu/8000/1\n"
+            f"<sip:{user}@{host};transport={transport}>;regint=0;answermode={mode};audio_codecs={codec}"
+            + (f";mediaenc={media_encryption}\n" if media_encryption else "\n")
         )
         (folder / "contacts").touch()
         async with running("baresip", "-4", "-s", "-f", folder, name="baresip") as program:

@@ -25,7 +25,7 @@ ipv6_migration_done=1
 verify_server_certs=1
 verify_server_cn=1
 root_ca={authority}
-media_encryption=none
+media_encryption={encryption}
 register_only_when_network_is_up=0
 use_ipv6=0
 use_info=0
@@ -51,13 +51,13 @@ capture=0
 mime=PCMU
 rate=8000
 channels=1
-enabled=1
+enabled={pcmu}
 
 [audio_codec_1]
 mime=opus
 rate=48000
 channels=2
-enabled=0
+enabled={opus}
 
 [audio_codec_2]
 mime=speex
@@ -84,14 +84,33 @@ class Linphone:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, folder: Path, say: Samples, *, transport: str = "udp", pki: Pki | None = None
+        cls,
+        folder: Path,
+        say: Samples,
+        *,
+        transport: str = "udp",
+        pki: Pki | None = None,
+        codec: str = "PCMU",
+        srtp: bool = False,
     ) -> AsyncIterator[Linphone]:
-        """``say`` is what it plays once it is told to; a home of its own, so that nothing is remembered."""
+        """``say`` is what it plays once it is told to; a home of its own, so that nothing is remembered.
+
+        ``codec`` is ``PCMU`` or ``opus``.
+        """
         (folder / ".local/share/linphone").mkdir(parents=True)
         write_wav(folder / "say.wav", say)
         ports = {name: free_port() if name == transport else 0 for name in ("udp", "tcp", "tls")}
         config = folder / "linphonerc"
-        config.write_text(_CONFIG.format(**ports, rtp=free_ports(2), authority=pki.authority if pki else ""))
+        config.write_text(
+            _CONFIG.format(
+                **ports,
+                rtp=free_ports(2),
+                authority=pki.authority if pki else "",
+                encryption="srtp" if srtp else "none",
+                pcmu=int(codec == "PCMU"),
+                opus=int(codec == "opus"),
+            )
+        )
         home = {"HOME": str(folder), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
         log = folder / "log"
         async with running("linphonec", "-S", "-c", config, "-d", "4", "-l", log, environment=home) as program:

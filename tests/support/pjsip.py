@@ -43,13 +43,25 @@ class Pjsip:
         pki: Pki | None = None,
         prack: bool = False,
         session_s: int | None = None,
+        codec: str = "PCMU",
+        suite: str = "",
+        rtcp_mux: bool = False,
     ) -> AsyncIterator[Pjsip]:
-        """``say`` is what it plays in every call, once. ``prack``: it requires 100rel. ``session_s``: its timer [s]."""
+        """``say`` is what it plays in every call, once. ``prack``: it requires 100rel. ``session_s``: its timer [s].
+
+        ``suite`` is SRTP's; none: media in the clear.
+        """
         folder.mkdir(parents=True)
         write_wav(folder / "say.wav", say)
         files = [pki.authority, pki.certificate, pki.key] if pki else []
         child = Path(__file__).with_name("pjsip_child.py")
-        environment = {"PJSIP_RTP_PORT": str(free_ports(20)), "PYTHONWARNINGS": "ignore"}
+        environment = {
+            "PJSIP_RTP_PORT": str(free_ports(20)),
+            "PJSIP_CODEC": codec,
+            "PJSIP_SUITE": suite,
+            "PJSIP_RTCP_MUX": str(int(rtcp_mux)),
+            "PYTHONWARNINGS": "ignore",
+        }
         environment |= {"PJSIP_PRACK": "1"} if prack else {}
         environment |= {"PJSIP_SESSION_S": str(session_s)} if session_s else {}
         async with running(
@@ -77,6 +89,12 @@ class Pjsip:
         await self._do("dial", uri=uri)
         await self.expect_state("CONFIRMED", call)
         await self.program.expect(rf'^@{{"event": "media", "call": {call}}}')
+
+    async def dial_in_vain(self, uri: str, call: int = 0) -> int:
+        """The status it is refused with."""
+        await self._do("dial", uri=uri)
+        await self.expect_state("DISCONNECTED", call)
+        return int(self.events("state", call)[-1]["status"])
 
     async def press(self, digits: str, call: int = 0) -> None:
         """As telephone-events; returns at once, the keys follow one another."""

@@ -18,6 +18,7 @@ from typing import Any
 import pjsua2 as pj
 
 folder, transport = Path(sys.argv[1]), sys.argv[2]
+codec_name, suite = os.environ["PJSIP_CODEC"], os.environ["PJSIP_SUITE"]
 tls_files = sys.argv[3:]
 kept: list[Any] = []
 
@@ -32,7 +33,7 @@ class Phone(pj.Call):  # type: ignore[misc]
 
     def __init__(self, account: pj.Account, call_id: int = pj.PJSUA_INVALID_ID) -> None:
         super().__init__(account, call_id)
-        self.number = len(kept)
+        self.number = len([each for each in kept if isinstance(each, Phone)])
         self.connected = False
         kept.append(self)
         self.player = pj.AudioMediaPlayer()
@@ -73,13 +74,14 @@ def start() -> tuple[pj.Endpoint, pj.Account]:
     config.uaConfig.userAgent = "pjsip"
     config.logConfig.level = config.logConfig.consoleLevel = 4
     config.logConfig.msgLogging = 1
-    config.medConfig.clockRate = config.medConfig.sndClockRate = 8000
+    rate = 16000 if codec_name == "G722" else 8000
+    config.medConfig.clockRate = config.medConfig.sndClockRate = rate
     config.medConfig.noVad = True
     config.medConfig.ecTailLen = 0
     endpoint.libInit(config)
     endpoint.audDevManager().setNullDev()
     for codec in endpoint.codecEnum2():
-        endpoint.codecSetPriority(codec.codecId, 255 if codec.codecId.startswith("PCMU") else 0)
+        endpoint.codecSetPriority(codec.codecId, 255 if codec.codecId.startswith(codec_name) else 0)
     options = pj.TransportConfig()
     options.boundAddress = "127.0.0.1"
     options.publicAddress = "127.0.0.1"
@@ -101,6 +103,15 @@ def start() -> tuple[pj.Endpoint, pj.Account]:
     if "PJSIP_SESSION_S" in os.environ:
         account_config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_ALWAYS
         account_config.callConfig.timerSessExpiresSec = int(os.environ["PJSIP_SESSION_S"])
+    account_config.mediaConfig.rtcpMuxEnabled = os.environ["PJSIP_RTCP_MUX"] == "1"
+    if suite:
+        account_config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_MANDATORY
+        account_config.mediaConfig.srtpSecureSignaling = 0
+        crypto = pj.SrtpCrypto()
+        crypto.name = suite
+        account_config.mediaConfig.srtpOpt.cryptos.append(crypto)
+        kept.append(crypto)
+        account_config.mediaConfig.srtpOpt.keyings.append(pj.PJMEDIA_SRTP_KEYING_SDES)
     account = pj.Account()
     account.create(account_config)
     return endpoint, account
@@ -113,27 +124,32 @@ def settings(audio: bool = True) -> pj.CallOpParam:
     return parameters
 
 
+def phone(number: int) -> Phone:
+    """A call of ours."""
+    return next(each for each in kept if isinstance(each, Phone) and each.number == number)
+
+
 def obey(account: pj.Account, command: dict[str, Any]) -> None:
     """One command of the test."""
     match command["do"]:
         case "dial":
             Phone(account).makeCall(command["uri"], settings())
         case "press":
-            kept[command["call"]].dialDtmf(command["digits"])
+            phone(command["call"]).dialDtmf(command["digits"])
         case "info":
             digits = pj.CallSendDtmfParam()
             digits.method, digits.digits = pj.PJSUA_DTMF_METHOD_SIP_INFO, command["digits"]
-            kept[command["call"]].sendDtmf(digits)
+            phone(command["call"]).sendDtmf(digits)
         case "update":
-            kept[command["call"]].update(settings())
+            phone(command["call"]).update(settings())
         case "hold":
-            kept[command["call"]].setHold(pj.CallOpParam())
+            phone(command["call"]).setHold(pj.CallOpParam())
         case "resume":
             parameters = settings()
             parameters.opt.flag = pj.PJSUA_CALL_UNHOLD
-            kept[command["call"]].reinvite(parameters)
+            phone(command["call"]).reinvite(parameters)
         case "hang up":
-            kept[command["call"]].hangup(pj.CallOpParam())
+            phone(command["call"]).hangup(pj.CallOpParam())
 
 
 endpoint, account = start()

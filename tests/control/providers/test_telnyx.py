@@ -58,10 +58,10 @@ def with_number(telnyx: TelnyxRest, account: TelnyxAccount, **fields: Any) -> Te
     return connection
 
 
-def provider(telnyx: TelnyxRest, timeout_s: float = 5.0) -> TelnyxProvider:
+def provider(telnyx: TelnyxRest, timeout_s: float = 5.0, **given: Any) -> TelnyxProvider:
     settings = Settings(
         sip=Sip(domain=DOMAIN, public_address=ADDRESS),
-        providers=Providers(telnyx_base_url=telnyx.url, request_timeout_s=timeout_s),
+        providers=Providers(telnyx_base_url=telnyx.url, request_timeout_s=timeout_s, **given),
     )
     return TelnyxProvider(settings, entropy=bytes)
 
@@ -426,7 +426,6 @@ async def test_an_ip_connection_is_bound_by_telnyxs_addresses_alone(
     [
         ({"outbound_voice_profile_id": None}, "no_outbound_profile"),
         ({"call_parking_enabled": True}, "call_parking"),
-        ({"encrypted_media": "SRTP"}, "encrypted_media"),
         ({"codecs": ("G722", "OPUS")}, "no_common_codec"),
     ],
 )
@@ -438,6 +437,36 @@ async def test_what_keeps_calls_from_working_is_warned_of(
         telnyx, account, kind=kind, user_name="truedy01", password=PASSWORD, fqdns=[HOST], ips=[ADDRESS], **fields
     )
     assert [each for each in codes(await verify(telnyx, connection)) if each != "shared_host"] == [code]
+
+
+@pytest.mark.parametrize("kind", ["credential", "fqdn"])
+@pytest.mark.parametrize(
+    ("encrypted", "srtp", "codes_"),
+    [
+        ("SRTP", None, []),
+        (None, None, []),
+        ("SRTP", "require", []),
+        ("SRTP", "off", ["encrypted_media"]),
+        (None, "require", ["encrypted_media"]),
+    ],
+)
+async def test_a_connections_encrypted_media_is_kept_and_warned_of_where_the_settings_differ(
+    telnyx: TelnyxRest, account: TelnyxAccount, kind: str, encrypted: str | None, srtp: Any, codes_: list[str]
+) -> None:
+    connection = with_number(
+        telnyx, account, kind=kind, user_name="truedy01", password=PASSWORD, fqdns=[HOST], encrypted_media=encrypted
+    )
+    verified = await provider(telnyx, telnyx_srtp=srtp).verify(claim(connection), saved())
+    assert [each for each in codes(verified) if each != "shared_host"] == codes_
+    assert kept(verified).encrypted_media == (encrypted is not None)
+
+
+async def test_a_codec_of_ours_that_the_connection_has_is_enough(
+    telnyx: TelnyxRest, connection: TelnyxConnection
+) -> None:
+    connection.codecs = ("G722", "OPUS")
+    verified = await provider(telnyx, telnyx_codecs=("G722", "PCMU")).verify(claim(connection), saved())
+    assert codes(verified) == []
 
 
 async def test_a_registration_from_elsewhere_is_named_before_it_is_taken_over(

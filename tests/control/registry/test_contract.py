@@ -366,6 +366,7 @@ async def test_a_connection_comes_back_as_it_was_saved_and_keeps_its_birth(regis
     await registry.save_connection(SHARED)
     assert await registry.connection("a1", "telnyx", "42") == SHARED
     changed = replace(SHARED, name="Other", secrets={}, host_used=True, proxy=None, created_at=9.0, updated_at=9.0)
+    changed = replace(changed, encrypted_media=True)
     await registry.save_connection(changed)
     assert await registry.connection("a1", "telnyx", "42") == replace(changed, created_at=6.0)
 
