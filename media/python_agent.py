@@ -114,8 +114,10 @@ class _Mail(Generic[T]):
 class Call:
     """One call, as its agent has it.
 
-    ``id`` is the call's, as in its record; ``parameters`` are those of the agent's record, ``headers`` the call's
-    own from its trunk. Everything but :meth:`audio`, :meth:`digits` and :meth:`events` can be used from several tasks.
+    ``id`` is the ``sid`` of its record, and ``record_id`` the record's own; ``parameters`` are those of the agent's
+    record. ``caller_name`` and ``sip_call_id`` are as the caller's INVITE has them, ``headers`` its headers, by
+    allow-list, and ``identity`` what else is known of who calls. Everything but :meth:`audio`, :meth:`digits` and
+    :meth:`events` can be used from several tasks.
     """
 
     BACKLOG_FRAMES: Final = 100
@@ -129,11 +131,15 @@ class Call:
     def __init__(self, line: Line, opened: wire.Open, sample_rate: int) -> None:
         context = opened.context
         self.id: str = context.call_sid
+        self.record_id: str = context.call_id
         self.account: str = context.account_sid
         self.direction: str = context.direction
         self.from_number: str = context.from_number
         self.to_number: str = context.to_number
         self.trunk: str = context.trunk
+        self.caller_name: str = context.caller_name
+        self.sip_call_id: str = context.sip_call_id
+        self.identity: Mapping[str, str] = MappingProxyType(context.identity)
         self.headers: Mapping[str, str] = MappingProxyType(context.headers)
         self.parameters: Mapping[str, str] = MappingProxyType(opened.agent.parameters)
         self.sample_rate: int = sample_rate

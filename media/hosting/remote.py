@@ -35,11 +35,15 @@ def facts(call: Call) -> dict[str, Any]:
     """Whose call it is."""
     return {
         "id": call.id,
+        "record_id": call.record_id,
         "account": call.account,
         "from_number": call.from_number,
         "to_number": call.to_number,
         "direction": call.direction,
         "trunk": call.trunk,
+        "caller_name": call.caller_name,
+        "sip_call_id": call.sip_call_id,
+        "identity": dict(call.identity),
         "headers": dict(call.headers),
         "parameters": dict(call.parameters),
     }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import array
 import asyncio
 
+import msgspec
 import pytest
 
 from media.hosting import wire
 from media.hosting.wire import BadFrame, Kind
-from media.python_agent import AudioFrame, CallEnded, Event, Refused
-from tests.media.hosting.lines import FRAME, RATE_HZ, FakeCall
+from media.python_agent import AudioFrame, Call, CallEnded, Event, Refused
+from tests.media.agents.fakes import CONTEXT
+from tests.media.hosting.lines import FRAME, RATE_HZ, SPEC, FakeCall, FakeLine
 
 SECOND = b"\x00\x01" * RATE_HZ
 
@@ -31,6 +33,10 @@ def test_an_agent_knows_whose_call_it_is() -> None:
     )
     assert call.sample_rate == RATE_HZ
     assert call.id in repr(call)
+    told = msgspec.structs.replace(CONTEXT, call_id="r", caller_name="Ada", sip_call_id="s", identity={"verstat": "A"})
+    known = Call(FakeLine(), wire.Open(agent=SPEC, context=told), RATE_HZ)
+    assert (known.record_id, known.caller_name, known.sip_call_id) == ("r", "Ada", "s")
+    assert dict(known.identity) == {"verstat": "A"}
 
 
 # --- the caller -------------------------------------------------------------------------------

@@ -138,11 +138,15 @@ def test_the_facts_are_plain() -> None:
     call = FakeCall()
     assert facts(call) == {
         "id": call.id,
+        "record_id": "",
         "account": call.account,
         "from_number": "+14155550100",
         "to_number": "+14155550199",
         "direction": "inbound",
         "trunk": "lab",
+        "caller_name": "",
+        "sip_call_id": "",
+        "identity": {},
         "headers": {"X-Campaign": "spring"},
         "parameters": {"mood": "calm"},
     }
