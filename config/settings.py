@@ -359,6 +359,10 @@ class Limits(_Model):
     calls_per_caller: Count = 20
     """Calls at once from one caller's number. Beyond: 486."""
 
+    fallback_calls_per_account: Count = 20
+    """Calls at once of one account that are played a number's message because no agent could be reached. Beyond: what
+    they would get without one."""
+
     attempts_per_second: Seconds = 50.0
     """New requests out of a dialog that one source may send in the long run [1/s]."""
 
@@ -386,6 +390,10 @@ class Agents(_Model):
 
     agent_timeout_s: Annotated[float, Field(gt=0, le=60)] = 15.0
     """An agent that is not connected after this [s] gets no call: 480."""
+
+    recordings_path: Path | None = None
+    """A folder of recordings to play to callers, by name: WAV files of 8 kHz mono 16-bit, at most five minutes each,
+    read at the start. `lost` and `unavailable` are there without one."""
 
     allow_private: bool = False
     """Agents may have addresses that are not public: this machine's, private, link-local and shared ones. Only where

@@ -29,6 +29,8 @@ def agent_spec(agent: Agent, defaults: Agents, now: float, *parameters: Mapping[
         **{name: value for name, value in agent.pipeline.items() if value is not None},
         **for_media(agent.secrets, now),
     }
+    if isinstance(policy := fields.get("on_lost"), Mapping):
+        fields["on_lost"] = {name: value for name, value in policy.items() if name != "hang_up"}
     added = {name: value for more in parameters for name, value in more.items()}
     try:
         spec = msgspec.convert(fields, AgentSpec)

@@ -66,7 +66,8 @@ class Call:
     ``dialed`` is what an INVITE that came in asked for, as it was written. ``offer`` is the peer's SDP to be answered
     (None: ours is the offer), ``sdp`` our own. ``hops`` counts how often the call has been here before.
     ``pressing`` are digits that still go out by INFO; ``goodbye`` the headers the agent wants on the BYE, or the phone
-    sent on its own.
+    sent on its own. ``fallen``: why the number's fallback has it, if it has. ``scripts``:
+    how many lists of instructions have come for it.
     """
 
     id: str
@@ -103,6 +104,8 @@ class Call:
     carrier_ids: dict[str, str] = field(default_factory=dict)
     who: Identity | None = None
     takes_info: bool = False
+    fallen: str | None = None
+    scripts: int = 0
     pressing: str = ""
     goodbye: dict[str, str] = field(default_factory=dict)
 

@@ -65,6 +65,7 @@ END_REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "target_hung_up": "whom the caller was transferred to hung up",
         "minutes_used_up": "the account's outgoing minutes of the day are used up",
         "signalling_lost": "the signalling connection or transaction failed",
+        "fallback_message": "no agent could be reached: the number's message was played",
         "crash": "the process died in mid-call",
     }
     | dict(OUTCOMES)
@@ -103,6 +104,7 @@ class Input(Enum):
     CONFIRMED = "ACK"
     SIP_ENDED = "SIP ended"
     HANG_UP = "hang up"
+    FALL_BACK = "fall back"
     CLOSED = "media closed"
 
 
@@ -111,6 +113,7 @@ class Action(Enum):
 
     RING = "180"
     OPEN_MEDIA = "open media"
+    REOPEN_MEDIA = "open media anew"
     ANSWER = "200"
     REFUSE = "refuse"
     DIAL = "dial"
@@ -133,11 +136,13 @@ _GIVE_UP: Final = (S.CLOSING, (A.CANCEL, A.CLOSE_MEDIA))
 TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]]] = MappingProxyType(
     {
         (S.LOOKING_UP, I.ROUTED): (S.OPENING, (A.RING, A.OPEN_MEDIA)),
+        (S.LOOKING_UP, I.FALL_BACK): (S.OPENING, (A.RING, A.OPEN_MEDIA)),
         (S.LOOKING_UP, I.REFUSED): (S.ENDED, (A.REFUSE, A.RECORD_END)),
         (S.LOOKING_UP, I.HANG_UP): (S.ENDED, (A.REFUSE, A.RECORD_END)),
         (S.LOOKING_UP, I.SIP_ENDED): (S.ENDED, (A.RECORD_END,)),
         (S.OPENING, I.OPENED): (S.RINGING, ()),
         (S.OPENING, I.AGENT_READY): (S.OPENING_READY, ()),
+        (S.OPENING, I.FALL_BACK): (S.OPENING, (A.REOPEN_MEDIA,)),
         (S.OPENING, I.REFUSED): _REFUSE,
         (S.OPENING, I.HANG_UP): _REFUSE,
         (S.OPENING, I.SIP_ENDED): _CLOSE,
@@ -146,6 +151,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]
         (S.OPENING_READY, I.HANG_UP): _REFUSE,
         (S.OPENING_READY, I.SIP_ENDED): _CLOSE,
         (S.RINGING, I.AGENT_READY): (S.ANSWERED, (A.ANSWER,)),
+        (S.RINGING, I.FALL_BACK): (S.OPENING, (A.REOPEN_MEDIA,)),
         (S.RINGING, I.REFUSED): _REFUSE,
         (S.RINGING, I.HANG_UP): _REFUSE,
         (S.RINGING, I.SIP_ENDED): _CLOSE,

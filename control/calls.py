@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -27,10 +27,12 @@ from control.hold import HoldOutcome, Line
 from control.hops import LIMIT as HOPS_LIMIT
 from control.hops import Hops
 from control.identity import ANONYMOUS, recorded, told
+from control.instructions import Instruction
 from control.outbound import Order, Outbound, Outward, PlaceRefused
 from control.ports import PortPool
 from control.registry.types import Agent, CallEvent, Number, RegistryError, Route
 from control.routing import Find, Found
+from control.script import perform
 from control.toll import TollRefusal
 from control.transfers import AgentPlace, Means, Transfer, TransferRefused, Transfers
 from edge.counters import Counters, printable
@@ -57,7 +59,9 @@ from media.messages import (
     AgentAsks,
     AgentEnded,
     AgentFailed,
+    AgentNoted,
     AgentReady,
+    AgentSpec,
     ApplyAnswer,
     CallClosed,
     CallContext,
@@ -66,17 +70,22 @@ from media.messages import (
     Command,
     DigitReceived,
     DigitsUnsent,
+    Done,
     Failed,
     HearDigit,
     LegPolicy,
     LegStatistics,
+    MarkReached,
     MediaLost,
     NoticeBody,
     OpenCall,
+    Play,
     RecordingEnded,
     RecordingOrder,
     Renegotiate,
     Result,
+    SendDigits,
+    SetMark,
     SourceLearnt,
     StartMedia,
     Statistics,
@@ -313,17 +322,25 @@ class CallManager:
                     self._note(call, "agent_ready")
                     self._feed(call, Input.AGENT_READY)
             case AgentFailed(call=id, cause=cause, message=message):
-                self._end(id, "edge", _AGENT_FAILURE.get(cause, "agent_unavailable"), message, refused=True)
+                if call := self._by_id.get(id):
+                    self._without_agent(call, _AGENT_FAILURE.get(cause, "agent_unavailable"), message)
             case AgentEnded(call=id, cause=cause, message=message):
                 if call := self._by_id.get(id):
                     call.goodbye = call.goodbye or notice.headers
-                self._end(id, "agent", _AGENT_END.get(cause, "agent_lost"), message)
+                    self._agent_ended(call, cause, message)
             case AgentAsks(call=id, verb="transfer", arguments=arguments) if self._transfers is not None:
                 if call := self._by_id.get(id):
                     self._spawn(call, self._transfer_for_agent(call, arguments), "transfer")
             case AgentAsks(call=id, verb=verb):
                 if call := self._by_id.get(id):
                     self._spawn(call, self._asked(call, verb), f"the agent's {verb}")
+            case AgentNoted(call=id, event=event, detail=detail):
+                if call := self._by_id.get(id):
+                    self._do.counters.add("agent_events", event=event)
+                    self._note(call, event, detail)
+            case MarkReached(call=id, name=name, cleared=cleared):
+                if call := self._by_id.get(id):
+                    self._note(call, "mark_cleared" if cleared else "mark_reached", printable(name))
             case MediaLost(call=id, kind=kind):
                 self._end(id, "edge", "no_media" if kind == "never" else "media_lost")
             case DigitReceived(call=id, digit=digit):
@@ -349,8 +366,8 @@ class CallManager:
 
     async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
         """End a live call of this account; False when it has none of that id."""
-        call = self._by_id.get(call_id) or self._by_sid(call_id)
-        if call is None or call.account_id != account_id:
+        call = self._own(account_id, call_id)
+        if call is None:
             return False
         reason = "agent_hung_up" if by == "agent" else "operator_hung_up"
         self._end(call.id, by, reason)
@@ -365,10 +382,46 @@ class CallManager:
         return await self._hold_of(account_id, call_id, held=False)
 
     async def _hold_of(self, account_id: str, call_id: str, *, held: bool) -> HoldOutcome:
+        call = self._own(account_id, call_id)
+        return HoldOutcome.NO_CALL if call is None else await self._hold(call, held=held)
+
+    async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:
+        """See :class:`control.operations.LiveCalls`."""
+        call = self._own(account_id, call_id)
+        if call is None or call.state is not State.ESTABLISHED:
+            return None if call is None else _not_established(call)
+        command = make(call.id)
+        result = await self._request(command)
+        if isinstance(result, Done):
+            self._note(call, *_told(command))
+        return result
+
+    async def perform(self, account_id: str, call_id: str, instructions: Sequence[Instruction]) -> Result | None:
+        """See :class:`control.operations.LiveCalls`."""
+        call = self._own(account_id, call_id)
+        if call is None or call.state is not State.ESTABLISHED:
+            return None if call is None else _not_established(call)
+        call.scripts += 1
+        self._spawn(call, perform(instructions, _ScriptLine(self, call, call.scripts)), "instructions")
+        return Done()
+
+    async def pause(self, seconds: float) -> None:
+        """On this manager's clock."""
+        over = asyncio.get_running_loop().create_future()
+        self._do.call_later(seconds, lambda: None if over.done() else over.set_result(None))
+        await over
+
+    def end(self, call_id: str, by: str, reason: str) -> None:
+        """End a live call; the first reason counts."""
+        self._end(call_id, by, reason)
+
+    async def transfer_or_tell(self, call: Call, target: str) -> None:
+        """For instructions, whose asker has gone: a transfer that is refused is told to the agent."""
+        await self._transfer_for_agent(call, {"target": target})
+
+    def _own(self, account_id: str, call_id: str) -> Call | None:
         call = self._by_id.get(call_id) or self._by_sid(call_id)
-        if call is None or call.account_id != account_id:
-            return HoldOutcome.NO_CALL
-        return await self._hold(call, held=held)
+        return call if call is not None and call.account_id == account_id else None
 
     def place(self, order: Order, id: str | None = None) -> str:
         """Call somebody; the call's id. Raises :class:`control.outbound.PlaceRefused`."""
@@ -384,8 +437,8 @@ class CallManager:
         Raises :class:`control.transfers.TransferRefused` (``not_live`` for no such call of the account),
         :class:`control.toll.TollRefusal`, or what the registry raises.
         """
-        call = self._by_id.get(call_id) or self._by_sid(call_id)
-        if call is None or call.account_id != account_id or self._transfers is None:
+        call = self._own(account_id, call_id)
+        if call is None or self._transfers is None:
             raise TransferRefused("not_live", "there is no such live call")
         return await self._transfers.begin(call, target, by, agent)
 
@@ -445,6 +498,41 @@ class CallManager:
             call.end = End(by, reason, detail=detail)
         self._feed(call, Input.REFUSED if refused else Input.HANG_UP)
 
+    def _agent_ended(self, call: Call, cause: str, message: str) -> None:
+        if call.fallen is not None:
+            self._end(call.id, "edge", "fallback_message", call.fallen)
+        elif cause == "lost" and call.state in _UNANSWERED:
+            self._without_agent(call, "agent_left", message)
+        else:
+            self._end(call.id, "agent", _AGENT_END.get(cause, "agent_lost"), message)
+
+    def _without_agent(self, call: Call, reason: str, detail: str = "") -> None:
+        """No agent can take this call: the number's fallback does, or it is refused."""
+        if not self._falls_back(call, reason, detail):
+            self._refuse(call, reason, detail)
+
+    def _falls_back(self, call: Call, reason: str, detail: str) -> bool:
+        fallback = call.route.number.fallback if call.route is not None else None
+        spec = None if fallback is None else _fallback_spec(fallback)
+        if (
+            fallback is None
+            or spec is None
+            or call.fallen is not None
+            or call.end is not None
+            or call.state not in _UNANSWERED
+        ):
+            return False
+        if call.port is None:
+            call.port = self._do.ports.lease(self._do.now())
+        if call.port is None or self._count_in(call, *_fallback_keys(call)) is not None:
+            return False
+        call.fallen = f"{reason}: {detail}" if detail else reason
+        call.spec = _fallback_spec(fallback)
+        self._do.counters.add("calls_fallen_back", reason=reason)
+        self._note(call, "fallback", f"{' '.join(next(iter(fallback.items())))}, for {reason}")
+        self._feed(call, Input.FALL_BACK)
+        return True
+
     def _refuse(self, call: Call, reason: str, detail: str = "") -> None:
         self._end(call.id, "edge", reason, detail, refused=True)
 
@@ -491,14 +579,14 @@ class CallManager:
         if route.agent is None:
             self._refuse(call, "unassigned_number")
             return
-        spec = agent_spec(route.agent, self._agents, self._do.wall())
+        spec = agent_spec(route.agent, self._agents, self._do.wall(), route.number.parameters, found.parameters)
         if spec is None:
-            self._refuse(call, "bad_agent")
+            self._without_agent(call, "bad_agent")
             return
         call.spec = spec
-        full = self._count_in(call)
+        full = self._count_in(call, *_keys(call))
         if full is not None:
-            self._refuse(call, full)
+            self._without_agent(call, full)
             return
         call.port = self._do.ports.lease(self._do.now())
         if call.port is None:
@@ -508,7 +596,7 @@ class CallManager:
 
     def _begin(self, call: Call) -> str | None:
         """Take in a call that the edge places."""
-        full = self._count_in(call)
+        full = self._count_in(call, *_keys(call))
         if full is None:
             call.port = self._do.ports.lease(self._do.now())
             full = "no_media_port" if call.port is None else None
@@ -656,22 +744,15 @@ class CallManager:
             "account_full": self._limits.calls_per_account,
             "number_full": self._limits.calls_per_did,
             "caller_full": self._limits.calls_per_caller,
+            "fallback_full": self._limits.fallback_calls_per_account,
         }
         return next((key[0] for key in keys if self._live[key] >= caps[key[0]]), None)
 
-    def _count_in(self, call: Call) -> str | None:
-        keys: tuple[tuple[str, str], ...] = (
-            ("edge_full", ""),
-            ("trunk_full", call.trunk),
-            ("account_full", call.account_id),
-        )
-        if call.direction == "inbound":
-            caller = (("caller_full", call.from_number),) if call.from_number.startswith("+") else ()
-            keys = (*keys, ("number_full", call.to_number), *caller)
+    def _count_in(self, call: Call, *keys: tuple[str, str]) -> str | None:
         full = self._first_full(*keys)
         if full is None:
             self._live.update(keys)
-            call.counted = keys
+            call.counted += keys
         return full
 
     def _count_out(self, call: Call) -> None:
@@ -690,9 +771,20 @@ class CallManager:
     def _open_media(self, call: Call) -> None:
         self._spawn(call, self._open(call), "open media")
 
+    def _reopen_media(self, call: Call) -> None:
+        self._spawn(call, self._reopen(call), "open media anew")
+
+    async def _reopen(self, call: Call) -> None:
+        """For another agent than the one that was not reached; the phone has heard nothing but ringing."""
+        await self._request(CloseCall(call=call.id, reason="fallback"))
+        if call.state is State.OPENING:
+            await self._open(call)
+
     async def _open(self, call: Call) -> None:
-        if call.route is not None and call.route.agent is not None:
+        call.recording = None
+        if call.route is not None and call.route.agent is not None and call.fallen is None:
             call.recording = self._do.recordings.order(call.id, call.route.agent, call.route.number, call.started)
+        spec = call.spec
         for _ in range(_PORT_ATTEMPTS):
             if call.spec is None or call.port is None:
                 return
@@ -708,10 +800,14 @@ class CallManager:
             result = await self._request(command)
             if not self._moved_on(call, result):
                 break
+        if call.spec is not spec:
+            return  # it was not reached before this answer came, and another is being opened
         if isinstance(result, CallOpened):
             call.sdp = result.sdp
             await self._send_early(call)
             self._feed(call, Input.OPENED)
+        elif isinstance(result, Failed) and result.code == "bad_agent":
+            self._without_agent(call, "bad_agent", result.message)
         elif isinstance(result, Failed):
             self._refuse(call, _OPEN_FAILURE.get(result.code, "media_unavailable"), result.message)
 
@@ -828,6 +924,7 @@ class CallManager:
         {
             Action.RING: _ring,
             Action.OPEN_MEDIA: _open_media,
+            Action.REOPEN_MEDIA: _reopen_media,
             Action.ANSWER: _answer,
             Action.REFUSE: _send_refusal,
             Action.START_MEDIA: _start_media,
@@ -889,6 +986,82 @@ class CallManager:
         )
 
 
+class _ScriptLine:
+    """A call as :func:`control.script.perform` sees it; a script that is not its latest sees one that has ended."""
+
+    def __init__(self, calls: CallManager, call: Call, script: int) -> None:
+        self._calls = calls
+        self._call = call
+        self._script = script
+
+    @property
+    def up(self) -> bool:
+        return self._call.state is State.ESTABLISHED and self._call.scripts == self._script
+
+    async def send_digits(self, digits: str) -> None:
+        await self._calls.command(self._call.account_id, self._call.id, lambda id: SendDigits(call=id, digits=digits))
+
+    async def pause(self, seconds: float) -> None:
+        await self._calls.pause(seconds)
+
+    async def transfer(self, target: str) -> None:
+        await self._calls.transfer_or_tell(self._call, target)
+
+    def hang_up(self) -> None:
+        self._calls.end(self._call.id, "agent", "agent_hung_up")
+
+
+def _not_established(call: Call) -> Failed:
+    return Failed(code="not_established", message=f"the call is {call.state.value}")
+
+
+def _told(command: Command) -> tuple[str, str]:
+    """A line of the timeline for what was done; what was pressed is no business of a log's."""
+    match command:
+        case SendDigits(digits=digits):
+            return "digits_sent", str(len(digits) - digits.lower().count("w"))
+        case Play(recording=name):
+            return "played", name
+        case SetMark(name=name):
+            return "mark", printable(name)
+        case _:
+            return "cleared", ""
+
+
+_UNANSWERED: Final = frozenset((State.LOOKING_UP, State.OPENING, State.RINGING))
+"""A call that can still be given to a fallback."""
+
+
+def _keys(call: Call) -> tuple[tuple[str, str], ...]:
+    """What a call counts for."""
+    keys: tuple[tuple[str, str], ...] = (
+        ("edge_full", ""),
+        ("trunk_full", call.trunk),
+        ("account_full", call.account_id),
+    )
+    if call.direction == "outbound":
+        return keys
+    caller = (("caller_full", call.from_number),) if call.from_number.startswith("+") else ()
+    return (*keys, ("number_full", call.to_number), *caller)
+
+
+def _fallback_spec(fallback: Mapping[str, str]) -> AgentSpec:
+    """Who answers in the agent's place: a recording, or one that has the caller forwarded, and else is sorry."""
+    forward = fallback.get("forward")
+    return AgentSpec(
+        protocol="announcement",
+        name=fallback.get("message", "unavailable"),
+        parameters={} if forward is None else {"forward": forward},
+        answer_after_s=0.0,
+    )
+
+
+def _fallback_keys(call: Call) -> tuple[tuple[str, str], ...]:
+    """What one counts for that its number's fallback takes: beyond its account's cap, within a cap of its own."""
+    keys = (("edge_full", ""), ("trunk_full", call.trunk), ("fallback_full", call.account_id))
+    return tuple(key for key in keys if key not in call.counted)
+
+
 _PORT_ATTEMPTS: Final = 5
 _MOST_DIGITS: Final = 128
 _NO_MORE: Final = " "
@@ -900,7 +1073,6 @@ _OPEN_FAILURE: Final = {
     "bad_sdp": "bad_sdp",
     "media_address_refused": "media_address_refused",
     "port_unavailable": "no_media_port",
-    "bad_agent": "bad_agent",
 }
 
 

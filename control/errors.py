@@ -18,6 +18,7 @@ __all__ = [
     "ERRORS",
     "CallNotFound",
     "CallNotLive",
+    "CallNotReady",
     "Code",
     "DestinationRefused",
     "EdgeFull",
@@ -67,6 +68,7 @@ class Code(StrEnum):
     CALL_NOT_LIVE = "call_not_live"
     OUTBOUND_UNAVAILABLE = "outbound_unavailable"
     TRANSFER_NOT_POSSIBLE = "transfer_not_possible"
+    CALL_NOT_READY = "call_not_ready"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     PROVIDER_VERIFICATION_FAILED = "provider_verification_failed"
@@ -146,6 +148,12 @@ _TABLE: Final = (
         "details.reason says why: it is not established, a transfer is under way, or there is no way out",
     ),
     ErrorKind(Code.CALL_NOT_LIVE, 409, "The call has already ended", "Nothing to do: read its record"),
+    ErrorKind(
+        Code.CALL_NOT_READY,
+        409,
+        "The call is not in a state for that",
+        "details.reason says why: try again once the call is up, or leave it",
+    ),
     ErrorKind(
         Code.PAYLOAD_TOO_LARGE,
         413,
@@ -370,6 +378,16 @@ class EdgeFull(OperationError):
 
     code = Code.EDGE_FULL
     retry_after_s = 5
+
+
+class CallNotReady(OperationError):
+    """The call is live, and not in a state for what was asked; ``reason`` is a word."""
+
+    code = Code.CALL_NOT_READY
+
+    def __init__(self, call_id: str, reason: str, message: str | None = None) -> None:
+        self.reason = reason
+        super().__init__(message, call_id=call_id, reason=reason)
 
 
 class PayloadTooLarge(OperationError):

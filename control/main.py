@@ -306,6 +306,7 @@ class Edge:
             given.public_address_6,
             allow_private=self.settings.agents.allow_private,
             opus="OPUS" in Policies(self.settings).codecs,
+            recordings_path=self.settings.agents.recordings_path,
         )
         settings = replace(settings, agent_hosts=self._hosts.name)
         count = worker_count(given.workers)

@@ -9,6 +9,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -32,6 +33,7 @@ def arguments(descriptor: int, settings: ServiceSettings, level: str) -> list[st
         *("--listen-address", settings.listen_address),
         *(word for name, value in addresses.items() if value is not None for word in (name, value)),
         *("--max-calls", str(settings.max_calls)),
+        *(("--recordings", str(settings.recordings_path)) if settings.recordings_path is not None else ()),
         *(("--allow-private",) if settings.allow_private else ()),
         *(("--opus",) if settings.opus else ()),
         *([] if settings.agent_hosts is None else ["--agent-hosts", settings.agent_hosts]),
@@ -52,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--allow-private", action="store_true")
     parser.add_argument("--agent-hosts")
     parser.add_argument("--opus", action="store_true")
+    parser.add_argument("--recordings", type=Path)
     parser.add_argument("--log-level", required=True)
     given = parser.parse_args(argv)
     from media import worker  # noqa: PLC0415 - control takes only the arguments from here
@@ -68,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epoch=given.epoch,
         allow_private=given.allow_private,
         agent_hosts=given.agent_hosts,
+        recordings_path=given.recordings,
     )
     return uvloop.run(worker.run(given.fd, settings, entropy=entropy))
 

@@ -6,6 +6,7 @@ They touch the registry, and live calls through :class:`LiveCalls`; nothing else
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,7 @@ from control.entropy import new_id
 from control.errors import (
     CallNotFound,
     CallNotLive,
+    CallNotReady,
     Forbidden,
     InUse,
     NumberAlreadyImported,
@@ -35,7 +37,9 @@ from control.errors import (
     ValidationFailed,
     from_registry,
 )
+from control.hold import HoldOutcome
 from control.hosts import python_agents
+from control.instructions import Instruction
 from control.keys import KeyAuthority
 from control.numbers import canonical
 from control.providers import Connections, NoConnections, Provider
@@ -58,6 +62,7 @@ from control.resources import (
     AccountResource,
     AgentResource,
     AudioSocketPipeline,
+    CallControlled,
     CallDetail,
     CallResource,
     CreateAccount,
@@ -66,6 +71,7 @@ from control.resources import (
     CreateKey,
     Deleted,
     DiallingResource,
+    ForwardFallback,
     HungUp,
     ImportedSipNumber,
     ImportedTelnyxNumber,
@@ -77,9 +83,11 @@ from control.resources import (
     IntegrationDeleted,
     KeyResource,
     Listing,
+    MessageFallback,
     OpenAiIntegration,
     Pipeline,
     PlaceCall,
+    PlayRecording,
     PythonPipeline,
     QueuedCall,
     RecordingDeleted,
@@ -91,7 +99,9 @@ from control.resources import (
     SaveOpenAiIntegration,
     SaveTelnyxIntegration,
     SaveTwilioIntegration,
+    SendDigits,
     SetDialling,
+    SetMark,
     SigningSecret,
     SigningSecretDeleted,
     SipNumber,
@@ -121,8 +131,10 @@ from control.resources import (
     with_recording,
 )
 from control.vault import VaultError
+from media import messages as media
+from media.agents import recordings
 from media.hosting.settings import WEBRTC_MISSING
-from media.messages import LegStatistics
+from media.messages import Command, LegStatistics, Result
 from media.recording_file import Damaged
 from media.targets import literal_problem
 
@@ -197,6 +209,25 @@ class LiveCalls(Protocol):
         """End one; False when the account has no such live call. ``by`` is the record's ``ended_by``."""
         ...
 
+    async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:
+        """Have media do something to an established call, whose id ``make`` is given.
+
+        None when the account has no such live call; :class:`media.messages.Failed`, with ``not_established`` too.
+        """
+        ...
+
+    async def perform(self, account_id: str, call_id: str, instructions: Sequence[Instruction]) -> Result | None:
+        """Begin to carry these out in place of those that came before; as :meth:`command`."""
+        ...
+
+    async def hold(self, account_id: str, call_id: str) -> HoldOutcome:
+        """Put the phone on hold."""
+        ...
+
+    async def resume(self, account_id: str, call_id: str) -> HoldOutcome:
+        """Take it back."""
+        ...
+
     def live(self, account_id: str) -> Sequence[LiveCall]:
         """The account's."""
         ...
@@ -208,6 +239,22 @@ class NoLiveCalls:
     async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
         """There is none."""
         return False
+
+    async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:
+        """There is none."""
+        return None
+
+    async def perform(self, account_id: str, call_id: str, instructions: Sequence[Instruction]) -> Result | None:
+        """There is none."""
+        return None
+
+    async def hold(self, account_id: str, call_id: str) -> HoldOutcome:
+        """There is none."""
+        return HoldOutcome.NO_CALL
+
+    async def resume(self, account_id: str, call_id: str) -> HoldOutcome:
+        """There is none."""
+        return HoldOutcome.NO_CALL
 
     def live(self, account_id: str) -> Sequence[LiveCall]:
         """None."""
@@ -411,11 +458,10 @@ class Operations:
     async def create_agent(self, by: Principal, request: CreateAgent) -> AgentResource:
         """In the caller's account."""
         now = self._clock()
-        self._check_targets(request.pipeline)
+        await self._check_pipeline(request.pipeline)
         secrets = agent_secrets.changed_headers({}, request.headers)
         secrets = agent_secrets.with_twilio_token(secrets, request.twilio_auth_token)
         _check_secrets(request.pipeline, secrets)
-        self._check_listed(request.pipeline)
         pipeline = request.pipeline.model_dump(exclude_none=True)
         options = with_recording("{}", request.recording)
         agent = Agent(new_id(self._entropy), by.account, request.name, pipeline, now, now, secrets, options)
@@ -440,8 +486,7 @@ class Operations:
         if request.name is not None:
             agent = replace(agent, name=request.name)
         if request.pipeline is not None:
-            self._check_targets(request.pipeline)
-            self._check_listed(request.pipeline)
+            await self._check_pipeline(request.pipeline)
             agent = replace(agent, pipeline=request.pipeline.model_dump(exclude_none=True))
         if "recording" in request.model_fields_set:
             agent = replace(agent, options=with_recording(agent.options, request.recording))
@@ -476,6 +521,18 @@ class Operations:
 
     async def _own_agent(self, by: Principal, agent_id: str) -> Agent:
         return await self._registry.agent(by.account, _known("agent", agent_id))
+
+    async def _check_pipeline(self, pipeline: Pipeline) -> None:
+        self._check_targets(pipeline)
+        self._check_listed(pipeline)
+        on_lost = getattr(pipeline, "on_lost", None)
+        if on_lost is not None and on_lost.message is not None:
+            await self._check_recording("pipeline.on_lost.message", on_lost.message)
+
+    async def _check_recording(self, field: str, name: str) -> None:
+        """Media reads its folder at the start; here it is the folder's word that counts."""
+        if name not in await asyncio.to_thread(recordings.names, self.settings.agents.recordings_path):
+            raise ValidationFailed.of(field, "no recording of that name")
 
     def _check_targets(self, pipeline: Pipeline) -> None:
         """What a URL's text shows already; names are judged at each call, by the addresses they have then."""
@@ -569,12 +626,27 @@ class Operations:
     async def update_number(
         self, by: Principal, number_id: str, request: UpdateNumber
     ) -> TwilioNumber | TelnyxNumber | SipNumber:
-        """Assign an agent, or with null unassign; the next call hears it."""
+        """Assign an agent, or with null unassign; a fallback and parameters likewise. The next call hears it."""
         number_id = _known("number", number_id)
-        if "agent_id" not in request.model_fields_set:
+        changes: dict[str, Any] = {}
+        if "agent_id" in request.model_fields_set:
+            changes["agent_id"] = str(request.agent_id) if request.agent_id else None
+        if "parameters" in request.model_fields_set:
+            changes["parameters"] = request.parameters
+        if "fallback" in request.model_fields_set:
+            changes["fallback"] = await self._fallback(request.fallback)
+        if not changes:
             return number_resource(await self._registry.number(by.account, number_id))
-        agent_id = str(request.agent_id) if request.agent_id else None
-        return number_resource(await self._registry.assign_number(by.account, number_id, agent_id, self._clock()))
+        return number_resource(await self._registry.change_number(by.account, number_id, changes, self._clock()))
+
+    async def _fallback(self, wanted: MessageFallback | ForwardFallback | None) -> dict[str, str] | None:
+        match wanted:
+            case MessageFallback(message=name):
+                await self._check_recording("fallback.message", name)
+                return {"message": name}
+            case ForwardFallback(forward=number):
+                return {"forward": canonical(number)}
+        return None
 
     @_told
     async def number_recording(self, by: Principal, number_id: str) -> RecordingOptions:
@@ -723,13 +795,75 @@ class Operations:
     @_told
     async def hang_up(self, by: Principal, call_id: str, *, ended_by: Literal["operator", "agent"]) -> HungUp:
         """End a live call now; :class:`CallNotLive` when it has ended already."""
-        id = id_of(call_id, "CA")
-        if id is None:
-            raise CallNotFound(call_id)
+        id = _live_id(call_id)
         if await self._calls.hang_up(by.account, id, ended_by):
             return HungUp(id=id)
-        record = await self._registry.call(by.account, id)
-        raise CallNotLive(id, record.status)
+        raise await self._not_live(by, id)
+
+    @_told
+    async def send_digits(self, by: Principal, call_id: str, request: SendDigits) -> CallControlled:
+        """Press digits; done when they are queued."""
+        return await self._control(by, call_id, lambda call: media.SendDigits(call=call, digits=request.digits))
+
+    @_told
+    async def play(self, by: Principal, call_id: str, request: PlayRecording) -> CallControlled:
+        """Play a recording to the caller; done when it is queued."""
+        await self._check_recording("recording", request.recording)
+        return await self._control(
+            by,
+            call_id,
+            lambda call: media.Play(call=call, recording=request.recording, interrupt=request.interrupt),
+        )
+
+    @_told
+    async def clear(self, by: Principal, call_id: str) -> CallControlled:
+        """Stop what the caller is being played; where nothing is, nothing changes."""
+        return await self._control(by, call_id, lambda call: media.Clear(call=call))
+
+    @_told
+    async def mark(self, by: Principal, call_id: str, request: SetMark) -> CallControlled:
+        """Have the call's timeline say when what is queued now has been played."""
+        return await self._control(by, call_id, lambda call: media.SetMark(call=call, name=request.name))
+
+    @_told
+    async def perform(self, by: Principal, call_id: str, instructions: Sequence[Instruction]) -> CallControlled:
+        """Begin to carry instructions out; those that came before are given up."""
+        id = _live_id(call_id)
+        return await self._controlled(by, id, await self._calls.perform(by.account, id, instructions))
+
+    @_told
+    async def hold(self, by: Principal, call_id: str) -> CallControlled:
+        """Put the phone on hold: it hears music or silence, the agent hears of it. Held already, nothing changes."""
+        id = _live_id(call_id)
+        return await self._held(by, id, await self._calls.hold(by.account, id))
+
+    @_told
+    async def resume(self, by: Principal, call_id: str) -> CallControlled:
+        """Take the phone back; not held, nothing changes."""
+        id = _live_id(call_id)
+        return await self._held(by, id, await self._calls.resume(by.account, id))
+
+    async def _held(self, by: Principal, id: str, outcome: HoldOutcome) -> CallControlled:
+        if outcome is HoldOutcome.NO_CALL:
+            raise await self._not_live(by, id)
+        if outcome is not HoldOutcome.DONE:
+            raise CallNotReady(id, outcome.name.lower(), f"hold: {outcome.value}")
+        return CallControlled(id=id)
+
+    async def _control(self, by: Principal, call_id: str, make: Callable[[str], Command]) -> CallControlled:
+        id = _live_id(call_id)
+        return await self._controlled(by, id, await self._calls.command(by.account, id, make))
+
+    async def _controlled(self, by: Principal, id: str, result: Result | None) -> CallControlled:
+        if result is None:
+            raise await self._not_live(by, id)
+        if isinstance(result, media.Failed):
+            raise CallNotReady(id, result.code, result.message or None)
+        return CallControlled(id=id)
+
+    async def _not_live(self, by: Principal, id: str) -> CallNotLive:
+        """The call's record, if there is one: it has ended. :class:`ResourceNotFound` for any other id."""
+        return CallNotLive(id, (await self._registry.call(by.account, id)).status)
 
     # recordings
 
@@ -792,6 +926,14 @@ def _known(kind: str, text: str) -> str:
     id = id_of(text)
     if id is None:
         raise ResourceNotFound(kind)
+    return id
+
+
+def _live_id(call_id: str) -> str:
+    """A call's id, in either of its forms."""
+    id = id_of(call_id, "CA")
+    if id is None:
+        raise CallNotFound(call_id)
     return id
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "AgentResource",
     "AudioSocketPipeline",
     "BuiltinPipeline",
+    "CallControlled",
     "CallDetail",
     "CallIdentity",
     "CallReason",
@@ -56,6 +57,7 @@ __all__ = [
     "CreatedKey",
     "Deleted",
     "DiallingResource",
+    "ForwardFallback",
     "Forwarding",
     "HungUp",
     "ImportNumber",
@@ -71,11 +73,15 @@ __all__ = [
     "JambonzListenPipeline",
     "KeyResource",
     "Listing",
+    "MessageFallback",
     "NumberResource",
+    "OnLost",
     "OpenAiIntegration",
     "OpenAiRealtimePipeline",
+    "OutsidePipeline",
     "Pipeline",
     "PlaceCall",
+    "PlayRecording",
     "ProviderNotice",
     "PythonPipeline",
     "QueuedCall",
@@ -90,8 +96,10 @@ __all__ = [
     "SavedTelnyxIntegration",
     "SavedTwilioIntegration",
     "SemanticVad",
+    "SendDigits",
     "ServerVad",
     "SetDialling",
+    "SetMark",
     "SigningSecret",
     "SigningSecretDeleted",
     "SipNumber",
@@ -281,6 +289,15 @@ def _header_value(value: SecretStr) -> SecretStr:
     return value
 
 
+def _transfer_target(text: str) -> str:
+    """E.164 in its canonical form, or a SIP URI; whether it is allowed is decided at the call."""
+    if text.startswith(("sip:", "sips:")):
+        if not text.isascii() or not text.isprintable() or set(text) & set(' <>"?'):
+            raise ValueError("is no SIP URI without headers")
+        return text
+    return canonical(text)
+
+
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[SecretStr, AfterValidator(_header_value), Field(min_length=1, max_length=4096)]
 RecordingName = Annotated[
@@ -292,6 +309,12 @@ PythonAgentName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}$"),
     Field(description="As listed in the setting agents.python, or an entry point's name."),
+]
+TransferTarget = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255),
+    AfterValidator(_transfer_target),
+    Field(examples=["+14155550123", "sip:desk@pbx.example.com"], json_schema_extra={"pattern": r"^(\+[0-9]|sips?:)"}),
 ]
 WebSocketUrl = Annotated[
     str,
@@ -495,7 +518,29 @@ class BuiltinPipeline(_Pipeline):
     name: Literal["parrot", "echo"]
 
 
-class PythonPipeline(_Pipeline):
+class OnLost(_Request):
+    """What to do when the agent is lost in mid-call: what is given, in this order, then the call ends."""
+
+    reconnect: StrictBool = Field(
+        default=False, description="Connect once more, with truedy_resumed among the parameters; meanwhile silence."
+    )
+    reconnect_timeout_s: Annotated[float, Field(gt=0, le=30, strict=True)] = Field(
+        default=5.0, description="How long that may take [s]."
+    )
+    message: RecordingName | None = Field(default=None, description="Play this recording.")
+    transfer: TransferTarget | None = Field(default=None, description="Transfer the caller: E.164, or a SIP URI.")
+    hang_up: Literal[True] = Field(default=True, description="What comes last in any case.")
+
+
+class OutsidePipeline(_Pipeline):
+    """What all agents outside the edge's own code have."""
+
+    on_lost: OnLost | None = Field(default=None, description="Absent: the call ends when its agent is lost.")
+    answer_after_s: AnswerAfter = None
+    agent_timeout_s: AgentTimeout = None
+
+
+class PythonPipeline(OutsidePipeline):
     """A Python function in a process beside the edge: one that the operator lists, or an installed package offers."""
 
     protocol: Literal["python"]
@@ -506,70 +551,64 @@ class PythonPipeline(_Pipeline):
     parameters: dict[ParameterName, ParameterValue] = Field(
         default={}, max_length=50, description="The agent reads them as call.parameters."
     )
-    answer_after_s: Annotated[float, Field(ge=0, le=30, strict=True)] | None = Field(
-        default=None, description="Answer this long after start [s] if the agent is still silent. Absent: the edge's."
-    )
-    agent_timeout_s: Annotated[float, Field(gt=0, le=60, strict=True)] | None = Field(
-        default=None, description="Refuse the call (480) when it does not run by then [s]. Absent: the edge's."
-    )
 
 
-class TwilioMediaStreamsPipeline(_Pipeline):
+class TwilioMediaStreamsPipeline(OutsidePipeline):
     """An agent behind a WebSocket that speaks Twilio Media Streams; the edge is the client of ``url``."""
 
     protocol: Literal["twilio-media-streams"]
     url: WebSocketUrl
+    fallback_url: WebSocketUrl | None = Field(
+        default=None, description="Tried when url refuses, cannot be reached, or takes half of agent_timeout_s."
+    )
     parameters: dict[ParameterName, ParameterValue] = Field(
         default={}, max_length=50, description="Sent to the agent as start.customParameters."
     )
-    answer_after_s: Annotated[float, Field(ge=0, le=30, strict=True)] | None = Field(
-        default=None, description="Answer this long after start [s] if the agent is still silent. Absent: the edge's."
-    )
-    agent_timeout_s: Annotated[float, Field(gt=0, le=60, strict=True)] | None = Field(
-        default=None, description="Refuse the call (480) when not connected by then [s]. Absent: the edge's."
-    )
 
 
-class TelnyxMediaStreamingPipeline(_Pipeline):
+class TelnyxMediaStreamingPipeline(OutsidePipeline):
     """An agent behind a WebSocket that speaks Telnyx's media streaming; the edge is the client of ``url``."""
 
     protocol: Literal["telnyx-media-streaming"]
     url: WebSocketUrl
+    fallback_url: WebSocketUrl | None = Field(
+        default=None, description="Tried when url refuses, cannot be reached, or takes half of agent_timeout_s."
+    )
     encoding: Literal["PCMU", "PCMA"] | None = Field(
         default=None, description="The audio's law, both ways, whatever the call's is. Absent: PCMU."
     )
     parameters: dict[ParameterName, ParameterValue] = Field(
         default={}, max_length=50, description="Sent to the agent as start.custom_parameters."
     )
-    answer_after_s: AnswerAfter = None
-    agent_timeout_s: AgentTimeout = None
 
 
-class JambonzListenPipeline(_Pipeline):
+class JambonzListenPipeline(OutsidePipeline):
     """An agent behind a WebSocket that takes jambonz's ``listen``, streaming; the edge is the client of ``url``."""
 
     protocol: Literal["jambonz-listen"]
     url: WebSocketUrl
+    fallback_url: WebSocketUrl | None = Field(
+        default=None, description="Tried when url refuses, cannot be reached, or takes half of agent_timeout_s."
+    )
     sample_rate: Literal[8000, 16000, 24000] | None = Field(
         default=None, description="The audio's rate, both ways [Hz]. Absent: 8000."
     )
     parameters: dict[ParameterName, ParameterValue] = Field(
         default={}, max_length=50, description="Sent to the agent among the call's attributes, and as metadata."
     )
-    answer_after_s: AnswerAfter = None
-    agent_timeout_s: AgentTimeout = None
 
 
-class AudioSocketPipeline(_Pipeline):
+class AudioSocketPipeline(OutsidePipeline):
     """An agent behind a TCP port that speaks Asterisk's AudioSocket; the edge is the client of ``url``."""
 
     protocol: Literal["audiosocket"]
     url: AudioSocketUrl
+    fallback_url: AudioSocketUrl | None = Field(
+        default=None, description="Tried when url refuses, cannot be reached, or takes half of agent_timeout_s."
+    )
     sample_rate: Literal[8000, 16000] | None = Field(
         default=None, description="The rate of what the agent hears [Hz]; it speaks at any. Absent: 8000."
     )
-    answer_after_s: AnswerAfter = None
-    agent_timeout_s: AgentTimeout = None
 
 
 class ServerVad(_Request):
@@ -588,7 +627,7 @@ class SemanticVad(_Request):
     eagerness: Literal["low", "medium", "high", "auto"] | None = None
 
 
-class OpenAiRealtimePipeline(_Pipeline):
+class OpenAiRealtimePipeline(OutsidePipeline):
     """OpenAI's Realtime API as the agent, with the API key among the integrations. Absent: OpenAI's own choice."""
 
     protocol: Literal["openai-realtime"]
@@ -612,23 +651,22 @@ class OpenAiRealtimePipeline(_Pipeline):
     parameters: dict[ParameterName, ParameterValue] = Field(
         default={}, max_length=50, description="Told to the model at the start of the call."
     )
-    answer_after_s: AnswerAfter = None
-    agent_timeout_s: AgentTimeout = None
 
 
-class WebRtcPipeline(_Pipeline):
+class WebRtcPipeline(OutsidePipeline):
     """An agent that is a WebRTC peer: the edge makes the offer and posts it to ``url``."""
 
     protocol: Literal["webrtc"]
     url: HttpUrl
+    fallback_url: HttpUrl | None = Field(
+        default=None, description="Tried when url refuses, cannot be reached, or takes half of agent_timeout_s."
+    )
     signalling: Literal["whip", "smallwebrtc"] = Field(
         default="whip", description="`whip` is RFC 9725; `smallwebrtc` is pipecat's, as at /api/offer."
     )
     parameters: dict[ParameterName, ParameterValue] = Field(
         default={}, max_length=50, description="Sent to the agent with the call's facts."
     )
-    answer_after_s: AnswerAfter = None
-    agent_timeout_s: AgentTimeout = None
 
 
 AnyPipeline = (
@@ -806,16 +844,36 @@ def import_request(**fields: Any) -> ImportTwilioNumber | ImportTelnyxNumber | I
         raise from_validation(error.errors(include_url=False)) from error
 
 
+class MessageFallback(_Request):
+    """Answer, play a recording, hang up."""
+
+    message: RecordingName
+
+
+class ForwardFallback(_Request):
+    """Forward the caller to a number, within what the account may be transferred to."""
+
+    forward: PhoneNumber
+
+
 class UpdateNumber(_Request):
-    """``agent_id`` null unassigns; absent, nothing changes."""
+    """``agent_id`` null unassigns, ``fallback`` null takes it away; absent, nothing changes."""
 
     agent_id: UUID | None = None
+    fallback: MessageFallback | ForwardFallback | None = Field(
+        default=None, description="For callers whom no agent can answer: it is not reached in time, or a cap is full."
+    )
+    parameters: dict[ParameterName, ParameterValue] = Field(
+        default={}, max_length=50, description="Given to the number's agent; they override the agent's own."
+    )
 
 
 class _Number(_Resource):
     id: str
     phone_number: str
     agent_id: str | None
+    fallback: MessageFallback | ForwardFallback | None
+    parameters: dict[str, str]
     status: str
     created_at: Timestamp
     updated_at: Timestamp
@@ -1188,6 +1246,34 @@ class HungUp(_Resource):
 
     id: str
     hung_up: Literal[True] = True
+
+
+class SendDigits(_Request):
+    """Digits to the phone (RFC 4733)."""
+
+    digits: Annotated[str, StringConstraints(pattern=r"^[0-9*#A-Da-dwW]{1,100}$")] = Field(
+        description="0-9, *, #, A-D; each w pauses half a second.", examples=["ww123#"]
+    )
+
+
+class PlayRecording(_Request):
+    """A recording to the phone, behind what the agent has said and is still to be heard."""
+
+    recording: RecordingName
+    interrupt: StrictBool = Field(default=False, description="Instead of it: as clear does.")
+
+
+class SetMark(_Request):
+    """A mark behind what is queued now; the call's timeline says when playout has reached it."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_one_line)]
+
+
+class CallControlled(_Resource):
+    """It has been done, or was so already."""
+
+    id: str
+    done: Literal[True] = True
 
 
 # --- rows to resources ------------------------------------------------------------------------

@@ -22,11 +22,13 @@ from media.messages import (
     AgentAsks,
     AgentEnded,
     AgentFailed,
+    AgentNoted,
     AgentReady,
     AgentSpec,
     DigitReceived,
     DigitsUnsent,
     LegStatistics,
+    MarkReached,
     NoticeBody,
 )
 from media.playout import PlayoutQueue
@@ -40,6 +42,8 @@ FRAME_MS: Final = 20
 Take = Callable[[], bytes | None]
 PLAYOUT_LIMIT_S: Final = 30.0
 _MOST_DIGITS: Final = 128
+ASKS_PER_SECOND: Final = 10
+"""How many requests of an agent's control is told of in a second; of the first beyond, the agent is."""
 
 
 class Leg(Protocol):
@@ -152,6 +156,12 @@ TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]
 _TALKING: Final = frozenset((S.STARTED, S.READY))
 
 
+class _OurMark(str):
+    """A mark that control has set: the agent is not told of it."""
+
+    __slots__ = ()
+
+
 class Bridge:
     """Joins ``leg`` and ``agent``; ``notify`` takes its notices. It is the agent's :class:`AgentPort`.
 
@@ -194,6 +204,8 @@ class Bridge:
         self._digits = DigitSources()
         self._agent_bytes = 0
         self._late_max_s = 0.0
+        self._asked = 0
+        self._asked_since = 0.0
         self._tap: Tap | None = None
         self._mix: Callable[[Take], bytes | None] | None = None
         self._held = False
@@ -270,6 +282,28 @@ class Bridge:
         self._feed(Input.CLOSE)
         return agent
 
+    def announce(self, recording: bytes, *, interrupt: bool) -> bool:
+        """Control plays a recording (PCM16, 8 kHz); False where nothing is played: not yet, or not any more."""
+        if self.state not in _TALKING or not self._established:
+            return False
+        if interrupt:
+            self.silence()
+        self._queue.put(Converter("L16", self._law)(recording))
+        return True
+
+    def silence(self) -> None:
+        """Control clears what is being played; the agent gets its marks back."""
+        for name in self.clear():
+            self._agent.on_mark(name)
+
+    def set_mark(self, name: str) -> bool:
+        """Control's own, see :class:`MarkReached`; False where nothing is played."""
+        if self.state not in _TALKING or not self._established:
+            return False
+        if self._queue.mark(_OurMark(name)):
+            self._notify(MarkReached(call=self.call, name=name))
+        return True
+
     def tell(self, event: str, data: Mapping[str, object]) -> None:
         """Control tells the agent of something."""
         if self.state is not State.CLOSED:
@@ -335,7 +369,10 @@ class Bridge:
         agent, law, tap = self._agent, self._law, self._tap
         if self._queue.marks:
             for name in self._queue.reached():
-                agent.on_mark(name)
+                if isinstance(name, _OurMark):
+                    self._notify(MarkReached(call=self.call, name=str(name)))
+                else:
+                    agent.on_mark(name)
         self._at_ms += tick.skipped * FRAME_MS
         due = tick.due_at(0)
         for _ in range(tick.frames):
@@ -392,7 +429,11 @@ class Bridge:
 
     def clear(self) -> tuple[str, ...]:
         """See :class:`AgentPort`."""
-        return self._queue.clear()
+        names = self._queue.clear()
+        ours = [name for name in names if isinstance(name, _OurMark)]
+        for name in ours:
+            self._notify(MarkReached(call=self.call, name=str(name), cleared=True))
+        return tuple(name for name in names if not isinstance(name, _OurMark)) if ours else names
 
     def mark(self, name: str) -> None:
         """See :class:`AgentPort`."""
@@ -406,8 +447,23 @@ class Bridge:
 
     def ask(self, verb: str, arguments: Mapping[str, str]) -> None:
         """See :class:`AgentPort`."""
-        if self.state in _TALKING:
+        if self.state in _TALKING and self._may_ask(verb):
             self._notify(AgentAsks(call=self.call, verb=verb, arguments=dict(arguments)))
+
+    def _may_ask(self, verb: str) -> bool:
+        """So many a second: an agent that asks without end fills no pipe."""
+        now = self._clock()
+        if now - self._asked_since >= 1.0:
+            self._asked_since, self._asked = now, 0
+        self._asked += 1
+        if self._asked == ASKS_PER_SECOND + 1:
+            self._agent.on_event("refused", {"verb": verb, "message": "too many requests"})
+        return self._asked <= ASKS_PER_SECOND
+
+    def note(self, event: str, detail: str = "") -> None:
+        """See :class:`AgentPort`."""
+        if self.state is not State.CLOSED:
+            self._notify(AgentNoted(call=self.call, event=event, detail=detail))
 
     def hang_up(self, headers: Mapping[str, str] | None = None) -> None:
         """See :class:`AgentPort`."""

@@ -12,6 +12,7 @@ gap, and on the first word after a pause, where a receiver may adapt.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -365,10 +366,11 @@ class PhoneLeg:
             raise LegError("bad_digits", str(error)) from error
 
     def send_digits(self, digits: str) -> bool:
-        """An agent's digits; False where the peer takes no telephone-event."""
+        """An agent's digits, ignored if they are none or too many; False where the peer takes no telephone-event."""
         if self._event is None:
             return not self._policy.info_digits
-        self._digits.queue(digits)
+        with suppress(ValueError):
+            self._digits.queue(digits)
         return True
 
     def close(self, now: float) -> None:

@@ -331,6 +331,33 @@ class HearDigit(Message, frozen=True, kw_only=True, tag="hear_digit"):
     duration_ms: int
 
 
+class Play(Message, frozen=True, kw_only=True, tag="play"):
+    """Queue a recording to the phone behind what waits; with ``interrupt`` instead of it, as :class:`Clear` does.
+
+    Reply: :class:`Done`, or :class:`Failed` with ``no_recording`` or ``not_talking`` (not established, or leaving).
+    """
+
+    call: str
+    recording: str
+    interrupt: bool = False
+
+
+class Clear(Message, frozen=True, kw_only=True, tag="clear"):
+    """Stop what is being played within a frame; the agent gets its marks back. Reply: :class:`Done`."""
+
+    call: str
+
+
+class SetMark(Message, frozen=True, kw_only=True, tag="set_mark"):
+    """:class:`MarkReached` when all that is queued now has been played, or cleared.
+
+    Reply: :class:`Done`, or :class:`Failed` with ``not_talking``.
+    """
+
+    call: str
+    name: str
+
+
 class TellAgent(Message, frozen=True, kw_only=True, tag="tell_agent"):
     """Tell the agent of something in its call that media does not see: how a transfer goes, what was heard.
 
@@ -365,6 +392,9 @@ Command = (
     | Hold
     | Withdraw
     | SendDigits
+    | Play
+    | Clear
+    | SetMark
     | TellAgent
     | CloseCall
     | Ping
@@ -455,6 +485,26 @@ class AgentAsks(Message, frozen=True, kw_only=True, tag="agent_asks"):
     arguments: dict[str, str] = {}
 
 
+class AgentNoted(Message, frozen=True, kw_only=True, tag="agent_noted"):
+    """Something about the agent, for the call's timeline and for a counter; the call goes on.
+
+    ``event``: ``agent_connected``, ``agent_not_reached``, ``agent_lost``, ``agent_reconnected``, ``message``,
+    ``message_played``, ``message_missing``, ``transfer_failed``.
+    """
+
+    call: str
+    event: str
+    detail: str = ""
+
+
+class MarkReached(Message, frozen=True, kw_only=True, tag="mark_reached"):
+    """A mark of control's: what was queued before it has been played, or with ``cleared`` was not."""
+
+    call: str
+    name: str
+    cleared: bool = False
+
+
 class MediaLost(Message, frozen=True, kw_only=True, tag="media_lost"):
     """The watchdog: ``kind`` ``never`` (no RTP since the start) or ``silence`` (none for the time-out, not on hold)."""
 
@@ -506,6 +556,8 @@ NoticeBody = (
     | AgentFailed
     | AgentEnded
     | AgentAsks
+    | AgentNoted
+    | MarkReached
     | MediaLost
     | DigitReceived
     | SourceLearnt

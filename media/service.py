@@ -26,6 +26,7 @@ from media.messages import (
     ApplyAnswer,
     CallClosed,
     CallOpened,
+    Clear,
     CloseCall,
     CloseSecondLeg,
     Command,
@@ -41,6 +42,7 @@ from media.messages import (
     OpenCall,
     OpenSecondLeg,
     Ping,
+    Play,
     ProtocolError,
     RecordingOrder,
     Renegotiate,
@@ -48,6 +50,7 @@ from media.messages import (
     Request,
     Result,
     SendDigits,
+    SetMark,
     SourceLearnt,
     StartMedia,
     Statistics,
@@ -73,6 +76,7 @@ __all__ = ["MediaService"]
 log = logging.getLogger("truedy.media")
 
 _STATISTICS_EVERY_S: Final = 1.0
+_NOT_TALKING: Final = Failed(code="not_talking", message="nothing is played in the call, or not any more")
 
 
 _TURNS: Final = 4
@@ -155,7 +159,7 @@ class MediaService:
     async def start(self) -> None:
         """Read the recordings and the system's trust, begin to tell statistics."""
         await self._websockets.prepare()
-        self._recordings = await asyncio.to_thread(recordings.load)
+        self._recordings = await asyncio.to_thread(recordings.load, self._settings.recordings_path)
         if self._settings.opus:
             await asyncio.to_thread(opus.available)
         self._started_at = self._clock()
@@ -266,6 +270,13 @@ class MediaService:
             case Withdraw():
                 call.leg.withdraw()
                 return Done()
+            case Play():
+                return self._play(call, command)
+            case Clear():
+                call.bridge.silence()
+                return Done()
+            case SetMark():
+                return Done() if call.bridge.set_mark(command.name) else _NOT_TALKING
             case TellAgent():
                 call.bridge.tell(command.event, command.data)
                 return Done()
@@ -317,6 +328,12 @@ class MediaService:
             return Failed(code="port_unavailable", message=str(error))
         call.second = second
         return opened
+
+    def _play(self, call: _Call, command: Play) -> Result:
+        recording = self._recordings.get(command.recording)
+        if recording is None:
+            return Failed(code="no_recording", message=command.recording)
+        return Done() if call.bridge.announce(recording, interrupt=command.interrupt) else _NOT_TALKING
 
     # --- opening and closing --------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = ["ServiceSettings"]
 
@@ -17,6 +18,7 @@ class ServiceSettings:
     ``tls`` verifies agents behind ``wss:`` (None: the system's trust). ``max_calls`` is the worker's own cap.
     ``allow_private``: agents may have addresses that are not public.
     ``agent_hosts``: where the processes that run agents are reached (:mod:`media.hosting.doorway`); None: nowhere.
+    ``recordings_path``: the operator's recordings.
     """
 
     listen_address: str
@@ -29,3 +31,4 @@ class ServiceSettings:
     epoch: int = 0
     allow_private: bool = False
     agent_hosts: str | None = None
+    recordings_path: Path | None = None

@@ -125,6 +125,8 @@ class Sender:
     goes three times, at the frames' interval (§2.5.1.4).
     """
 
+    LIMIT: Final = 200
+    """Digits and pauses that may wait."""
     PAUSE_MS: Final = 500
     END_PACKETS: Final = 3
     FRAME_MS: Final = 20
@@ -160,9 +162,11 @@ class Sender:
     def queue(self, digits: str) -> None:
         """Append ``0-9*#A-D`` (any case) and ``w``, a pause of 0.5 s.
 
-        ValueError for anything else; then nothing is queued.
+        ValueError for anything else, and for more than ``LIMIT`` waiting; then nothing is queued.
         """
         wanted = digits.upper()
+        if len(self._queue) + len(wanted) > self.LIMIT:
+            raise ValueError(f"more than {self.LIMIT} digits wait already")
         for digit in wanted:
             if digit != "W" and digit not in DIGITS:
                 raise ValueError(f"{digit!r} is no digit")

@@ -27,6 +27,7 @@ from control.providers.sdk import CHECKS, WarningCode
 from edge import offers, refer, registration, reliable, session, session_timer, transaction
 from edge.message import REASON_PHRASES
 from media import bridge
+from media.agents import supervised
 from media.agents.capabilities import CAPABILITIES, Capabilities
 from scripts import interop
 
@@ -390,6 +391,7 @@ def _tables() -> Iterator[tuple[str, str, Table]]:
     yield "call (control)", "control/call_table.py", calls.TRANSITIONS
     yield "transfer (control)", "control/transfer_table.py", transfer_table.TRANSITIONS
     yield "agent in its call (media)", "media/bridge.py", bridge.TRANSITIONS
+    yield "agents that may fail (media)", "media/agents/supervised.py", supervised.TRANSITIONS
     modules: tuple[tuple[ModuleType, str], ...] = (
         (session, "session: {}"),
         (offers, "session: {}"),

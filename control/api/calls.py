@@ -1,4 +1,4 @@
-"""``/calls``: records of calls, and ending one."""
+"""``/calls``: records of calls, and what can be done to a live one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from control.api.routing import PREFIX, GuardedRoute, HangUpRoute, Paging
 from control.errors import Code
 from control.registry.types import CallFilter
 from control.resources import (
+    CallControlled,
     CallDetail,
     CallResource,
     CallStatus,
     HungUp,
     PlaceCall,
+    PlayRecording,
     QueuedCall,
     RecordingDeleted,
+    SendDigits,
+    SetMark,
     TransferCall,
     Transferring,
     id_of,
@@ -56,6 +60,14 @@ class TransferringAnswer(Answer[Transferring]):
 
 class HungUpAnswer(Answer[HungUp]):
     """The call is being ended."""
+
+
+class CallControlledAnswer(Answer[CallControlled]):
+    """The call is as it was asked for."""
+
+
+_CONTROLS = documented(Code.NOT_FOUND, Code.CALL_NOT_LIVE, Code.CALL_NOT_READY)
+_CONTROLS_WITH_BODY = documented(Code.NOT_FOUND, Code.CALL_NOT_LIVE, Code.CALL_NOT_READY, body=True)
 
 
 @router.get(f"{PREFIX}/calls", responses=documented(Code.VALIDATION_ERROR))
@@ -161,6 +173,46 @@ async def transfer_call(
 ) -> TransferringAnswer:
     """Hand a live call's caller to somebody else. The call's timeline and its agent hear how it goes."""
     return TransferringAnswer(data=await operations.transfer(by, call_id, body), meta=meta)
+
+
+@router.post(f"{PREFIX}/calls/{{call_id}}/digits", responses=_CONTROLS_WITH_BODY)
+async def send_digits(
+    call_id: str, body: SendDigits, by: Caller, operations: Ops, meta: RequestMeta
+) -> CallControlledAnswer:
+    """Press digits. Like all that follows it takes the call's id, or its `CA…` form."""
+    return CallControlledAnswer(data=await operations.send_digits(by, call_id, body), meta=meta)
+
+
+@router.post(f"{PREFIX}/calls/{{call_id}}/play", responses=_CONTROLS_WITH_BODY)
+async def play_recording(
+    call_id: str, body: PlayRecording, by: Caller, operations: Ops, meta: RequestMeta
+) -> CallControlledAnswer:
+    """Play a recording to the caller; the agent stays."""
+    return CallControlledAnswer(data=await operations.play(by, call_id, body), meta=meta)
+
+
+@router.post(f"{PREFIX}/calls/{{call_id}}/clear", responses=_CONTROLS)
+async def clear_playout(call_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> CallControlledAnswer:
+    """Stop what the caller is being played within 20 ms; the agent gets its marks back."""
+    return CallControlledAnswer(data=await operations.clear(by, call_id), meta=meta)
+
+
+@router.post(f"{PREFIX}/calls/{{call_id}}/marks", responses=_CONTROLS_WITH_BODY)
+async def set_mark(call_id: str, body: SetMark, by: Caller, operations: Ops, meta: RequestMeta) -> CallControlledAnswer:
+    """Have the call's timeline say when what is queued now is played (`mark_reached`), or cleared (`mark_cleared`)."""
+    return CallControlledAnswer(data=await operations.mark(by, call_id, body), meta=meta)
+
+
+@router.post(f"{PREFIX}/calls/{{call_id}}/hold", responses=_CONTROLS)
+async def hold_call(call_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> CallControlledAnswer:
+    """Put the phone on hold: it hears the agent's `hold_music`. The answer waits for the phone's, 10 s at most."""
+    return CallControlledAnswer(data=await operations.hold(by, call_id), meta=meta)
+
+
+@router.post(f"{PREFIX}/calls/{{call_id}}/resume", responses=_CONTROLS)
+async def resume_call(call_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> CallControlledAnswer:
+    """Take a held phone back."""
+    return CallControlledAnswer(data=await operations.resume(by, call_id), meta=meta)
 
 
 @hang_up_router.post(f"{PREFIX}/calls/{{call_id}}/hangup", responses=documented(Code.NOT_FOUND, Code.CALL_NOT_LIVE))

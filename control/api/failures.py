@@ -34,6 +34,8 @@ _TWILIO_CODES: Final = {
     Code.METHOD_NOT_ALLOWED: 20004,
     Code.NOT_FOUND: 20404,
     Code.RATE_LIMITED: 20429,
+    Code.CALL_NOT_LIVE: 21220,
+    Code.CALL_NOT_READY: 21220,
     Code.INTERNAL: 20500,
     Code.REGISTRY_BUSY: 20503,
 }
@@ -56,10 +58,20 @@ def _twilio(error: OperationError) -> dict[str, Any]:
     code = _TWILIO_CODES.get(error.code, _TWILIO_BAD_REQUEST)
     return {
         "code": code,
-        "message": error.message,
+        "message": _told(error),
         "more_info": f"https://www.twilio.com/docs/errors/{code}",
-        "status": 400 if error.code is Code.VALIDATION_ERROR else error.status,
+        "status": 400 if error.code in _TWILIO_400 else error.status,
     }
+
+
+_TWILIO_400: Final = frozenset((Code.VALIDATION_ERROR, Code.CALL_NOT_LIVE, Code.CALL_NOT_READY))
+
+
+def _told(error: OperationError) -> str:
+    """Twilio's shape has one text: what is wrong with which field goes into it."""
+    if isinstance(error, ValidationFailed):
+        return "; ".join(f"{each.field}: {each.problem}" for each in error.problems)
+    return error.message
 
 
 def handle_failures(app: FastAPI) -> None:

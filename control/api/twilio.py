@@ -1,7 +1,7 @@
-"""Twilio's REST path for ending a call, so that agents written for Twilio hang up unchanged.
+"""Twilio's REST path for changing a live call, so that agents written for Twilio hang up and transfer unchanged.
 
-``POST /2010-04-01/Accounts/{sid}/Calls/{CallSid}.json``, form ``Status=completed``; basic auth with the account's id
-(or its ``AC…`` form) and an API key of that account. Only ``completed`` is taken: there is no TwiML here.
+``POST /2010-04-01/Accounts/{sid}/Calls/{CallSid}.json``, form ``Status=completed``, or ``Twiml=…`` with the verbs of
+:mod:`control.instructions`; basic auth with the account's id (or its ``AC…`` form) and an API key of that account.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from control.api.body import read_body
 from control.api.door import Doorkeeper, Lane, Ops, basic_credentials, source_of
 from control.api.failures import TWILIO_PREFIX
 from control.errors import CallNotFound, CallNotLive, Unauthorized, ValidationFailed
+from control.instructions import MAX_BYTES, Instruction, InstructionsError, read
 from control.operations import Operations, Principal
 from control.resources import account_sid, call_sid, id_of
 
@@ -53,8 +54,15 @@ _SCHEMA: Final[dict[str, Any]] = {
             _FORM: {
                 "schema": {
                     "type": "object",
-                    "properties": {"Status": {"type": "string", "enum": ["completed"]}},
-                    "required": ["Status"],
+                    "properties": {
+                        "Status": {"type": "string", "enum": ["completed"]},
+                        "Twiml": {
+                            "type": "string",
+                            "maxLength": MAX_BYTES,
+                            "description": "Response with Dial, Hangup, Pause and Play digits.",
+                        },
+                    },
+                    "oneOf": [{"required": ["Status"]}, {"required": ["Twiml"]}],
                 }
             }
         },
@@ -63,7 +71,7 @@ _SCHEMA: Final[dict[str, Any]] = {
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": TwilioError, "description": text}
     for status, text in {
-        400: "Anything but Status=completed",
+        400: "Anything but Status=completed, TwiML that is not taken, or a call that is not up (21220)",
         401: "The account and the API key do not belong together",
         404: "No such call in the account",
         408: "The body did not arrive in time",
@@ -77,11 +85,12 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.post(TWILIO_PREFIX + "Accounts/{account}/Calls/{call}.json", openapi_extra=_SCHEMA, responses=_RESPONSES)
 async def twilio_end_call(account: str, call: str, request: Request, operations: Ops) -> TwilioCall:
-    """End a live call as Twilio's API does. A call that has ended already is told its last status."""
+    """End a live call as Twilio's API does, or give it other instructions. One that has ended is told its last status.
+
+    With `Twiml` the agent stays on the line unless it says `Hangup` or `Dial`.
+    """
     by = await _admit(request, account)
-    form = await read_body(request, operations.settings.limits.api_body_bytes)
-    _require_completed(form)
-    status = await _end(operations, by, call)
+    status = await _change(operations, by, call, await read_body(request, operations.settings.limits.api_body_bytes))
     sid, owner = call_sid(str(id_of(call, "CA"))), account_sid(by.account)
     return TwilioCall(
         sid=sid, account_sid=owner, status=status, uri=f"{TWILIO_PREFIX}Accounts/{owner}/Calls/{sid}.json"
@@ -99,13 +108,33 @@ async def _admit(request: Request, account: str) -> Principal:
     return by
 
 
-def _require_completed(form: bytes) -> None:
+async def _change(operations: Operations, by: Principal, call: str, form: bytes) -> str:
+    """The call's status afterwards, in Twilio's words."""
     try:
         fields = parse_qs(form.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=20)
     except ValueError as error:
         raise ValidationFailed.of("body", f"is not {_FORM}") from error
-    if fields.get("Status") != ["completed"]:
-        raise ValidationFailed.of("Status", "only completed is supported here")
+    if unknown := sorted(fields.keys() - {"Status", "Twiml"}):
+        raise ValidationFailed.of(unknown[0], "is not supported here")
+    match fields.get("Status"), fields.get("Twiml"):
+        case ["completed"], None:
+            return await _end(operations, by, call)
+        case None, [text]:
+            await operations.perform(by, call, _read(text))
+            return "in-progress"
+        case None, None:
+            raise ValidationFailed.of("Status", "or Twiml has to be given")
+        case _, None:
+            raise ValidationFailed.of("Status", "only completed is supported here")
+        case _:
+            raise ValidationFailed.of("Twiml", "is given once, and without Status")
+
+
+def _read(text: str) -> tuple[Instruction, ...]:
+    try:
+        return read(text)
+    except InstructionsError as error:
+        raise ValidationFailed.of("Twiml", str(error)) from error
 
 
 async def _end(operations: Operations, by: Principal, call: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from control.registry.records import check, crash, crash_entry, fold, timeline_entry
 from control.registry.types import (
@@ -186,11 +186,15 @@ class MemoryRegistry:
 
     async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number:
         """None unassigns. :class:`NotFound` for a number or an agent of another account."""
-        number = await self.number(account_id, number_id)
-        if agent_id is not None:
-            await self.agent(account_id, agent_id)
-        self._numbers[number_id] = replace(number, agent_id=agent_id, updated_at=at)
-        return self._numbers[number_id]
+        return await self.change_number(account_id, number_id, {"agent_id": agent_id}, at)
+
+    async def change_number(self, account_id: str, number_id: str, changes: Mapping[str, Any], at: float) -> Number:
+        """Its ``agent_id``, ``parameters`` and ``fallback``, whichever is given; as :meth:`assign_number`."""
+        number = replace(await self.number(account_id, number_id), **changes, updated_at=at)
+        if number.agent_id is not None:
+            await self.agent(account_id, number.agent_id)
+        self._numbers[number_id] = number
+        return number
 
     async def set_number_options(self, account_id: str, number_id: str, options: str, at: float) -> Number:
         """Another ``options``; :class:`NotFound` for a number of another account."""

@@ -41,9 +41,11 @@ __all__ = [
     "encode",
     "insert",
     "number",
+    "number_values",
     "remove_number",
     "to_agent",
     "to_call",
+    "to_number",
     "values",
     "with_timelines",
 ]
@@ -94,6 +96,20 @@ def to_agent(row: tuple[Any, ...]) -> Agent:
     return Agent(id, account_id, name, decode(pipeline), created_at, updated_at, options=options)
 
 
+def number_values(number: Number) -> tuple[Any, ...]:
+    """As the columns of ``NUMBER``."""
+    fallback = None if number.fallback is None else encode(number.fallback)
+    return (*values(number)[:-2], encode(number.parameters), fallback)
+
+
+def to_number(row: Sequence[Any]) -> Number:
+    """From the columns of ``NUMBER``."""
+    number, parameters, fallback = Number(*row[:-2]), row[-2], row[-1]
+    if parameters == "{}" and fallback is None:
+        return number
+    return replace(number, parameters=decode(parameters), fallback=decode(fallback or "null"))
+
+
 def to_call(row: tuple[Any, ...]) -> Call:
     """From the columns of ``CALL``; the timeline is not among them."""
     *plain, statistics, carrier_ids, recording, identity, reasons = row
@@ -122,7 +138,7 @@ def number(connection: sqlite3.Connection, account_id: str, number_id: str) -> N
     """One of the account's numbers, or :class:`NotFound`."""
     sql = f"SELECT {NUMBER} FROM numbers WHERE id = ? AND account_id = ?"  # noqa: S608
     for row in connection.execute(sql, (number_id, account_id)).fetchall():
-        return Number(*row)
+        return to_number(row)
     raise NotFound("number", number_id)
 
 

@@ -194,6 +194,14 @@ def who_called_and_why_it_ended(db: Database) -> None:
     _table(db, "calls").add_column("reasons", str, not_null_default="[]")
 
 
+@migrations()
+def what_numbers_add(db: Database) -> None:
+    """Parameters for the agent, and what to do without one; both JSON."""
+    numbers = _table(db, "numbers")
+    numbers.add_column("parameters", str, not_null_default="{}")
+    numbers.add_column("fallback", str)
+
+
 def _refuse_newer(database: Database) -> None:
     ours = {migration.name for migration in migrations.pending(Database(memory=True))}
     applied = {migration.name for migration in migrations.applied(database)}

@@ -15,10 +15,10 @@ import asyncio
 import hmac
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -238,7 +238,7 @@ class SqliteRegistry:
             if carrier is not None:
                 self._carry(connection, number, carrier)
                 replaced = _make_room(connection, number.phone_number, carrier.replaces)
-            connection.execute(rows.insert("numbers", rows.NUMBER), rows.values(number))
+            connection.execute(rows.insert("numbers", rows.NUMBER), rows.number_values(number))
             return rows.drop_bare_connection(connection, replaced) if replaced is not None else None
 
         try:
@@ -269,18 +269,23 @@ class SqliteRegistry:
     async def numbers(self, account_id: str | None, page: Page) -> tuple[list[Number], int]:
         """A page of an account's numbers (None: of everybody's), and how many there are in all."""
         found, total = await self._page("numbers", rows.NUMBER, "created_at", page, {"account_id": account_id})
-        return [Number(*row) for row in found], total
+        return [rows.to_number(row) for row in found], total
 
     async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number:
         """None unassigns. :class:`NotFound` for a number or an agent of another account."""
+        return await self.change_number(account_id, number_id, {"agent_id": agent_id}, at)
+
+    async def change_number(self, account_id: str, number_id: str, changes: Mapping[str, Any], at: float) -> Number:
+        """Its ``agent_id``, ``parameters`` and ``fallback``, whichever is given; as :meth:`assign_number`."""
 
         def work(connection: sqlite3.Connection) -> Number:
-            rows.number(connection, account_id, number_id)
-            if agent_id is not None:
-                rows.agent(connection, account_id, agent_id)
-            sql = "UPDATE numbers SET agent_id = ?, updated_at = ? WHERE id = ?"
-            connection.execute(sql, (agent_id, at, number_id))
-            return rows.number(connection, account_id, number_id)
+            number = replace(rows.number(connection, account_id, number_id), **changes, updated_at=at)
+            if number.agent_id is not None:
+                rows.agent(connection, account_id, number.agent_id)
+            *_, parameters, fallback = rows.number_values(number)
+            sql = "UPDATE numbers SET agent_id = ?, parameters = ?, fallback = ?, updated_at = ? WHERE id = ?"
+            connection.execute(sql, (number.agent_id, parameters, fallback, at, number_id))
+            return number
 
         return await self._write(work)
 
@@ -307,7 +312,7 @@ class SqliteRegistry:
     async def number_by_phone(self, phone_number: str) -> Number | None:
         """Whoever has it. Runs on the loop."""
         for row in await self._at_once(_BY_PHONE, (phone_number,)):
-            return Number(*row)
+            return rows.to_number(row)
         return None
 
     async def numbers_on(self, account_id: str, provider: str, connection_id: str | None = None) -> int:
@@ -324,7 +329,7 @@ class SqliteRegistry:
             return None
         row = found[0]
         agent = self._sealed.to_agent(row[_NUMBER_WIDTH:]) if row[_NUMBER_WIDTH] is not None else None
-        return Route(Number(*row[:_NUMBER_WIDTH]), agent)
+        return Route(rows.to_number(row[:_NUMBER_WIDTH]), agent)
 
     # integrations
 
@@ -521,7 +526,7 @@ class SqliteRegistry:
 def _make_room(connection: sqlite3.Connection, phone_number: str, id: str | None) -> Number | None:
     """Remove the number called ``id``, if it has that phone number."""
     for row in connection.execute(_BY_PHONE, (phone_number,)).fetchall():
-        if (found := Number(*row)).id == id:
+        if (found := rows.to_number(row)).id == id:
             rows.remove_number(connection, found)
             return found
     return None

@@ -149,6 +149,9 @@ class Agent:
 class Number:
     """``phone_number`` is canonical E.164, unique over all accounts; ``raw`` is what was typed.
 
+    ``parameters`` are given to its agent beside the agent's own; ``fallback`` is what callers get when no agent can be
+    reached: ``{"message": recording}`` or ``{"forward": E.164}``.
+
     ``trunk`` is the key incoming calls are looked up with: a static trunk's name for ``sip``, ``twilio``, ``telnyx`` or
     ``telnyx:ID``. ``options`` is JSON: what listens in on its calls otherwise than the agent has it.
     """
@@ -167,6 +170,8 @@ class Number:
     provider_connection_id: str | None = None
     provider_trunk: str | None = None
     options: str = "{}"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    fallback: Mapping[str, str] | None = None
 
     @property
     def own_trunk(self) -> str | None:
@@ -400,6 +405,7 @@ class Registry(Protocol):
     async def numbers(self, account_id: str | None, page: Page) -> tuple[list[Number], int]: ...
     async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number: ...
     async def set_number_options(self, account_id: str, number_id: str, options: str, at: float) -> Number: ...
+    async def change_number(self, account_id: str, number_id: str, changes: Mapping[str, Any], at: float) -> Number: ...
     async def delete_number(self, account_id: str, number_id: str) -> Removal: ...
     async def number_by_phone(self, phone_number: str) -> Number | None: ...
     async def numbers_on(self, account_id: str, provider: str, connection_id: str | None = None) -> int: ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from media.agents.signing import request_headers
@@ -106,6 +106,9 @@ class AgentPort(Protocol):
     def ask(self, verb: str, arguments: Mapping[str, str]) -> None:
         """Ask control for what media cannot do, see :class:`AgentAsks`; :meth:`Agent.on_event` tells how it went."""
 
+    def note(self, event: str, detail: str = "") -> None:
+        """A line of the call's timeline, and a counter: ``event`` is one word of a few."""
+
     def hang_up(self, headers: Mapping[str, str] | None = None) -> None:
         """End the call once all that is queued has been played; ``headers`` go on the BYE, by allow-list."""
 
@@ -171,6 +174,10 @@ class Host:
     clock: Callable[[], float]
     call_later: CallLater
     agent_hosts: str | None = None
+
+    def with_spec(self, spec: AgentSpec) -> Host:
+        """The same for another agent of the same call."""
+        return replace(self, spec=spec)
 
     def request_headers(self, url: str, method: str = "GET") -> Headers:
         """What authenticates a request to the agent: its record's headers, and the signatures."""

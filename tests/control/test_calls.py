@@ -13,6 +13,7 @@ import pytest
 
 from config.settings import Agents, Limits
 from control.calls import REFUSALS, TRANSITIONS, CallManager, Input, State, Surroundings
+from control.instructions import Digits, HangUp, Pause
 from control.passes import CallPasses
 from control.ports import PortPool
 from control.registry.memory import MemoryRegistry
@@ -44,10 +45,12 @@ from media.messages import (
     AgentAsks,
     AgentEnded,
     AgentFailed,
+    AgentNoted,
     AgentReady,
     ApplyAnswer,
     CallClosed,
     CallOpened,
+    Clear,
     CloseCall,
     Command,
     DigitReceived,
@@ -58,12 +61,16 @@ from media.messages import (
     Hold,
     LegPolicy,
     LegStatistics,
+    MarkReached,
     MediaLost,
     OpenCall,
+    Play,
     RecordingEnded,
     RecordingOrder,
     Renegotiate,
     Result,
+    SendDigits,
+    SetMark,
     StartMedia,
     TellAgent,
 )
@@ -398,6 +405,16 @@ async def test_an_agent_that_does_not_connect_in_time_is_480() -> None:
         await w.settle()
         await refused_with(w, 480, "agent_unavailable")
         assert w.end(call).data["sip_status"] == 480
+
+
+async def test_what_is_noted_about_the_agent_is_on_the_timeline_and_counted() -> None:
+    async with world() as w:
+        call = await w.offer()
+        w.calls.on_notice(AgentNoted(call=call, event="agent_not_reached", detail="HTTP 503"))
+        w.calls.on_notice(AgentNoted(call="another", event="agent_lost"))
+        await w.settle()
+        assert [(each.kind, each.data.get("note")) for each in w.events][-1] == ("agent_not_reached", "HTTP 503")
+        assert w.counters.get("agent_events", event="agent_not_reached") == 1
 
 
 async def test_an_agent_whose_address_is_not_public_has_a_reason_of_its_own() -> None:
@@ -927,3 +944,248 @@ async def test_a_delayed_offer_has_no_early_media() -> None:
         await w.registry.update_agent(Agent("agent-1", ACCOUNT, "Parrot", pipeline, 0.0, 0.0))
         await w.offer(offer=None)
         assert w.phone.verbs == ["ring"]
+
+
+# --- the number's fallback ------------------------------------------------------------------------
+
+
+async def fallen_back(w: World, name: str = "unavailable") -> None:
+    """The number has a message for callers whom no agent can answer."""
+    await w.registry.change_number(ACCOUNT, "number-1", {"fallback": {"message": name}}, 0.0)
+
+
+async def test_an_agent_that_is_not_reached_is_followed_by_the_numbers_message() -> None:
+    """The call's media is opened anew for it; the record says why and what was played."""
+    async with world() as w:
+        await fallen_back(w)
+        call = await w.offer()
+        w.calls.on_notice(AgentFailed(call=call, cause="refused", message="HTTP 503"))
+        await w.settle()
+        first, second = w.media.of(OpenCall)
+        assert (first.agent.protocol, second.agent.protocol, second.agent.name) == (
+            "builtin",
+            "announcement",
+            "unavailable",
+        )
+        assert [type(command) for command in w.media.commands] == [OpenCall, CloseCall, OpenCall]
+        w.calls.on_notice(AgentReady(call=call, waited_s=0.0))
+        w.calls.on_event(CallConfirmed(CallKey("k1"), None))
+        await w.settle()
+        w.calls.on_notice(AgentEnded(call=call, cause="hang_up"))
+        await w.settle()
+        assert w.phone.verbs == ["ring", "answer", "hang_up"]
+        ended = w.end(call).data
+        assert (ended["ended_by"], ended["end_reason"]) == ("edge", "fallback_message")
+        assert ended["note"] == "agent_refused: HTTP 503"
+        assert ("fallback", "message unavailable, for agent_refused") in [
+            (event.kind, event.data.get("note")) for event in w.events
+        ]
+        assert w.counters.get("calls_fallen_back", reason="agent_refused") == 1
+        assert w.quiet()
+
+
+async def test_an_agent_that_fails_before_media_has_replied_is_followed_by_the_message_too() -> None:
+    """The answer to the first opening comes after the fall, and is not taken for the second's."""
+    async with world() as w:
+        await fallen_back(w)
+
+        def fail_first(command: Command) -> None:
+            if isinstance(command, OpenCall) and command.agent.protocol == "builtin":
+                w.calls.on_notice(AgentFailed(call=command.call, cause="timeout", message=""))
+
+        w.media.before_reply = fail_first
+        call = await w.offer()
+        assert [command.agent.protocol for command in w.media.of(OpenCall)] == ["builtin", "announcement"]
+        w.calls.on_notice(AgentReady(call=call, waited_s=0.0))
+        assert w.phone.verbs == ["ring", "answer"]
+
+
+async def test_a_full_account_falls_back_within_a_cap_of_its_own() -> None:
+    async with world(limits=Limits(calls_per_account=1, fallback_calls_per_account=1)) as w:
+        await fallen_back(w)
+        await w.establish("k1")
+        await w.offer("k2")
+        assert w.media.of(OpenCall)[-1].agent.protocol == "announcement"
+        await w.offer("k3")
+        assert w.phone.sent[-1] == ("refuse", "k3", 486)
+        w.calls.on_event(CallEnded(CallKey("k2"), Party.REMOTE, Cause.CANCELLED))
+        await w.settle()
+        await w.offer("k4")
+        assert w.media.of(OpenCall)[-1].agent.protocol == "announcement"
+        w.calls.hang_up_all()
+        await w.settle()
+        assert w.quiet()
+
+
+async def test_a_full_edge_plays_nobody_anything() -> None:
+    """Another edge would do better: 503."""
+    async with world(limits=Limits(calls=1)) as w:
+        await fallen_back(w)
+        await w.establish("k1")
+        await w.offer("k2")
+        assert w.phone.sent[-1] == ("refuse", "k2", 503)
+
+
+async def test_a_message_that_cannot_be_played_is_a_refusal_at_last() -> None:
+    async with world() as w:
+        await fallen_back(w)
+        w.media.answers[OpenCall] = Failed(code="bad_agent", message="no recording")
+        await w.offer()
+        await refused_with(w, 480, "bad_agent")
+        assert len(w.media.of(OpenCall)) == 2
+
+
+async def test_an_agent_that_leaves_of_its_own_accord_is_not_covered_for() -> None:
+    """It refused the call; one whose connection broke did not."""
+    async with world() as w:
+        await fallen_back(w)
+        call = await w.offer()
+        w.calls.on_notice(AgentEnded(call=call, cause="hang_up"))
+        await w.settle()
+        assert w.phone.sent[-1] == ("refuse", "k1", 480)
+        call = await w.offer("k2")
+        w.calls.on_notice(AgentEnded(call=call, cause="lost", message="gone"))
+        await w.settle()
+        assert w.media.of(OpenCall)[-1].agent.protocol == "announcement"
+        w.calls.hang_up_all()
+        await w.settle()
+
+
+async def test_a_caller_who_gives_up_while_the_message_is_being_opened_leaves_nothing() -> None:
+    async with world() as w:
+        await fallen_back(w)
+        call = await w.offer()
+
+        def give_up(command: Command) -> None:
+            if isinstance(command, CloseCall) and command.reason == "fallback":
+                w.calls.on_event(CallEnded(CallKey("k1"), Party.REMOTE, Cause.CANCELLED))
+
+        w.media.before_reply = give_up
+        w.calls.on_notice(AgentFailed(call=call, cause="refused", message=""))
+        await w.settle()
+        assert len(w.media.of(OpenCall)) == 1
+        assert w.end(call).data["end_reason"] == "caller_cancelled"
+        assert w.quiet()
+
+
+async def test_a_number_is_forwarded_by_one_that_asks_for_the_transfer() -> None:
+    async with world() as w:
+        await w.registry.change_number(ACCOUNT, "number-1", {"fallback": {"forward": "+14155550123"}}, 0.0)
+        call = await w.offer()
+        w.calls.on_notice(AgentFailed(call=call, cause="timeout", message=""))
+        await w.settle()
+        spec = w.media.of(OpenCall)[-1].agent
+        assert (spec.protocol, spec.name, spec.parameters) == (
+            "announcement",
+            "unavailable",
+            {"forward": "+14155550123"},
+        )
+        assert ("fallback", "forward +14155550123, for agent_unavailable") in [
+            (event.kind, event.data.get("note")) for event in w.events
+        ]
+        w.calls.hang_up_all()
+        await w.settle()
+
+
+async def test_an_unknown_number_has_no_fallback() -> None:
+    async with world() as w:
+        await fallen_back(w)
+        await w.offer(dialed=("+15559999999",))
+        assert w.phone.sent[-1] == ("refuse", "k1", 404)
+
+
+async def test_a_numbers_parameters_reach_its_agent() -> None:
+    async with world() as w:
+        await w.registry.change_number(ACCOUNT, "number-1", {"parameters": {"language": "de"}}, 0.0)
+        await w.offer()
+        assert w.media.of(OpenCall)[0].agent.parameters == {"language": "de"}
+
+
+# --- what is asked of a live call ------------------------------------------------------------------
+
+
+async def test_a_live_calls_media_is_commanded_and_the_timeline_says_what_was_done() -> None:
+    async with world() as w:
+        call = await w.establish()
+        for make in (
+            lambda id: SendDigits(call=id, digits="12#"),
+            lambda id: Play(call=id, recording="unavailable"),
+            lambda id: SetMark(call=id, name="m"),
+            lambda id: Clear(call=id),
+        ):
+            assert await w.calls.command(ACCOUNT, call, make) == Done()
+        w.calls.on_notice(MarkReached(call=call, name="m"))
+        w.calls.on_notice(MarkReached(call=call, name="n", cleared=True))
+        w.calls.on_notice(MarkReached(call="another", name="n"))
+        lines = [(event.kind, event.data.get("note")) for event in w.events][-6:]
+        assert lines == [
+            ("digits_sent", "3"),
+            ("played", "unavailable"),
+            ("mark", "m"),
+            ("cleared", None),
+            ("mark_reached", "m"),
+            ("mark_cleared", "n"),
+        ]
+
+
+async def test_a_call_that_rings_another_accounts_or_nobodys_is_not_commanded() -> None:
+    async with world() as w:
+
+        def clear(id: str) -> Command:
+            return Clear(call=id)
+
+        call = await w.offer()
+        refused = await w.calls.command(ACCOUNT, call, clear)
+        assert isinstance(refused, Failed)
+        assert refused.code == "not_established"
+        assert await w.calls.command(OTHER, call, clear) is None
+        assert await w.calls.command(ACCOUNT, "nobody", clear) is None
+        assert not w.media.of(Clear)
+        assert isinstance(await w.calls.perform(ACCOUNT, call, (HangUp(),)), Failed)
+        assert await w.calls.perform(OTHER, call, (HangUp(),)) is None
+
+
+async def test_a_refusal_of_medias_is_passed_on_and_not_noted() -> None:
+    async with world() as w:
+        call = await w.establish()
+        w.media.answers[SendDigits] = Failed(code="no_telephone_event", message="none")
+        result = await w.calls.command(ACCOUNT, call, lambda id: SendDigits(call=id, digits="1"))
+        assert result == Failed(code="no_telephone_event", message="none")
+        assert "digits_sent" not in w.kinds(call)
+
+
+async def test_instructions_are_carried_out_in_their_time() -> None:
+    async with world() as w:
+        call = await w.establish()
+        assert await w.calls.perform(ACCOUNT, call, (Digits("1w"), Pause(2.0), HangUp())) == Done()
+        await spin()
+        assert [command.digits for command in w.media.of(SendDigits)] == ["1w"]
+        w.clock.advance(0.74)
+        await spin()
+        w.clock.advance(1.9)
+        await spin()
+        assert "hang_up" not in w.phone.verbs
+        w.clock.advance(0.1)
+        await w.settle()
+        assert w.phone.verbs[-1] == "hang_up"
+        assert (w.end(call).data["ended_by"], w.end(call).data["end_reason"]) == ("agent", "agent_hung_up")
+
+
+async def test_new_instructions_take_the_place_of_the_old() -> None:
+    async with world() as w:
+        call = await w.establish()
+        await w.calls.perform(ACCOUNT, call, (Pause(1.0), HangUp()))
+        await spin()
+        await w.calls.perform(ACCOUNT, call, (Pause(5.0),))
+        await spin()
+        w.clock.advance(5.0)
+        await w.settle()
+        assert "hang_up" not in w.phone.verbs
+        w.calls.hang_up_all()
+        await w.settle()
+
+
+async def spin() -> None:
+    """Let what can run do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)

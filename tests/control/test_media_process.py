@@ -6,6 +6,8 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,8 @@ def test_the_worker_gets_the_settings_its_arguments_were_made_of(
     given = ServiceSettings(
         "127.0.0.1", public, *six, opus=public is None, max_calls=7, epoch=12, allow_private=public is None
     )
+    if public is not None:
+        given = replace(given, recordings_path=Path("/var/recordings"))
     lives: list[tuple[int, ServiceSettings]] = []
 
     async def run(descriptor: int, settings: ServiceSettings, *, entropy: object) -> int:

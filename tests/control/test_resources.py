@@ -119,7 +119,8 @@ def test_a_number_shows_its_provider_s_field_and_no_inside(provider: str, field:
     assert shown[field] == "x"
     assert "secret-trunk-key" not in str(shown)
     assert set(shown) == {
-        "id", "phone_number", "provider", field, "agent_id", "status", "created_at", "updated_at"
+        "id", "phone_number", "provider", field, "agent_id", "fallback", "parameters", "status",
+        "created_at", "updated_at"
     }  # fmt: skip
 
 

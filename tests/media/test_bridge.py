@@ -9,17 +9,19 @@ import pytest
 
 from media import g711
 from media.agents.base import AgentCounts, AgentPort, Encoding, EndCause
-from media.bridge import TRANSITIONS, Bridge, Input, State
+from media.bridge import ASKS_PER_SECOND, TRANSITIONS, Bridge, Input, State
 from media.consent_tone import ConsentTone
 from media.messages import (
     AgentAsks,
     AgentEnded,
     AgentFailed,
+    AgentNoted,
     AgentReady,
     AgentSpec,
     DigitReceived,
     DigitsUnsent,
     LegStatistics,
+    MarkReached,
     NoticeBody,
 )
 from media.recorder import Audio, End, RecorderInput
@@ -664,3 +666,100 @@ def test_the_headers_of_an_agents_goodbye_go_with_its_end() -> None:
     call.run(0.1)
     [ended] = [notice for notice in call.notices if isinstance(notice, AgentEnded)]
     assert ended.headers == {"X-Outcome": "sold"}
+
+
+# --- what control plays, clears and marks ---------------------------------------------------------
+
+
+def test_a_recording_is_played_behind_what_the_agent_has_said() -> None:
+    call = Call().answered()
+    call.bridge.play(b"\x11" * 160, "PCMU")
+    assert call.bridge.announce(bytes(320), interrupt=False)
+    assert call.bridge.queued_ms == 40
+    call.tick()
+    assert call.leg.sent[-1] == b"\x11" * 160
+
+
+def test_a_recording_that_interrupts_takes_its_place_and_the_agent_gets_its_marks_back() -> None:
+    call = Call().answered()
+    call.bridge.play(b"\x11" * 1600, "PCMU")
+    call.bridge.mark("one")
+    assert call.bridge.announce(bytes(320), interrupt=True)
+    assert call.agent.marks == ["one"]
+    assert call.bridge.queued_ms == 20
+    call.bridge.silence()
+    assert not call.bridge.playing
+
+
+def test_controls_marks_are_controls_and_the_agents_are_the_agents() -> None:
+    call = Call().answered()
+    call.bridge.play(bytes(320), "PCMU")
+    call.bridge.mark("theirs")
+    assert call.bridge.set_mark("ours")
+    assert call.notices == []
+    call.run(0.04)
+    assert call.agent.marks == ["theirs"]
+    assert call.notices == [MarkReached(call="c", name="ours")]
+
+
+def test_a_mark_with_nothing_to_wait_for_is_reached_at_once() -> None:
+    call = Call().answered()
+    assert call.bridge.set_mark("ours")
+    assert call.notices == [MarkReached(call="c", name="ours")]
+
+
+def test_an_agent_that_clears_gets_its_own_marks_alone() -> None:
+    call = Call().answered()
+    call.bridge.play(bytes(320), "PCMU")
+    call.bridge.set_mark("ours")
+    call.bridge.mark("theirs")
+    assert call.bridge.clear() == ("theirs",)
+    assert call.notices == [MarkReached(call="c", name="ours", cleared=True)]
+
+
+def test_nothing_is_played_or_marked_before_the_call_is_up_or_once_it_leaves() -> None:
+    call = Call()
+    assert not call.bridge.announce(bytes(320), interrupt=False)
+    assert not call.bridge.set_mark("ours")
+    call.answered()
+    call.bridge.hang_up()
+    assert not call.bridge.announce(bytes(320), interrupt=False)
+    assert not call.bridge.set_mark("ours")
+
+
+def test_what_is_noted_about_an_agent_reaches_control_until_the_end() -> None:
+    call = Call()
+    call.bridge.note("agent_lost", "gone")
+    assert call.notices == [AgentNoted(call="c", event="agent_lost", detail="gone")]
+
+
+# --- an agent that asks without end -----------------------------------------------------------------
+
+
+def test_an_agent_that_asks_without_end_is_heard_ten_times_a_second_and_told_once() -> None:
+    """Each would be a message to control and a task there."""
+    call = Call().answered()
+    for _ in range(5000):
+        call.bridge.ask("hold", {})
+    assert len(call.notices) == ASKS_PER_SECOND
+    assert call.agent.events == [("refused", {"verb": "hold", "message": "too many requests"})]
+    call.clock.advance(1.0)
+    call.bridge.ask("hold", {})
+    assert len(call.notices) == ASKS_PER_SECOND + 1
+
+
+def test_an_agent_far_too_fast_fills_its_queue_and_no_more() -> None:
+    """An hour of audio in one second: five minutes are kept, the rest is counted."""
+    call = Call().answered()
+    for _ in range(3600):
+        call.bridge.play(bytes(8000), "PCMU")
+    assert call.bridge.queued_ms == 300_000
+    assert call.bridge.statistics(call.clock()).playout_overflow_ms == 3_300_000
+
+
+def test_an_agent_that_marks_without_end_is_given_back_what_was_kept() -> None:
+    call = Call().answered()
+    call.bridge.play(bytes(8000), "PCMU")
+    for number in range(10_000):
+        call.bridge.mark(str(number))
+    assert len(call.bridge.clear()) == 4096

@@ -261,3 +261,12 @@ def test_twelve_digits_over_20_percent_loss_all_arrive(seed: int) -> None:
             digits += receiver.put(packet.payload, packet.timestamp, tick * 0.02)
         digits += receiver.expire(tick * 0.02)
     assert dialled(digits) == "123456789*0#"
+
+
+def test_more_digits_than_can_wait_are_refused_whole() -> None:
+    """An agent that dials without end fills no memory."""
+    sender = Sender()
+    sender.queue("1" * Sender.LIMIT)
+    with pytest.raises(ValueError, match="wait already"):
+        sender.queue("2")
+    assert sender.pending == Sender.LIMIT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from config.settings import Limits, Providers, Recording, Settings, Trunk
 from control.api.app import create_app
 from control.api.health import Readiness
+from control.hold import HoldOutcome
+from control.instructions import Instruction
 from control.operations import Operations, Principal
 from control.providers import Checked, Claim, Verified
 from control.recordings import Recordings
@@ -30,7 +32,7 @@ from control.resources import (
 )
 from control.vault import Vault
 from edge.counters import Counters
-from media.messages import LegStatistics
+from media.messages import Command, Done, LegStatistics, Result
 from tests.support.clock import FakeClock
 
 __all__ = [
@@ -87,6 +89,11 @@ class FakeLiveCalls:
 
     up: dict[str, LiveOne] = field(default_factory=dict)
     ended: list[tuple[str, str]] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    outcome: HoldOutcome = HoldOutcome.DONE
+    commands: list[Command] = field(default_factory=list)
+    performed: list[Instruction] = field(default_factory=list)
+    result: Result = Done()  # noqa: RUF009 - frozen
 
     async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
         """Ends it if it is the account's."""
@@ -96,6 +103,37 @@ class FakeLiveCalls:
         del self.up[call_id]
         self.ended.append((call_id, by))
         return True
+
+    async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:
+        """Notes it, and answers what ``result`` is."""
+        call = self.up.get(call_id)
+        if call is None or call.account_id != account_id:
+            return None
+        self.commands.append(make(call_id))
+        return self.result
+
+    async def perform(self, account_id: str, call_id: str, instructions: Sequence[Instruction]) -> Result | None:
+        """Likewise."""
+        call = self.up.get(call_id)
+        if call is None or call.account_id != account_id:
+            return None
+        self.performed += [*instructions]
+        return self.result
+
+    async def hold(self, account_id: str, call_id: str) -> HoldOutcome:
+        """Likewise, with ``outcome``."""
+        return self._hold(account_id, call_id, "hold")
+
+    async def resume(self, account_id: str, call_id: str) -> HoldOutcome:
+        """Likewise."""
+        return self._hold(account_id, call_id, "resume")
+
+    def _hold(self, account_id: str, call_id: str, verb: str) -> HoldOutcome:
+        call = self.up.get(call_id)
+        if call is None or call.account_id != account_id:
+            return HoldOutcome.NO_CALL
+        self.held.append(verb)
+        return self.outcome
 
     def live(self, account_id: str) -> list[LiveOne]:
         """The account's."""

@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from config.settings import Agents
+from control.agent_spec import agent_spec
 from media.hosting.settings import GROUP
+from media.messages import OnLost
 from tests.support.desk import BASE, Desk
 
 AGENTS = f"{BASE}/agents"
@@ -79,6 +81,8 @@ async def test_a_websocket_agent_keeps_its_url_as_typed(acme: httpx.AsyncClient)
         "hold_music": None,
         "sip_headers": None,
         "early_media": None,
+        "fallback_url": None,
+        "on_lost": None,
     }
     assert (await made(acme, STREAMS))["pipeline"] == {
         **STREAMS,
@@ -88,6 +92,8 @@ async def test_a_websocket_agent_keeps_its_url_as_typed(acme: httpx.AsyncClient)
         "parameters": {},
         "answer_after_s": None,
         "agent_timeout_s": None,
+        "fallback_url": None,
+        "on_lost": None,
     }
 
 
@@ -441,3 +447,42 @@ async def test_without_aiortc_a_webrtc_agent_is_refused_with_what_to_install(
         "field": "pipeline.protocol",
         "problem": "WebRTC needs aiortc: install truedy-edge[webrtc], and restart the edge",
     }
+
+
+async def test_what_to_do_when_the_agent_is_lost_is_on_its_record(acme: httpx.AsyncClient, desk: Desk) -> None:
+    """In order: reconnect, a message, a transfer; the end comes last, whether it is named or not."""
+    on_lost = {"reconnect": True, "message": "lost", "transfer": "+1 (415) 555-0123", "hang_up": True}
+    pipeline = {**STREAMS, "fallback_url": "wss://second.example.com/", "on_lost": on_lost}
+    agent = await made(acme, pipeline)
+    assert agent["pipeline"]["fallback_url"] == "wss://second.example.com/"
+    assert agent["pipeline"]["on_lost"] == {
+        "reconnect": True,
+        "reconnect_timeout_s": 5.0,
+        "message": "lost",
+        "transfer": "+14155550123",
+        "hang_up": True,
+    }
+    row = await desk.registry.agent(desk.accounts["acme"].id, agent["id"])
+    spec = agent_spec(row, Agents(), 0.0)
+    assert spec is not None
+    assert spec.on_lost == OnLost(reconnect=True, message="lost", transfer="+14155550123")
+
+
+@pytest.mark.parametrize(
+    ("on_lost", "field"),
+    [
+        ({"message": "no-such-recording"}, "pipeline.on_lost.message"),
+        ({"message": "../../etc/passwd"}, "pipeline.on_lost.message"),
+        ({"transfer": "tomorrow"}, "pipeline.on_lost.transfer"),
+        ({"transfer": "sip:a@b?X-Evil=1"}, "pipeline.on_lost.transfer"),
+        ({"reconnect_timeout_s": 31}, "pipeline.on_lost.reconnect_timeout_s"),
+        ({"hang_up": False}, "pipeline.on_lost.hang_up"),
+        ({"pray": True}, "pipeline.on_lost.pray"),
+    ],
+)
+async def test_a_policy_that_cannot_be_followed_is_refused(
+    acme: httpx.AsyncClient, on_lost: dict[str, Any], field: str
+) -> None:
+    answer = await acme.post(AGENTS, json={"name": "a", "pipeline": {**STREAMS, "on_lost": on_lost}})
+    assert answer.status_code == 422
+    assert [problem["field"] for problem in answer.json()["error"]["details"]["errors"]] == [field]

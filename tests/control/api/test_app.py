@@ -82,7 +82,8 @@ def test_every_schema_is_used() -> None:
 def test_number_objects_are_told_apart_by_their_provider() -> None:
     """One ``provider_…`` field each."""
     schemas = DOCUMENT["components"]["schemas"]
-    common = {"id", "phone_number", "provider", "agent_id", "status", "created_at", "updated_at"}
+    common = {"id", "phone_number", "provider", "agent_id", "fallback", "parameters", "status"}
+    common |= {"created_at", "updated_at"}
     for name, field in (
         ("TwilioNumber", "provider_account_sid"),
         ("TelnyxNumber", "provider_connection_id"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from control.hold import HoldOutcome
 from control.registry.types import Agent, CallEvent, Number
-from media.messages import LegStatistics, RecordingOrder
+from control.resources import call_sid
+from media.messages import Clear, Command, Failed, LegStatistics, Play, RecordingOrder, SendDigits, SetMark
 from media.recording_file import Count, SealedWriter, Trailer
 from tests.support.desk import BASE, Desk, LiveOne, offered
 
@@ -300,3 +303,81 @@ async def test_fields_nobody_knows_are_refused(acme: httpx.AsyncClient) -> None:
     answer = await acme.post(CALLS, json=body)
     assert answer.status_code == 422
     assert answer.json()["error"]["details"]["errors"][0]["field"] == "call_settings.max_duration"
+
+
+# --- what is asked of a live call -----------------------------------------------------------------
+
+
+CONTROLS = [
+    ("digits", {"digits": "ww12#"}, SendDigits(call=SECOND, digits="ww12#")),
+    ("play", {"recording": "unavailable"}, Play(call=SECOND, recording="unavailable")),
+    ("play", {"recording": "lost", "interrupt": True}, Play(call=SECOND, recording="lost", interrupt=True)),
+    ("clear", None, Clear(call=SECOND)),
+    ("marks", {"name": "end of the greeting"}, SetMark(call=SECOND, name="end of the greeting")),
+]
+
+
+@pytest.mark.parametrize(("verb", "body", "command"), CONTROLS)
+async def test_a_live_call_does_what_its_account_asks(
+    desk: Desk, acme: httpx.AsyncClient, verb: str, body: Any, command: Command
+) -> None:
+    """By the call's id, or as Twilio's libraries spell it."""
+    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id)
+    for id in (SECOND, call_sid(SECOND)):
+        answer = await acme.post(f"{CALLS}/{id}/{verb}", json=body)
+        assert (answer.status_code, answer.json()["data"]) == (200, {"id": SECOND, "done": True})
+    assert desk.calls.commands == [command, command]
+
+
+@pytest.mark.parametrize(("verb", "body"), [control[:2] for control in CONTROLS])
+async def test_a_call_that_is_another_accounts_over_or_not_ready_is_left_alone(
+    desk: Desk, acme: httpx.AsyncClient, globex: httpx.AsyncClient, verb: str, body: Any
+) -> None:
+    """404, 409 with the record's end, 409 with the reason."""
+    await recorded(desk)
+    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id)
+    assert (await globex.post(f"{CALLS}/{SECOND}/{verb}", json=body)).status_code == 404
+    assert (await acme.post(f"{CALLS}/nonsense/{verb}", json=body)).status_code == 404
+    over = await acme.post(f"{CALLS}/{FIRST}/{verb}", json=body)
+    assert (over.status_code, over.json()["error"]["code"]) == (409, "call_not_live")
+    desk.calls.result = Failed(code="not_established", message="the call is ringing")
+    early = await acme.post(f"{CALLS}/{SECOND}/{verb}", json=body)
+    assert (early.status_code, early.json()["error"]["code"]) == (409, "call_not_ready")
+    assert early.json()["error"]["details"]["reason"] == "not_established"
+    assert early.json()["error"]["message"] == "the call is ringing"
+
+
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("digits", {"digits": ""}),
+        ("digits", {"digits": "12x"}),
+        ("digits", {"digits": "1" * 101}),
+        ("play", {"recording": "no-such-recording"}),
+        ("play", {"recording": "../greeting"}),
+        ("play", {"recording": "lost", "interrupt": "yes"}),
+        ("marks", {"name": ""}),
+        ("marks", {"name": "two\nlines"}),
+    ],
+)
+async def test_what_cannot_be_done_to_any_call_is_422(
+    desk: Desk, acme: httpx.AsyncClient, verb: str, body: dict[str, Any]
+) -> None:
+    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id)
+    assert (await acme.post(f"{CALLS}/{SECOND}/{verb}", json=body)).status_code == 422
+    assert desk.calls.commands == []
+
+
+async def test_a_live_call_is_held_and_taken_back(
+    desk: Desk, acme: httpx.AsyncClient, globex: httpx.AsyncClient
+) -> None:
+    await recorded(desk)
+    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id)
+    for verb in ("hold", "resume"):
+        assert (await acme.post(f"{CALLS}/{SECOND}/{verb}")).json()["data"] == {"id": SECOND, "done": True}
+        assert (await globex.post(f"{CALLS}/{SECOND}/{verb}")).status_code == 404
+        assert (await acme.post(f"{CALLS}/{FIRST}/{verb}")).json()["error"]["code"] == "call_not_live"
+    assert desk.calls.held == ["hold", "resume"]
+    desk.calls.outcome = HoldOutcome.REFUSED
+    refused = await acme.post(f"{CALLS}/{SECOND}/hold")
+    assert (refused.status_code, refused.json()["error"]["details"]["reason"]) == (409, "refused")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -42,6 +43,8 @@ async def test_an_imported_number_is_answered_in_the_envelope(acme: httpx.AsyncC
         "provider": "sip",
         "provider_trunk": "lab",
         "agent_id": None,
+        "fallback": None,
+        "parameters": {},
         "status": "active",
         "created_at": "2026-09-21T14:13:20.000Z",
         "updated_at": "2026-09-21T14:13:20.000Z",
@@ -220,3 +223,33 @@ async def test_what_is_no_id_names_nothing(acme: httpx.AsyncClient, id: str) -> 
     answer = await acme.get(f"{BASE}/telephony/numbers/{id}")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "not_found"
+
+
+async def test_a_numbers_fallback_and_parameters_are_set_apart_from_its_agent(
+    acme: httpx.AsyncClient,
+) -> None:
+    path = f"{BASE}/telephony/numbers/{await imported(acme)}"
+    message = await acme.patch(path, json={"fallback": {"message": "unavailable"}, "parameters": {"language": "de"}})
+    assert message.json()["data"]["fallback"] == {"message": "unavailable"}
+    assert message.json()["data"]["parameters"] == {"language": "de"}
+    forward = await acme.patch(path, json={"fallback": {"forward": "+1 (415) 555-0123"}})
+    assert forward.json()["data"]["fallback"] == {"forward": "+14155550123"}
+    assert (await acme.get(path)).json()["data"] == forward.json()["data"]
+    none = await acme.patch(path, json={"fallback": None})
+    assert (none.json()["data"]["fallback"], none.json()["data"]["parameters"]) == (None, {"language": "de"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fallback": {"message": "no-such-recording"}},
+        {"fallback": {"message": "unavailable", "forward": "+14155550123"}},
+        {"fallback": {"forward": "tomorrow"}},
+        {"fallback": {}},
+        {"parameters": {"": "x"}},
+        {"parameters": {"a": 1}},
+        {"parameters": None},
+    ],
+)
+async def test_a_fallback_that_cannot_be_is_422(acme: httpx.AsyncClient, change: dict[str, Any]) -> None:
+    assert (await acme.patch(f"{BASE}/telephony/numbers/{await imported(acme)}", json=change)).status_code == 422

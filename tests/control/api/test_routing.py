@@ -25,7 +25,7 @@ def test_every_route_below_the_prefix_is_guarded() -> None:
         numbers.router,
     )
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    assert len(routes) == 40
+    assert len(routes) == 46
     for route in routes:
         assert isinstance(route, GuardedRoute)
         assert route.path.startswith(f"{PREFIX}/")

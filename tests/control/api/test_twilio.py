@@ -7,8 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from control.instructions import Dial, Digits
 from control.registry.types import CallEvent
 from control.resources import call_sid
+from media.messages import Failed
 from tests.support.desk import Desk, LiveOne, offered
 
 CALL = "0198c0de-0000-4000-8000-000000000011"
@@ -180,3 +182,47 @@ async def test_bad_keys_are_limited_here_too(desk: Desk) -> None:
     answers = [await asked(desk, key="truedy_" + "0" * 43) for _ in range(21)]
     assert_refused(answers[-1], 429, 20429)
     assert "Retry-After" in answers[-1].headers
+
+
+# --- TwiML for a live call --------------------------------------------------------------------------
+
+
+async def test_twiml_is_carried_out_on_the_live_call(desk: Desk) -> None:
+    """As an agent transfers its caller through Twilio's library."""
+    text = '<Response><Play digits="1"/><Dial><Number>+14155550123</Number></Dial></Response>'
+    answer = await asked(desk, form={"Twiml": text})
+    assert (answer.status_code, answer.json()["status"]) == (200, "in-progress")
+    assert desk.calls.performed == [Digits("1"), Dial("+14155550123")]
+    assert desk.calls.ended == []
+
+
+async def test_twiml_that_is_not_taken_is_refused_and_said_why(desk: Desk) -> None:
+    answer = await asked(desk, form={"Twiml": "<Response><Say>Hello</Say></Response>"})
+    assert_refused(answer, 400, 20001)
+    assert answer.json()["message"] == "Twiml: <Say> is not taken: Dial, Hangup, Pause and Play digits are"
+    assert desk.calls.performed == []
+
+
+async def test_a_call_that_is_not_up_takes_no_twiml(desk: Desk) -> None:
+    """Twilio's 21220."""
+    form = {"Twiml": "<Response><Hangup/></Response>"}
+    desk.calls.result = Failed(code="not_established", message="the call is ringing")
+    assert_refused(await asked(desk, form=form), 400, 21220)
+    desk.calls.up.clear()
+    await desk.registry.apply_events([offered(CALL, desk.accounts["acme"].id)])
+    assert_refused(await asked(desk, form=form), 400, 21220)
+    assert_refused(await asked(desk, path_of(desk, call="0198c0de-0000-4000-8000-00000000dead"), form=form), 404, 20404)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"Twiml": "<Response><Hangup/></Response>", "Status": "completed"},
+        {"Twiml": ["<Response><Hangup/></Response>"] * 2},
+        {"Url": "https://example.com/twiml"},
+        {"Status": "canceled"},
+    ],
+)
+async def test_other_changes_of_a_call_are_400(desk: Desk, form: Any) -> None:
+    assert_refused(await asked(desk, form=form), 400, 20001)
+    assert (desk.calls.ended, desk.calls.performed) == ([], [])

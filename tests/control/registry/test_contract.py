@@ -833,3 +833,32 @@ async def test_calls_whose_recordings_have_no_end_are_found(registry: Registry) 
     assert await registry.calls_being_recorded() == ["c1"]
     assert (await registry.call("a1", "c2")).recording == {"status": "completed"}
     assert (await registry.call("a1", "c3")).recording == {}
+
+
+# what numbers add
+
+
+async def test_a_numbers_parameters_and_fallback_are_kept_and_come_with_its_route(registry: Registry) -> None:
+    await registry.create_number(replace(NUMBER, agent_id="g1"))
+    changes = {"parameters": {"language": "de"}, "fallback": {"forward": "+4930999"}}
+    changed = await registry.change_number("a1", "n1", changes, 9.0)
+    assert changed == replace(NUMBER, agent_id="g1", **changes, updated_at=9.0)
+    assert await registry.number("a1", "n1") == changed
+    assert await registry.numbers("a1", Page()) == ([changed], 1)
+    assert await registry.number_by_phone(NUMBER.phone_number) == changed
+    assert await registry.route("lab", NUMBER.phone_number) == Route(changed, PARROT)
+    cleared = await registry.change_number("a1", "n1", {"fallback": None}, 10.0)
+    assert (cleared.fallback, cleared.parameters, cleared.agent_id) == (None, {"language": "de"}, "g1")
+
+
+async def test_a_new_number_can_have_them(registry: Registry) -> None:
+    full = replace(NUMBER, parameters={"a": "1"}, fallback={"message": "unavailable"})
+    await registry.create_number(full)
+    assert await registry.number("a1", "n1") == full
+
+
+async def test_another_accounts_number_is_not_changed(registry: Registry) -> None:
+    await registry.create_number(NUMBER)
+    await refuses(NotFound, registry.change_number("a2", "n1", {"fallback": None}, 9.0))
+    await refuses(NotFound, registry.change_number("a1", "n1", {"agent_id": "g2"}, 9.0))
+    assert await registry.number("a1", "n1") == NUMBER

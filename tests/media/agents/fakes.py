@@ -65,8 +65,11 @@ class FakePort:
     def ask(self, verb: str, arguments: Mapping[str, str]) -> None:
         self.log.append(("ask", verb, dict(arguments)))
 
-    def hang_up(self) -> None:
-        self.log.append(("hang_up",))
+    def hang_up(self, headers: Mapping[str, str] | None = None) -> None:
+        self.log.append(("hang_up",) if headers is None else ("hang_up", dict(headers)))
+
+    def note(self, event: str, detail: str = "") -> None:
+        self.log.append(("note", event, detail))
 
     def failed(self, cause: FailureCause, message: str) -> None:
         self.log.append(("failed", cause, message))

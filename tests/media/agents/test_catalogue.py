@@ -14,6 +14,7 @@ from tests.media.agents.fakes import host
 def test_an_agent_is_made_by_its_protocols_name() -> None:
     assert isinstance(create(host(AgentSpec(protocol="builtin", name="echo"))), Echo)
     assert set(PROTOCOLS) == {
+        "announcement",
         "audiosocket",
         "builtin",
         "jambonz-listen",

@@ -1,0 +1,59 @@
+"""A live call from outside: digits, recordings, marks, instructions; and a number that no agent answers for."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.media.agents.server import serve
+from tests.support.audio import level_dbfs
+from tests.support.edge import DID, Edge
+from tests.support.phone import Phone
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.realtime
+
+
+async def test_a_live_call_is_played_to_pressed_for_marked_and_ended(edge: Edge) -> None:
+    """The control API's verbs, one after the other, on one call."""
+    async with serve() as agent, Phone.open(edge.listeners["udp"]) as phone:
+        await edge.add_agent_at(agent.url, answer_after_s=0)
+        call = await phone.call(DID)
+        await call.establish()
+        live = await edge.expect_live_call()
+        path = f"/calls/{live['id']}"
+        await edge.request("POST", f"{path}/digits", {"digits": "1w#"})
+        await call.media.wait_until(lambda: call.media.digits() == "1#", "both digits")
+        await edge.request("POST", f"{path}/play", {"recording": "unavailable"})
+        await edge.request("POST", f"{path}/marks", {"name": "end"})
+        await call.media.wait_until(lambda: level_dbfs(call.media.audio()[-4000:]) > -40, "the recording")
+        await edge.request("POST", f"{path}/clear")
+        form = {"Twiml": '<Response><Play digits="9"/><Pause length="1"/><Hangup/></Response>'}
+        account = edge.account_id
+        async with httpx.AsyncClient(base_url=edge.url, auth=(account, edge.key)) as twilio:
+            answer = await twilio.post(f"/2010-04-01/Accounts/{account}/Calls/{live['sid']}.json", data=form)
+            assert answer.json()["status"] == "in-progress"
+        await call.media.wait_until(lambda: call.media.digits() == "1#9", "the digit of the instructions")
+        await call.expect_request("BYE")
+    [record] = await edge.expect_records(1)
+    assert record["end_reason"] == "agent_hung_up"
+    timeline = [entry["event"] for entry in (await edge.request("GET", path))["timeline"]]
+    wanted = ["digits_sent: 2", "played: unavailable", "mark: end", "cleared", "mark_cleared: end", "digits_sent: 1"]
+    assert [event for event in timeline if event in wanted] == wanted
+
+
+async def test_a_caller_whom_no_agent_answers_hears_the_numbers_message(edge: Edge) -> None:
+    """Nobody listens at the agent's address: the call is answered, the recording played, the call ended."""
+    number = await edge.add_agent_at(f"ws://127.0.0.1:{free_port()}/")
+    numbers = await edge.request("GET", "/telephony/numbers")
+    path = f"/telephony/numbers/{numbers[0]['id']}"
+    await edge.request("PATCH", path, {"fallback": {"message": "digit-0"}})
+    async with Phone.open(edge.listeners["udp"]) as phone:
+        call = await phone.call(DID)
+        await call.establish()
+        await call.expect_request("BYE")
+        assert level_dbfs(call.media.audio()) > -40
+    [record] = await edge.expect_records(1)
+    assert (record["ended_by"], record["end_reason"]) == ("edge", "fallback_message"), number
+    timeline = [entry["event"] for entry in (await edge.request("GET", f"/calls/{record['id']}"))["timeline"]]
+    assert "fallback: message digit-0, for agent_refused" in timeline
