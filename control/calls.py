@@ -442,6 +442,12 @@ class CallManager:
             raise TransferRefused("not_live", "there is no such live call")
         return await self._transfers.begin(call, target, by, agent)
 
+    def carrier_says(self, call_id: str, status: str) -> None:
+        """How a call goes that a carrier was asked to place; unknown calls are ignored."""
+        call = self._by_id.get(call_id)
+        if call is not None and self._outbound is not None:
+            self._outbound.carrier_says(call, status)
+
     async def _transfer_for_agent(self, call: Call, arguments: Mapping[str, str]) -> None:
         """The agent hears how it goes, a refusal too."""
         place: AgentPlace = "listens" if arguments.get("agent") == "listens" else "leaves"

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
+from urllib.parse import parse_qsl
 
 from config.carriers import carriers
 from config.settings import Settings, parse_listener
@@ -23,9 +24,24 @@ from control.twiml import Dial, dial, empty, hang_up, reject, say_and_hang_up
 from edge.counters import Counters, SourceLog
 from edge.identity import verstat
 
-__all__ = ["DIAL_STATUS_PATH", "WEBHOOK_PATH", "Answer", "Outcome", "Signed", "TwilioInbound", "WebhookRequest"]
+__all__ = [
+    "DIAL_STATUS_PATH",
+    "MOVED_PATH",
+    "REFER_PATH",
+    "STATUS_PATH",
+    "WEBHOOK_PATH",
+    "Answer",
+    "Outcome",
+    "Signed",
+    "TwilioInbound",
+    "WebhookRequest",
+    "leg_uri",
+]
 
 WEBHOOK_PATH: Final = "/telephony/inbound/twilio"
+REFER_PATH: Final = WEBHOOK_PATH + "/refer"
+MOVED_PATH: Final = WEBHOOK_PATH + "/moved"
+STATUS_PATH: Final = "/telephony/outbound/twilio/status"
 DIAL_STATUS_PATH: Final = WEBHOOK_PATH + "/dial-status"
 _RING_MARGIN_S: Final = 5
 _log = logging.getLogger("truedy.inbound")
@@ -54,6 +70,10 @@ class Outcome(Enum):
     DRAINING = "draining"
     LEG_COMPLETED = "leg completed"
     LEG_FAILED = "leg failed"
+    REFERRED = "referred"
+    NOT_AUTHORISED = "refer not authorised"
+    MOVED = "moved"
+    CALL_STATUS = "call status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +116,8 @@ class TwilioInbound:
         wall: Callable[[], float],
         draining: Callable[[], bool],
         listening: Callable[[], Sequence[str]],
+        referred: Callable[[tuple[str, ...]], str | None] = lambda sids: None,
+        progressed: Callable[[str, str], None] = lambda call, status: None,
     ) -> None:
         self._registry = registry
         self._passes = passes
@@ -106,6 +128,8 @@ class TwilioInbound:
         self._wall = wall
         self._draining = draining
         self._listening = listening
+        self._referred = referred
+        self._progressed = progressed
         self._source_log = SourceLog(_log)
         self._srtp = settings.providers.twilio_srtp or carriers()["twilio"].dialect.srtp
         self._public_url = (settings.api.public_url or f"http://{settings.api.listen}").rstrip("/")
@@ -117,6 +141,35 @@ class TwilioInbound:
     async def dial_status(self, request: WebhookRequest) -> Answer:
         """The leg to here has ended: nothing more after a completed call, else a word for the caller."""
         return self._counted(await self._dial_status(request), request)
+
+    async def refer(self, request: WebhookRequest) -> Answer:
+        """Where a REFER of ours leads: to the one target that was authorised for this call, once."""
+        parameters = _parameters(request)
+        if not await self._proved(request, parameters):
+            return self._counted(Answer(403, Outcome.BAD_SIGNATURE), request)
+        sids = tuple(sid for name in ("CallSid", "ParentCallSid") if (sid := parameters.get(name)))
+        twiml = self._referred(sids)
+        outcome = Outcome.NOT_AUTHORISED if twiml is None else Outcome.REFERRED
+        return self._counted(Answer(200, outcome, hang_up() if twiml is None else twiml), request)
+
+    async def moved(self, request: WebhookRequest) -> Answer:
+        """A caller's call after its transfer is over: nothing more, or a word where nobody answered."""
+        parameters = _parameters(request)
+        if not await self._proved(request, parameters):
+            return self._counted(Answer(403, Outcome.BAD_SIGNATURE), request)
+        status = parameters.get("DialCallStatus", "")
+        done = status in ("completed", "answered", "")
+        twiml = empty() if done else say_and_hang_up(_APOLOGIES.get(status, _APOLOGY))
+        return self._counted(Answer(200, Outcome.MOVED, twiml), request)
+
+    async def call_status(self, request: WebhookRequest) -> Answer:
+        """How a call that Twilio places for us goes; its query says which it is, and is signed too."""
+        parameters = _parameters(request)
+        if not await self._proved(request, parameters):
+            return self._counted(Answer(403, Outcome.BAD_SIGNATURE), request)
+        call = dict(parse_qsl(request.query)).get("call", "")
+        self._progressed(call, parameters.get("CallStatus", ""))
+        return self._counted(Answer(200, Outcome.CALL_STATUS, empty()), request)
 
     async def _call(self, request: WebhookRequest) -> Answer:
         parameters = _parameters(request)
@@ -165,23 +218,12 @@ class TwilioInbound:
                 timeout_s=int(ring_s) + _RING_MARGIN_S,
                 action=self._public_url + DIAL_STATUS_PATH,
                 time_limit_s=int(self._settings.limits.call_length_s),
+                refer_url=self._public_url + REFER_PATH,
             )
         )
 
     def _uri(self, made: CallPass) -> str:
-        """Our address for this call: TLS where it is listened on, the port where it is not the usual one.
-
-        SRTP goes with TLS: its keys are in the SDP.
-        """
-        listeners = {name: port for name, _, port in map(parse_listener, reversed(self._listening()))}
-        transport = next((name for name in ("tls", "udp", "tcp") if name in listeners), "udp")
-        usual = 5061 if transport == "tls" else 5060
-        port = listeners.get(transport, usual)
-        host = self._settings.sip.domain + (f":{port}" if port != usual else "")
-        parameter = "" if transport == "udp" else f";transport={transport}"
-        if transport == "tls" and self._srtp != "off":
-            parameter += ";secure=true"
-        return f"sip:{made.phone_number}@{host}{parameter}?{TOKEN_HEADER}={made.token}"
+        return leg_uri(made, self._settings.sip.domain, self._listening(), secure=self._srtp != "off")
 
     async def _dial_status(self, request: WebhookRequest) -> Answer:
         parameters = _parameters(request)
@@ -240,3 +282,19 @@ def _parameters(request: WebhookRequest) -> dict[str, str]:
     for name, value in request.form:
         found.setdefault(name, value)
     return found
+
+
+def leg_uri(made: CallPass, domain: str, listening: Sequence[str], *, secure: bool) -> str:
+    """Our address for this call: TLS where it is listened on, the port where it is not the usual one.
+
+    ``secure``: SRTP goes with TLS, whose keys are in the SDP.
+    """
+    listeners = {name: port for name, _, port in map(parse_listener, reversed(listening))}
+    transport = next((name for name in ("tls", "udp", "tcp") if name in listeners), "udp")
+    usual = 5061 if transport == "tls" else 5060
+    port = listeners.get(transport, usual)
+    host = domain + (f":{port}" if port != usual else "")
+    parameter = "" if transport == "udp" else f";transport={transport}"
+    if transport == "tls" and secure:
+        parameter += ";secure=true"
+    return f"sip:{made.phone_number}@{host}{parameter}?{TOKEN_HEADER}={made.token}"

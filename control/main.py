@@ -20,30 +20,32 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 
+from config.carriers import carriers
 from config.settings import Settings, parse_listener
 from control.api.app import create_app
 from control.api.health import Readiness
 from control.api.server import ApiServer
 from control.api.server import ListenError as ApiListenError
+from control.call import Call
 from control.calls import CallManager, Surroundings
-from control.dialling import Dialler
+from control.dialling import Dialler, Way
 from control.entropy import entropy, monotonic_clock, wall_clock
 from control.hops import Hops
 from control.hosts import AgentHosts, Plan, host_count, python_agents
 from control.hosts import launcher as host_launcher
-from control.inbound import TwilioInbound
+from control.inbound import TwilioInbound, leg_uri
 from control.journal import Journal, Replayer
 from control.metrics import Metrics, counted, measured
 from control.openai_agents import OpenAiAgents
 from control.operations import Operations
-from control.outbound import NoCarrierCalls, Outward
+from control.outbound import Outward
 from control.passes import CallPasses
 from control.placing import Placing
 from control.policies import Policies, trunk_rules
 from control.ports import PortPool
 from control.providers.openai import OpenAiProvider
 from control.providers.telnyx import TelnyxProvider
-from control.providers.twilio import TwilioProvider, signature_ok
+from control.providers.twilio import TwilioCallsRest, TwilioProvider, signature_ok
 from control.recordings import Recordings
 from control.registrations import GAUGES as REGISTRATION_GAUGES
 from control.registrations import Registrations
@@ -52,6 +54,7 @@ from control.registry.types import Registry, RegistryError
 from control.routing import PASS_TRUNK, Router
 from control.supervisor import OnFailure, Supervisor
 from control.toll import TollGuard
+from control.twilio_calls import PASS_S, TwilioCalls
 from control.vault import Vault
 from control.workers import MediaWorkers, WorkersFailed, launcher, worker_count
 from edge.auth import Challenger
@@ -280,12 +283,26 @@ class Edge:
         """What calls that go out need."""
         settings, loop = self.settings, asyncio.get_running_loop()
         self.guard = TollGuard(registry, settings.outbound, self.counters, now=loop.time, wall=wall_clock)
-        self.dialler = Dialler(registry, settings, self._transports)
+        self.dialler = dialler = Dialler(registry, settings, self._transports)
+
+        async def way(call: Call) -> Way | None:
+            return None if call.route is None else await dialler.way(call.route.number)
+
+        srtp = settings.providers.twilio_srtp or carriers()["twilio"].dialect.srtp
+        self.twilio_calls = TwilioCalls(
+            TwilioCallsRest(settings),
+            CallPasses(self.trunks, PASS_TRUNK, entropy=entropy, lifetime_s=PASS_S),
+            settings,
+            uri=lambda made: leg_uri(made, settings.sip.domain, self._listening, secure=srtp != "off"),
+            public_url=(settings.api.public_url or f"http://{settings.api.listen}").rstrip("/"),
+            way=way,
+            now=loop.time,
+        )
         return Outward(
             guard=self.guard,
             dialler=self.dialler,
             hops=Hops(),
-            carrier=NoCarrierCalls(),
+            carrier=self.twilio_calls,
             invite=commands.invite,
             refer=commands.refer,
             cancel=commands.hang_up,
@@ -381,6 +398,8 @@ class Edge:
             wall=wall_clock,
             draining=lambda: self.engine.draining,
             listening=lambda: self._listening,
+            referred=self.twilio_calls.referred,
+            progressed=self.calls.carrier_says,
         )
         metrics = Metrics(
             [

@@ -17,7 +17,7 @@ from control.call_table import Input, State
 from control.dialling import Dialler, Invitation, Way
 from control.entropy import new_id
 from control.hops import Hops
-from control.outcomes import of_sip
+from control.outcomes import of_sip, of_twilio
 from control.registry.types import Agent, Number, Route
 from control.toll import Admission, Destination, TollGuard
 from edge.events import CallAnswered, CallEnded, CallKey, CallOffered, CallProgressed, Cause, OutgoingCall, Party
@@ -40,6 +40,7 @@ log = logging.getLogger("truedy.outbound")
 CARRIER_IDS: Final = ("X-Telnyx-Session-ID", "X-Telnyx-Leg-ID", "X-Telnyx-Call-Control-ID", "X-Twilio-CallSid")
 """Headers of a carrier's responses that are kept with the record."""
 
+_CARRIER_FAILURES: Final = frozenset({"busy", "no-answer", "failed", "canceled"})
 _KNOWN_IDS: Final[Mapping[str, str]] = {name.lower(): name for name in CARRIER_IDS}
 
 
@@ -303,6 +304,20 @@ class Outbound:
         result = await self._motor.request(ApplyAnswer(call=call.id, answer=body, early=True))
         if isinstance(result, Failed):
             self._motor.note(call, "early_media_ignored", result.code)
+
+    def carrier_says(self, call: Call, status: str) -> None:
+        """A carrier's word on a call that it places: it rings, or it will not come to anything."""
+        outgoing = call.outgoing
+        if outgoing is None or call.state is not State.DIALLING:
+            return
+        if status == "ringing" and not outgoing.ringing:
+            outgoing.ringing = True
+            self._motor.note(call, "ringing", "")
+        elif status in _CARRIER_FAILURES:
+            if call.end is None:
+                reason, words = of_twilio(status)
+                call.end = End("callee", reason, detail=words)
+            self._motor.feed(call, Input.SIP_ENDED)
 
     def taken(self, call: Call, event: CallAnswered) -> None:
         """The callee's 2xx. One without SDP confirms what the early answer said."""

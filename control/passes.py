@@ -64,12 +64,19 @@ class CallPasses:
     """
 
     def __init__(
-        self, trunks: TrunkTable, trunk: str, *, entropy: Callable[[int], bytes], capacity: int = 10_000
+        self,
+        trunks: TrunkTable,
+        trunk: str,
+        *,
+        entropy: Callable[[int], bytes],
+        capacity: int = 10_000,
+        lifetime_s: float = LIFETIME_S,
     ) -> None:
         self._trunks = trunks
         self._trunk = trunk
         self._entropy = entropy
         self._capacity = capacity
+        self._lifetime_s = lifetime_s
         self._by_call: OrderedDict[str, CallPass] = OrderedDict()
         self._by_username: dict[str, CallPass] = {}
         self._spent: OrderedDict[str, None] = OrderedDict()
@@ -97,7 +104,7 @@ class CallPasses:
             phone_number=announced.phone_number,
             caller=announced.caller,
             verstat=announced.verstat,
-            valid_until=now + LIFETIME_S,
+            valid_until=now + self._lifetime_s,
         )
         self._by_call[made.call_sid] = made
         self._by_username[made.username] = made
@@ -108,6 +115,14 @@ class CallPasses:
     def find(self, username: str) -> CallPass | None:
         """The pass an accepted INVITE came with."""
         return self._by_username.get(username)
+
+    def spend(self, call_sid: str) -> None:
+        """The call is over: its pass is worth nothing any more. Unknown ones are ignored."""
+        made = self._by_call.pop(call_sid, None)
+        if made is not None:
+            del self._by_username[made.username]
+            self._trunks.remove_pass(made.username)
+            self._spent[call_sid] = None
 
     def expire(self, now: float) -> None:
         """Move passes whose time is over to the spent ones. They are in order of age."""

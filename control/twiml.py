@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from twilio.twiml.voice_response import VoiceResponse
 
-__all__ = ["Dial", "dial", "empty", "hang_up", "prepare", "reject", "say_and_hang_up"]
+__all__ = ["Dial", "Onward", "dial", "empty", "hang_up", "prepare", "reject", "say_and_hang_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,18 @@ class Dial:
     username: str
     password: str = field(repr=False)
     timeout_s: int
+    action: str
+    time_limit_s: int
+    refer_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """Whom a caller goes on to: ``kind`` ``number`` or ``sip``; ``caller_id`` is shown, ``action`` hears the end."""
+
+    target: str
+    kind: str
+    caller_id: str
     action: str
     time_limit_s: int
 
@@ -41,14 +53,23 @@ def _response() -> VoiceResponse:
 def dial(leg: Dial) -> str:
     """``<Dial answerOnBridge><Sip>``: the caller hears ringing until the agent has answered."""
     response = _response()
-    verb = response.dial(
-        answer_on_bridge=True,
-        timeout=leg.timeout_s,
-        time_limit=leg.time_limit_s,
-        action=leg.action,
-        method="POST",
-    )
+    hears = {"action": leg.action, "method": "POST"} if leg.action else {}
+    refers = {"refer_url": leg.refer_url, "refer_method": "POST"} if leg.refer_url else {}
+    verb = response.dial(answer_on_bridge=True, timeout=leg.timeout_s, time_limit=leg.time_limit_s, **hears, **refers)
     verb.sip(leg.uri, username=leg.username, password=leg.password)
+    return str(response)
+
+
+def onward(leg: Onward) -> str:
+    """``<Dial><Number>`` or ``<Dial><Sip>``: the caller goes on to somebody else."""
+    response = _response()
+    verb = response.dial(
+        caller_id=leg.caller_id, answer_on_bridge=True, time_limit=leg.time_limit_s, action=leg.action, method="POST"
+    )
+    if leg.kind == "sip":
+        verb.sip(leg.target)
+    else:
+        verb.number(leg.target)
     return str(response)
 
 

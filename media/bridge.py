@@ -253,7 +253,8 @@ class Bridge:
         self._heard_digit("INFO", digit, duration_ms)
 
     def _heard_digit(self, source: str, digit: str, duration_ms: int) -> None:
-        if self.state is State.CLOSED or not self._digits.first(source, digit, self._clock()):
+        over = self.state is State.CLOSED and not self._dismissed
+        if over or not self._digits.first(source, digit, self._clock()):
             return
         self._notify(DigitReceived(call=self.call, digit=digit, duration_ms=duration_ms))
         self._agent.on_digit(digit, duration_ms)

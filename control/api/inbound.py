@@ -11,7 +11,16 @@ from fastapi import APIRouter, Request, Response
 from control.api.body import read_body
 from control.api.door import source_of
 from control.errors import ResourceNotFound, ValidationFailed
-from control.inbound import DIAL_STATUS_PATH, WEBHOOK_PATH, Answer, TwilioInbound, WebhookRequest
+from control.inbound import (
+    DIAL_STATUS_PATH,
+    MOVED_PATH,
+    REFER_PATH,
+    STATUS_PATH,
+    WEBHOOK_PATH,
+    Answer,
+    TwilioInbound,
+    WebhookRequest,
+)
 from control.twiml import prepare
 
 __all__ = ["router"]
@@ -74,6 +83,24 @@ async def inbound_call_by_get(request: Request) -> Response:
 async def dial_status(request: Request) -> Response:
     """How the leg to here ended: an empty answer after a completed call, else a sentence for the caller."""
     return await _answer(request, TwilioInbound.dial_status)
+
+
+@router.api_route(REFER_PATH, methods=["POST"], response_class=Response, responses=_RESPONSES)
+async def refer_target(request: Request) -> Response:
+    """Where a transfer of ours by REFER leads: the target that was authorised for this call, once."""
+    return await _answer(request, TwilioInbound.refer)
+
+
+@router.api_route(MOVED_PATH, methods=["POST"], response_class=Response, responses=_RESPONSES)
+async def moved_call(request: Request) -> Response:
+    """How a transferred call ended at Twilio."""
+    return await _answer(request, TwilioInbound.moved)
+
+
+@router.api_route(STATUS_PATH, methods=["POST"], response_class=Response, responses=_RESPONSES)
+async def placed_call_status(request: Request) -> Response:
+    """How a call goes that Twilio places for the edge."""
+    return await _answer(request, TwilioInbound.call_status)
 
 
 async def _answer(request: Request, handle: Handler) -> Response:

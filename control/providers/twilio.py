@@ -7,9 +7,10 @@ is closed at the end of each visit.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -33,11 +34,12 @@ from control.providers.sdk import (
 )
 from control.registry.types import SUBACCOUNT, Integration
 from control.routing import PASS_TRUNK
+from control.twilio_calls import TwilioRefused
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["TwilioProvider", "signature_ok"]
+__all__ = ["TwilioCallsRest", "TwilioProvider", "signature_ok"]
 
 _NAME: Final = "twilio"
 _PAGE: Final = 100
@@ -175,6 +177,34 @@ class TwilioProvider:
             )
 
 
+class TwilioCallsRest:
+    """:class:`control.twilio_calls.TwilioRest`: one request a visit, never repeated (a call would be placed twice)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._base_url = settings.providers.twilio_base_url
+        self._timeout_s = settings.providers.request_timeout_s
+
+    async def create_call(self, account_sid: str, auth_token: str, fields: Mapping[str, object]) -> str:
+        """``calls.create``; the call's SID."""
+        made = await self._ask(account_sid, auth_token, lambda calls: calls.create_async(**fields))
+        return required(made, "sid", str)
+
+    async def update_call(self, account_sid: str, auth_token: str, sid: str, fields: Mapping[str, object]) -> None:
+        """``calls(sid).update``."""
+        await self._ask(account_sid, auth_token, lambda calls: calls(sid).update_async(**fields))
+
+    async def _ask(self, account_sid: str, auth_token: str, request: Callable[[Any], Awaitable[Any]]) -> Any:
+        sdk = await _sdk.get()
+        try:
+            async with asyncio.timeout(self._timeout_s), sdk.web.client(self._timeout_s) as web:
+                visit = _Visit(sdk, web, self._base_url, account_sid, auth_token)
+                return await visit.calls(request)
+        except Refused as error:
+            raise TwilioRefused(f"Twilio refuses it ({error.status})", error.code) from error
+        except (CarrierError, TimeoutError) as error:
+            raise TwilioRefused("Twilio does not answer, or makes no sense") from error
+
+
 async def _own_account(visit: _Visit) -> _Account:
     try:
         account = await visit.account(visit.account_sid)
@@ -302,6 +332,10 @@ class _Visit:
         found = await self._ask(numbers.list_async(phone_number=phone_number, limit=_PAGE, page_size=_PAGE))
         exact = (each for each in found if required(each, "phone_number", str) == phone_number)
         return next(map(_number, exact), None)
+
+    async def calls(self, request: Callable[[Any], Awaitable[Any]]) -> Any:
+        """What ``request`` asks of the account's calls."""
+        return await self._ask(request(self._api.accounts(self.account_sid).calls))
 
     async def _ask(self, request: Awaitable[Any]) -> Any:
         try:

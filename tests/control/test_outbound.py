@@ -369,3 +369,17 @@ def test_a_call_that_is_being_placed_is_never_answered_with_a_bye() -> None:
     for state in (State.PREPARING, State.DIALLING):
         for event in (Input.HANG_UP, Input.REFUSED):
             assert "BYE" not in [action.value for action in TRANSITIONS[state, event][1]]
+
+
+@pytest.mark.parametrize(("status", "reason"), [("busy", "callee_busy"), ("no-answer", "no_answer")])
+async def test_a_carriers_callback_ends_a_call_that_never_reaches_us(status: str, reason: str) -> None:
+    async with desk() as d:
+        call = await d.place(number="number-3")
+        for word in ("initiated", "ringing", "ringing", "in-progress"):
+            d.calls.carrier_says(call, word)
+        assert d.kinds(call).count("ringing") == 1
+        d.calls.carrier_says("nobody", status)
+        d.calls.carrier_says(call, status)
+        await d.settle()
+        assert d.end(call)[:2] == ("callee", reason)
+        assert d.quiet()

@@ -140,7 +140,8 @@ class FakeTelnyx:
 
     ``hosts`` is the DNS of what FQDN connections name. ``patience_s`` [s] is how long a call waits for a 180 or 183,
     and for its answer. ``outbound_refusal`` (status, phrase with its D-code) is given to calls that come in with the
-    right digest. ``bindings`` are the last of each user name, ``history`` all of them.
+    right digest. ``outbound_early`` answers with a 183 and its own media first; without ``outbound_answer`` such calls
+    ring until they are cancelled. ``bindings`` are the last of each user name, ``history`` all of them.
     """
 
     def __init__(self, borders: Sequence[Border], rest: TelnyxRest, hosts: Mapping[str, tuple[str, int]]) -> None:
@@ -154,6 +155,8 @@ class FakeTelnyx:
         self.calls: list[TelnyxCall] = []
         self.outbound: list[TelnyxOutbound] = []
         self.outbound_refusal: tuple[int, str] | None = None
+        self.outbound_early = False
+        self.outbound_answer = True
         self._rest = rest
         self._nonces: dict[str, float] = {}
         self._changed = asyncio.Event()
@@ -184,6 +187,7 @@ class FakeTelnyx:
             yield telnyx
             for call in telnyx.outbound:
                 call.acknowledged.set()
+                call.ended.set()
             await asyncio.gather(*telnyx._answering)
 
     @property
@@ -328,7 +332,7 @@ class FakeTelnyx:
                     self._register(border, request, path)
                 case "INVITE":
                     self._take_outbound(border, request, path)
-                case "ACK" | "BYE":
+                case "ACK" | "BYE" | "CANCEL":
                     self._in_outbound(border, request, path)
                 case "OPTIONS":
                     border.respond(request, path, 200, "OK", tag=fresh(4))
@@ -457,6 +461,15 @@ class FakeTelnyx:
         call.media.target = call.invite.media()
         ids = [f"X-Telnyx-{name}-ID: {fresh(16)}" for name in ("Session", "Leg", "Call-Control")]
         border.respond(call.invite, path, 180, "Ringing", *ids, tag=tag)
+        if self.outbound_early:
+            early = _offer(call.media, payload_types=(8, 101))
+            border.respond(
+                call.invite, path, 183, "Session Progress", "Content-Type: application/sdp", tag="early", body=early
+            )
+        if not self.outbound_answer:
+            await call.ended.wait()
+            border.respond(call.invite, path, 487, "Request Terminated", tag=tag)
+            return
         contact = f"Contact: <sip:mod_sofia@{border.host}:{border.port}>"
         lines = [*ids, contact, "Content-Type: application/sdp"]
         call.status = 200

@@ -20,7 +20,7 @@ import httpx
 from twilio.request_validator import RequestValidator
 
 from tests.support.carriers.sip import Border, Leg, Spelling, fresh
-from tests.support.carriers.twilio_rest import TwilioRest
+from tests.support.carriers.twilio_rest import TwilioCall, TwilioRest
 from tests.support.phone import digest_answer, sdp_offer
 from tests.support.rtp import MediaPort
 
@@ -229,6 +229,24 @@ class FakeTwilio:
             raise AssertionError(f"nothing to replay: {call.error or call.did}")
         media = await self._stack.enter_async_context(MediaPort.open(self.border.host))
         return await self._send(replace(call, media=media), tamper(call.dial))
+
+    async def placed(self, asked: TwilioCall) -> InboundCall:
+        """The callee of a call that was asked for by REST has answered: do what its TwiML says."""
+        media = await self._stack.enter_async_context(MediaPort.open(self.border.host))
+        call = InboundCall(asked.sid, asked.account_sid, asked.from_, asked.to, media, self)
+        self.calls.append(call)
+        await self._run(call, self._parsed(call, asked.parameters["Twiml"]), 0.0, lambda dial: dial)
+        return call
+
+    async def tell(
+        self, asked: TwilioCall, status: str, signature: Literal["right", "forged", "absent"] = "right"
+    ) -> Exchange:
+        """A status callback of a call that was asked for by REST."""
+        media = await self._stack.enter_async_context(MediaPort.open(self.border.host))
+        call = InboundCall(asked.sid, asked.account_sid, asked.from_, asked.to, media, self)
+        fields = {"CallSid": asked.sid, "AccountSid": asked.account_sid, "CallStatus": status, "To": asked.to}
+        await self._ask(call, asked.parameters["StatusCallback"], "POST", fields, signature)
+        return call.exchanges[-1]
 
     async def finish(self, call: InboundCall) -> None:
         """Tell the action how the leg ended, and do what it answers; once."""

@@ -118,6 +118,11 @@ class TwilioRest(RestServer):
         self.numbers[number.sid] = number
         return number
 
+    def adopt(self, sid: str, account_sid: str, to: str, from_: str) -> TwilioCall:
+        """A call that came from outside, so that it can be changed."""
+        call = self.calls[sid] = TwilioCall(sid, account_sid, to, from_, {}, status="in-progress")
+        return call
+
     # --- HTTP ---
 
     def error(self, status: int) -> Reply:

@@ -1,0 +1,179 @@
+"""Calls that the edge places and callers that it hands on, between the carriers' fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.audio import tone
+from tests.support.carriers.stage import TELNYX_DID, TWILIO_DID, Stage, Tenant
+from tests.support.carriers.telnyx import TelnyxOutbound
+from tests.support.edge import Keyring
+
+pytestmark = pytest.mark.realtime
+
+CALLEE = "+14155550123"
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Stage]:
+    async with Stage.open(tmp_path, keyring) as it:
+        yield it
+
+
+async def place(tenant: Tenant, agent: str, *, status: int = 201, **more: Any) -> Any:
+    body = {"agent_id": agent, "phone_number": CALLEE, **more}
+    return await tenant.request("POST", "/calls", body, status=status)
+
+
+async def dialled(stage: Stage, count: int = 1) -> TelnyxOutbound:
+    """The last call that came in at Telnyx."""
+    async with asyncio.timeout(5):
+        while len(stage.telnyx.outbound) < count:
+            await asyncio.sleep(0.02)
+    return stage.telnyx.outbound[-1]
+
+
+async def recorded(tenant: Tenant) -> list[dict[str, Any]]:
+    """The account's records, once there are any: they follow their calls within moments."""
+    async with asyncio.timeout(5):
+        while not (found := await tenant.request("GET", "/calls")):
+            await asyncio.sleep(0.02)
+    return list(found)
+
+
+async def agent_of(stage: Stage) -> str:
+    (number,) = await stage.tenant.request("GET", "/telephony/numbers")
+    return str(number["agent_id"])
+
+
+async def test_a_call_goes_out_through_telnyx_under_the_connection_and_is_talked_on(stage: Stage) -> None:
+    """INVITE, 407, INVITE with the connection's digest; early media of another codec first."""
+    connection = await stage.telnyx_number()
+    stage.telnyx.outbound_early = True
+    placed = await place(stage.tenant, await agent_of(stage))
+    assert (placed["status"], placed["direction"]) == ("queued", "outbound")
+    call = await dialled(stage)
+    assert call.user_name == connection.user_name
+    assert call.invite.get("x-telnyx-username") == connection.user_name
+    assert TELNYX_DID in call.invite.get("p-asserted-identity")
+    assert call.media is not None
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(call.media.play(tone(700, 1.5)))
+        await call.media.expect_tone(700, 0.4)
+    await stage.tenant.request("POST", f"/calls/{placed['id']}/hangup", status=200)
+    (record,) = await stage.tenant.records()
+    assert (record["id"], record["direction"], record["status"]) == (placed["id"], "outbound", "completed")
+    assert record["end_reason"] == "operator_hung_up"
+    assert {"X-Telnyx-Session-ID", "X-Telnyx-Leg-ID"} <= record["carrier_ids"].keys()
+
+
+async def test_a_connection_without_a_voice_profile_says_so_on_the_record(stage: Stage) -> None:
+    """lessons: "ready" in the UI, but no outbound voice profile (D38)."""
+    await stage.telnyx_number()
+    stage.telnyx.outbound_refusal = (403, "No outbound voice profile assigned D38")
+    placed = await place(stage.tenant, await agent_of(stage))
+    (record,) = await stage.tenant.records()
+    assert (record["end_reason"], record["sip_status"]) == ("no_outbound_voice_profile", 403)
+    detail = await stage.tenant.request("GET", f"/calls/{placed['id']}")
+    assert "assign an outbound voice profile" in detail["timeline"][-1]["event"]
+
+
+async def test_a_call_nobody_answers_is_cancelled(stage: Stage) -> None:
+    await stage.telnyx_number()
+    stage.telnyx.outbound_answer = False
+    await place(stage.tenant, await agent_of(stage), call_settings={"join_timeout": "5s"})
+    call = await dialled(stage)
+    async with asyncio.timeout(8):
+        await call.ended.wait()
+    (record,) = await stage.tenant.records()
+    assert record["end_reason"] == "no_answer"
+
+
+async def test_a_caller_is_bridged_to_a_second_leg_through_telnyx(stage: Stage) -> None:
+    """The second leg goes out on the call's own connection; both hear each other; either's BYE ends both."""
+    await stage.telnyx_number()
+    call = await stage.telnyx.call(TELNYX_DID)
+    assert call.leg is not None
+    (live,) = await recorded(stage.tenant)
+    begun = await stage.tenant.request("POST", f"/calls/{live['id']}/transfer", {"target": CALLEE}, status=202)
+    assert begun["method"] == "bridge"
+    out = await dialled(stage)
+    assert out.media is not None
+    await out.acknowledged.wait()
+    call.media.packets.clear()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(out.media.play(tone(500, 1.5)))
+        tasks.create_task(call.media.play(tone(900, 1.5)))
+        await call.media.expect_tone(500, 0.4)
+        await out.media.expect_tone(900, 0.4)
+    await call.hang_up()
+    async with asyncio.timeout(5):
+        await out.ended.wait()
+    records = await stage.tenant.records(2)
+    assert {record["direction"] for record in records} == {"inbound", "outbound"}
+    assert {record["end_reason"] for record in records} == {"caller_hung_up"}
+
+
+async def test_premium_numbers_are_refused_and_nothing_is_dialled(stage: Stage) -> None:
+    await stage.telnyx_number()
+    agent = await agent_of(stage)
+    error = await place(stage.tenant, agent, status=403, phone_number="+19005551234")
+    assert (error["code"], error["details"]["reason"]) == ("destination_refused", "premium_rate")
+    assert await stage.counted("outgoing_refused", reason="premium_rate") == 1
+    assert stage.telnyx.outbound == []
+
+
+async def test_twilio_places_the_call_and_its_leg_is_answered_with_the_agent_warm(stage: Stage) -> None:
+    """``calls.create``; the callee answers; Twilio dials us with the pass of its TwiML, and the agent is there."""
+    await stage.twilio_number()
+    placed = await place(stage.tenant, await agent_of(stage))
+    async with asyncio.timeout(5):
+        while not stage.twilio_rest.calls:
+            await asyncio.sleep(0.02)
+    (asked,) = stage.twilio_rest.calls.values()
+    assert (asked.to, asked.from_) == (CALLEE, TWILIO_DID)
+    call = await stage.twilio.placed(asked)
+    assert call.answered, call.error or call.status
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(call.media.play(tone(700, 1.5)))
+        await call.media.expect_tone(700, 0.4)
+    assert call.leg is not None
+    await call.leg.hang_up()
+    (record,) = await stage.tenant.records()
+    assert (record["id"], record["direction"], record["end_reason"]) == (placed["id"], "outbound", "callee_hung_up")
+    assert record["carrier_ids"]["CallSid"] == asked.sid
+
+
+async def test_a_busy_callee_of_twilios_is_told_by_its_signed_callback(stage: Stage) -> None:
+    await stage.twilio_number()
+    await place(stage.tenant, await agent_of(stage))
+    async with asyncio.timeout(5):
+        while not stage.twilio_rest.calls:
+            await asyncio.sleep(0.02)
+    (asked,) = stage.twilio_rest.calls.values()
+    assert (await stage.twilio.tell(asked, "busy", signature="forged")).status == 403
+    assert (await stage.twilio.tell(asked, "ringing")).status == 200
+    assert (await stage.twilio.tell(asked, "busy")).status == 200
+    (record,) = await stage.tenant.records()
+    assert record["end_reason"] == "callee_busy"
+
+
+async def test_a_twilio_caller_is_moved_by_a_rest_update_of_its_call(stage: Stage) -> None:
+    """The fake's Dial answers REFER with 405, so that the update is next."""
+    await stage.twilio_number()
+    call = await stage.twilio.call(TWILIO_DID)
+    assert call.answered
+    stage.twilio_rest.adopt(call.sid, call.account_sid, call.called, call.caller)
+    (live,) = await recorded(stage.tenant)
+    begun = await stage.tenant.request("POST", f"/calls/{live['id']}/transfer", {"target": CALLEE}, status=202)
+    assert begun["method"] in ("refer", "carrier")
+    await call.until_ended()
+    (updated,) = [each for each in stage.twilio_rest.calls.values() if each.updates]
+    assert f"<Number>{CALLEE}</Number>" in updated.updates[0]["Twiml"]
+    (record,) = await stage.tenant.records()
+    assert record["end_reason"] == "transferred"
