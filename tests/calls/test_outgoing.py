@@ -12,7 +12,7 @@ import pytest
 from tests.support.audio import tone
 from tests.support.carriers.stage import TELNYX_DID, TWILIO_DID, Stage, Tenant
 from tests.support.carriers.telnyx import TelnyxOutbound
-from tests.support.edge import Keyring
+from tests.support.edge import Keyring, Settings
 
 pytestmark = pytest.mark.realtime
 
@@ -164,16 +164,72 @@ async def test_a_busy_callee_of_twilios_is_told_by_its_signed_callback(stage: St
 
 
 async def test_a_twilio_caller_is_moved_by_a_rest_update_of_its_call(stage: Stage) -> None:
-    """The fake's Dial answers REFER with 405, so that the update is next."""
+    """This Twilio answers REFER with 405, so that the update is next."""
     await stage.twilio_number()
     call = await stage.twilio.call(TWILIO_DID)
     assert call.answered
     stage.twilio_rest.adopt(call.sid, call.account_sid, call.called, call.caller)
     (live,) = await recorded(stage.tenant)
     begun = await stage.tenant.request("POST", f"/calls/{live['id']}/transfer", {"target": CALLEE}, status=202)
-    assert begun["method"] in ("refer", "carrier")
+    assert begun["method"] == "refer"
     await call.until_ended()
     (updated,) = [each for each in stage.twilio_rest.calls.values() if each.updates]
     assert f"<Number>{CALLEE}</Number>" in updated.updates[0]["Twiml"]
     (record,) = await stage.tenant.records()
     assert record["end_reason"] == "transferred"
+
+
+async def test_a_twilio_caller_is_moved_by_refer_and_its_signed_refer_url(stage: Stage) -> None:
+    """One use, for the one target that was authorised, whatever the REFER says."""
+    await stage.twilio_number()
+    call = await stage.twilio.call(TWILIO_DID)
+    assert call.leg is not None
+
+    async def refer(request: object) -> None:
+        await stage.twilio.refer(call)
+
+    call.leg.on_refer = refer
+    (live,) = await recorded(stage.tenant)
+    await stage.tenant.request("POST", f"/calls/{live['id']}/transfer", {"target": CALLEE}, status=202)
+    (record,) = await stage.tenant.records()
+    assert call.moved_to == [CALLEE]
+    detail = await stage.tenant.request("GET", f"/calls/{record['id']}")
+    assert any(entry["event"].startswith("transferred") for entry in detail["timeline"])
+    await stage.twilio.refer(call)
+    assert call.moved_to == [], "a second question gets no target"
+    await asyncio.gather(*call.leg.playing)
+
+
+@pytest.mark.parametrize("status", [200, 486])
+async def test_a_telnyx_caller_is_referred_and_the_outcome_is_the_notifys(
+    status: int, tmp_path: Path, keyring: Keyring
+) -> None:
+    """lessons: REFER "done" at 202; each NOTIFY is answered 200."""
+    settings = Settings(providers={"telnyx_transfer": "refer"})
+    async with Stage.open(tmp_path, keyring, settings) as stage:
+        await stage.telnyx_number()
+        call = await stage.telnyx.call(TELNYX_DID)
+        leg = call.leg
+        assert leg is not None
+        answers: list[int] = []
+
+        async def refer(request: object) -> None:
+            answers.append(await leg.notify(100, "Trying"))
+            answers.append(await leg.notify(status, "Final", terminated=True))
+
+        leg.on_refer = refer
+        (live,) = await recorded(stage.tenant)
+        path = f"/calls/{live['id']}"
+        await stage.tenant.request("POST", f"{path}/transfer", {"target": CALLEE}, status=202)
+        if status == 200:
+            await call.until_ended()
+        else:
+            async with asyncio.timeout(5):
+                while len(answers) < 2:
+                    await asyncio.sleep(0.02)
+            assert not leg.ended.is_set(), "the caller is still with the agent"
+            await call.hang_up()
+        (record,) = await stage.tenant.records()
+        assert record["end_reason"] == ("transferred" if status == 200 else "caller_hung_up")
+        assert answers == [200, 200]
+        assert leg.referred[0].get("refer-to") == f"<sip:{CALLEE}@sip.telnyx.com>"

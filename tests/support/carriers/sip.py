@@ -11,10 +11,10 @@ import asyncio
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from tests.support.lossy import Impairment
 from tests.support.phone import Message, sdp_offer
@@ -430,6 +430,9 @@ class Leg:
         self.ended = asyncio.Event()
         self.ended_by = ""
         self.bye: Message | None = None
+        self.referred: list[Message] = []
+        self.on_refer: Callable[[Message], Coroutine[Any, Any, None]] | None = None
+        self.playing: list[asyncio.Task[None]] = []
         self._cseq = spelling.first_cseq - 1
         self._acknowledgements: dict[int, tuple[bytes, Path]] = {}
         self._target = uri
@@ -585,8 +588,30 @@ class Leg:
             answer = sdp_offer(*self.media.address, payload_types=(0, 101))
             lines = (f"Contact: <{self.spelling.contact}>", "Content-Type: application/sdp")
             self.border.respond(request, path, 200, "OK", *lines, body=answer)
+        elif request.method == "REFER":
+            self._hear_refer(request, path)
         else:
             self.border.respond(request, path, 200, "OK")
+
+    def _hear_refer(self, request: Message, path: Path) -> None:
+        """405 unless somebody plays the rest."""
+        self.referred.append(request)
+        if self.on_refer is None:
+            self.border.respond(request, path, 405, "Method Not Allowed", "Allow: INVITE, ACK, CANCEL, BYE, NOTIFY")
+            return
+        self.border.respond(request, path, 202, "Accepted", f"Contact: <{self.spelling.contact}>")
+        self.playing.append(asyncio.create_task(self.on_refer(request), name="referral"))
+
+    async def notify(self, status: int, phrase: str, *, terminated: bool = False) -> int:
+        """How a referral goes (RFC 3515 §2.4.4); the status it is answered with."""
+        self._cseq += 1
+        state = "terminated;reason=noresource" if terminated else "active;expires=60"
+        lines = ("Event: refer", f"Subscription-State: {state}", "Content-Type: message/sipfrag;version=2.0")
+        body = f"SIP/2.0 {status} {phrase}\r\n".encode()
+        data = self._write("NOTIFY", self._cseq, *lines, body=body)
+        data = data.replace(f"{self.spelling.line('Content-Type', 'application/sdp')}\r\n".encode(), b"")
+        answer = await self.border.ask(data, self.path, 5.0)
+        return answer.status if answer is not None else 0
 
     def _hear_bye(self, request: Message) -> None:
         if self.up:

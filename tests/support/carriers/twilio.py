@@ -45,6 +45,7 @@ class Dial:
     action: str = ""
     method: str = "POST"
     answer_on_bridge: bool = False
+    refer_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class InboundCall:
     dial: Dial | None = None
     leg: Leg | None = None
     dial_status: str = ""
+    moved_to: list[str] = field(default_factory=list)
     _answered_at: float = 0.0
 
     @property
@@ -230,6 +232,15 @@ class FakeTwilio:
         media = await self._stack.enter_async_context(MediaPort.open(self.border.host))
         return await self._send(replace(call, media=media), tamper(call.dial))
 
+    async def refer(self, call: InboundCall) -> None:
+        """A REFER on the leg to the edge: ask ``referUrl`` where to, and leave the edge."""
+        if call.leg is None or call.dial is None:
+            raise AssertionError("no leg to refer")
+        parameters = {**call.parameters(), "ReferTransferTarget": call.leg.referred[-1].get("refer-to")}
+        verbs = await self._ask(call, call.dial.refer_url, "POST", parameters, "right")
+        call.moved_to = [noun.text or "" for verb in verbs if verb.tag == "Dial" for noun in verb]
+        await call.leg.hang_up()
+
     async def placed(self, asked: TwilioCall) -> InboundCall:
         """The callee of a call that was asked for by REST has answered: do what its TwiML says."""
         media = await self._stack.enter_async_context(MediaPort.open(self.border.host))
@@ -355,6 +366,7 @@ class FakeTwilio:
             action=verb.get("action", ""),
             method=verb.get("method", "POST"),
             answer_on_bridge=verb.get("answerOnBridge") == "true",
+            refer_url=verb.get("referUrl", ""),
         )
 
     def _check(self, uri: str, query: str, headers: Sequence[tuple[str, str]]) -> None:
