@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.audio import heard_s, tone
+from tests.support.audio import heard_s, level_dbfs, tone
+from tests.support.baresip import Baresip
 from tests.support.edge import DID, Edge, Keyring, Settings
 from tests.support.media_streams_agent import AGENT_HZ, MediaStreamsAgent, greet
 from tests.support.phone import Phone
 from tests.support.pjsip import Pjsip, has_pjsip
+from tests.support.process import needs
 
 pytestmark = pytest.mark.realtime
 
@@ -94,3 +96,28 @@ async def test_an_agent_with_early_media_is_heard_while_it_rings(edge: Edge) -> 
             await call.ack()
             assert (await call.bye()).status == 200
     await edge.expect_records(1)
+
+
+@needs("baresip")
+@pytest.mark.interop(agent="baresip", feature=("held by the phone", "re-INVITE"))
+async def test_baresip_holds_the_call_and_is_heard_again_afterwards(edge: Edge, tmp_path: Path) -> None:
+    """RFC 3264 §8.4: the watchdog knows the hold, the agent hears silence, and the call goes on."""
+    async with MediaStreamsAgent.open(greet) as agent:
+        await edge.add_agent_at(agent.url)
+        async with Baresip.open(tmp_path / "baresip", tone(CALLER_HZ, 20)) as phone:
+            await phone.dial(edge.uri())
+            call = await agent.expect_call()
+            await call.expect_tone(CALLER_HZ, 0.5)
+            await phone.command("hold")
+            await call.wait_until(
+                lambda: len(call.heard()) >= 4000 and level_dbfs(call.heard()[-2400:]) < -50, "silence while on hold"
+            )
+            at = len(call.heard())
+            await phone.command("resume")
+            await call.wait_until(lambda: heard_s(call.heard()[at:], CALLER_HZ) >= 0.5, "the tone after the hold")
+            await phone.hang_up()
+    [record] = await edge.expect_records(1)
+    assert [entry["event"] for entry in record["timeline"] if entry["event"] in ("held", "resumed")] == [
+        "held",
+        "resumed",
+    ]
