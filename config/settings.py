@@ -30,6 +30,7 @@ __all__ = [
     "Agents",
     "Api",
     "Limits",
+    "MachineDetection",
     "Media",
     "Outbound",
     "Providers",
@@ -313,6 +314,9 @@ class Media(_Model):
     """Processes that carry media, besides a spare: `"auto"` is one less than the cores, and at least 1. With 0, media
     runs in the process that signals."""
 
+    conversation: bool = True
+    """Measure the caller's silences, talk-over and the agent's response time on each call; it costs next to nothing."""
+
 
 class Api(_Model):
     """The control API (HTTP)."""
@@ -438,6 +442,21 @@ class Outbound(_Model):
 
     ring_timeout_s: Annotated[float, Field(ge=5, le=120)] = 30.0
     """A call that nobody answers is given up after this [s], where it does not say."""
+
+
+class MachineDetection(_Model):
+    """Telling a person from an answering machine, by listening to the caller's side from the answer on.
+
+    An agent can have it otherwise. How well it does: [amd.md](amd.md)."""
+
+    enabled: bool = False
+    """Listen to every call that is answered. The agent is told (`machine_detection`), and the call's record."""
+
+    timeout_s: Annotated[float, Field(ge=2, le=30)] = 6.0
+    """What is not clear by then [s] is `unsure`."""
+
+    beep_timeout_s: Annotated[float, Field(ge=5, le=180)] = 45.0
+    """How long a machine's beep is listened for [s], from the answer on."""
 
 
 class Recording(_Model):
@@ -596,5 +615,6 @@ class Settings(_Model):
     agents: Agents = Agents()
     outbound: Outbound = Outbound()
     recording: Recording = Recording()
+    machine_detection: MachineDetection = MachineDetection()
     providers: Providers = Providers()
     trunks: tuple[Trunk, ...] = ()

@@ -68,6 +68,7 @@ from media.messages import (
     CallOpened,
     CloseCall,
     Command,
+    DetectionOrder,
     DigitReceived,
     DigitsUnsent,
     Done,
@@ -75,6 +76,7 @@ from media.messages import (
     HearDigit,
     LegPolicy,
     LegStatistics,
+    MachineDetected,
     MarkReached,
     MediaLost,
     NoticeBody,
@@ -210,6 +212,8 @@ class Surroundings:
     outward: Outward | None = None
     """What calls that go out need; None where none are placed and none is transferred."""
     recordings: CallRecordings = field(default_factory=NoRecordings)
+    detect: Callable[[Agent], DetectionOrder | None] = lambda agent: None
+    conversation: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +356,10 @@ class CallManager:
             case SourceLearnt(call=id, address=address):
                 if call := self._by_id.get(id):
                     self._note(call, "media_from", address)
+            case MachineDetected(call=id, result=result, after_ms=after_ms):
+                if call := self._by_id.get(id):
+                    self._do.counters.add("machine_detections", result=result)
+                    self._note(call, "machine_detection", f"{result} after {after_ms / 1000:.2f} s")
             case RecordingEnded():
                 self._do.recordings.on_ended(notice)
             case Statistics(calls=calls):
@@ -802,6 +810,8 @@ class CallManager:
                 agent=call.spec,
                 context=_context(call),
                 recording=call.recording,
+                detection=self._do.detect(call.route.agent) if call.route and call.route.agent else None,
+                conversation=self._do.conversation,
             )
             result = await self._request(command)
             if not self._moved_on(call, result):

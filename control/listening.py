@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
-from config.settings import Recording
+from config.settings import MachineDetection, Recording
 from control.registry.types import Agent, Number
+from media.messages import DetectionOrder
 from media.recording_file import Format
 
-__all__ = ["RecordingChoice", "recording_choice"]
+__all__ = ["RecordingChoice", "detection_order", "recording_choice"]
 
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -33,3 +34,9 @@ def recording_choice(
     for options in (agent.options, number.options):
         choice |= _decode(options).get("recording") or {}
     return msgspec.convert({**choice, **(call or {})}, RecordingChoice)
+
+
+def detection_order(settings: MachineDetection, agent: Agent) -> DetectionOrder | None:
+    """The agent's wish counts more than the settings; None: nobody is to tell who answered."""
+    choice = settings.model_dump() | (_decode(agent.options).get("machine_detection") or {})
+    return msgspec.convert(choice, DetectionOrder, strict=False) if choice.pop("enabled") else None

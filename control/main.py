@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
@@ -35,6 +36,7 @@ from control.hosts import AgentHosts, Plan, host_count, python_agents
 from control.hosts import launcher as host_launcher
 from control.inbound import TwilioInbound, leg_uri
 from control.journal import Journal, Replayer
+from control.listening import detection_order
 from control.metrics import Metrics, counted, measured
 from control.openai_agents import OpenAiAgents
 from control.operations import Operations
@@ -256,6 +258,8 @@ class Edge:
             find=Router(registry, self.passes, openai.equip).find,
             journal=journal,
             recordings=self.recordings,
+            detect=partial(detection_order, settings.machine_detection),
+            conversation=settings.media.conversation,
             ports=self.ports,
             counters=self.counters,
             spawn=tasks.spawn,

@@ -128,7 +128,7 @@ from control.resources import (
     recording_options,
     telnyx_integration,
     twilio_integration,
-    with_recording,
+    with_option,
 )
 from control.vault import VaultError
 from media import messages as media
@@ -463,7 +463,8 @@ class Operations:
         secrets = agent_secrets.with_twilio_token(secrets, request.twilio_auth_token)
         _check_secrets(request.pipeline, secrets)
         pipeline = request.pipeline.model_dump(exclude_none=True)
-        options = with_recording("{}", request.recording)
+        options = with_option("{}", "recording", request.recording)
+        options = with_option(options, "machine_detection", request.machine_detection)
         agent = Agent(new_id(self._entropy), by.account, request.name, pipeline, now, now, secrets, options)
         await self._registry.create_agent(agent)
         return agent_resource(agent, self._clock())
@@ -489,7 +490,10 @@ class Operations:
             await self._check_pipeline(request.pipeline)
             agent = replace(agent, pipeline=request.pipeline.model_dump(exclude_none=True))
         if "recording" in request.model_fields_set:
-            agent = replace(agent, options=with_recording(agent.options, request.recording))
+            agent = replace(agent, options=with_option(agent.options, "recording", request.recording))
+        if "machine_detection" in request.model_fields_set:
+            options = with_option(agent.options, "machine_detection", request.machine_detection)
+            agent = replace(agent, options=options)
         if "headers" in request.model_fields_set:
             agent = replace(agent, secrets=agent_secrets.changed_headers(agent.secrets, request.headers))
         if "twilio_auth_token" in request.model_fields_set:
@@ -657,7 +661,7 @@ class Operations:
     async def set_number_recording(self, by: Principal, number_id: str, request: RecordingOptions) -> RecordingOptions:
         """In place of what was there; the next call goes by it."""
         number = await self._registry.number(by.account, _known("number", number_id))
-        options = with_recording(number.options, request)
+        options = with_option(number.options, "recording", request)
         changed = await self._registry.set_number_options(by.account, number.id, options, self._clock())
         return recording_options(changed.options)
 
@@ -741,7 +745,7 @@ class Operations:
                 raise
             record = _young(live, self._clock() - live.age_s)
         if live is not None and live.statistics is not None and not record.statistics:
-            record = replace(record, statistics=msgspec.structs.asdict(live.statistics))
+            record = replace(record, statistics=msgspec.to_builtins(live.statistics))
         return call_detail(record)
 
     @_told

@@ -73,6 +73,7 @@ __all__ = [
     "JambonzListenPipeline",
     "KeyResource",
     "Listing",
+    "MachineDetectionOptions",
     "MessageFallback",
     "NumberResource",
     "OnLost",
@@ -134,7 +135,7 @@ __all__ = [
     "telnyx_integration",
     "timestamp",
     "twilio_integration",
-    "with_recording",
+    "with_option",
 ]
 
 # --- building blocks --------------------------------------------------------------------------
@@ -701,12 +702,25 @@ class RecordingOptions(_Request):
     )
 
 
+class MachineDetectionOptions(_Request):
+    """Whether the agent is told who answered. What is absent or null is as the edge has it."""
+
+    enabled: StrictBool | None = None
+    timeout_s: Annotated[float, Field(ge=2, le=30, strict=True)] | None = Field(
+        default=None, description="What is not clear by then [s] is `unsure`."
+    )
+    beep_timeout_s: Annotated[float, Field(ge=5, le=180, strict=True)] | None = Field(
+        default=None, description="How long a machine's beep is listened for [s]."
+    )
+
+
 class CreateAgent(_Request):
     """A new agent."""
 
     name: Name
     pipeline: Pipeline
     recording: RecordingOptions | None = None
+    machine_detection: MachineDetectionOptions | None = None
     headers: dict[HeaderName, HeaderValue] = Field(
         default={}, max_length=20, description="Sent with every request to the agent's URL; kept sealed."
     )
@@ -727,6 +741,7 @@ class UpdateAgent(_Request):
     name: Name | SkipJsonSchema[None] = None
     pipeline: Pipeline | SkipJsonSchema[None] = None
     recording: RecordingOptions | None = Field(default=None, description="Null: as the edge has it.")
+    machine_detection: MachineDetectionOptions | None = Field(default=None, description="Null: as the edge has it.")
     headers: dict[HeaderName, HeaderValue | None] | None = Field(
         default=None, max_length=20, description="Added to those that are there; a header that is null goes, null: all."
     )
@@ -757,6 +772,7 @@ class AgentResource(_Resource):
     name: str
     pipeline: Pipeline
     recording: RecordingOptions
+    machine_detection: MachineDetectionOptions
     headers: dict[str, Literal["********"]] = Field(description="The names of the headers that go to its URL.")
     signing_secret_set: bool = Field(description="Whether requests to its URL carry X-Truedy-Signature.")
     previous_signing_secret_until: Timestamp | None = Field(
@@ -1321,6 +1337,9 @@ def agent_resource(row: rows.Agent, now: float) -> AgentResource:
         name=row.name,
         pipeline=parse_pipeline(row.pipeline),
         recording=recording_options(row.options),
+        machine_detection=MachineDetectionOptions.model_validate(
+            msgspec.json.decode(row.options).get("machine_detection", {})
+        ),
         headers={name.removeprefix(HEADER): "********" for name in row.secrets if name.startswith(HEADER)},
         signing_secret_set="signing_secret" in row.secrets,
         previous_signing_secret_until=_moment(until) if now < until else None,
@@ -1330,11 +1349,11 @@ def agent_resource(row: rows.Agent, now: float) -> AgentResource:
     )
 
 
-def with_recording(options: str, recording: RecordingOptions | None) -> str:
-    """An agent's or a number's ``options`` with another choice; None: none of its own."""
-    changed = {name: value for name, value in msgspec.json.decode(options).items() if name != "recording"}
-    if recording is not None and (chosen := recording.model_dump(exclude_none=True)):
-        changed["recording"] = chosen
+def with_option(options: str, name: str, choice: RecordingOptions | MachineDetectionOptions | None) -> str:
+    """An agent's or a number's ``options`` with another choice of what is called ``name``; None: none of its own."""
+    changed = {other: value for other, value in msgspec.json.decode(options).items() if other != name}
+    if choice is not None and (chosen := choice.model_dump(exclude_none=True)):
+        changed[name] = chosen
     return msgspec.json.encode(changed).decode()
 
 

@@ -18,6 +18,7 @@ from media.agents.base import Agent, AgentCounts, Encoding, EndCause
 from media.convert import Converter, frame_bytes, silence
 from media.digit_sources import DigitSources
 from media.hold import HoldMusic
+from media.machine_detection import Detection
 from media.messages import (
     AgentAsks,
     AgentEnded,
@@ -28,6 +29,7 @@ from media.messages import (
     DigitReceived,
     DigitsUnsent,
     LegStatistics,
+    MachineDetected,
     MarkReached,
     NoticeBody,
 )
@@ -228,7 +230,14 @@ class Bridge:
     def listen(self, tap: Tap) -> None:
         """Let ``tap`` hear both sides from the next tick on."""
         self._tap = tap
+        tap.on_detection = self._detected
         self._retake()
+
+    def _detected(self, detection: Detection) -> None:
+        """Who answered: the agent hears of it, and control does."""
+        result, after_ms, reason = detection.result, detection.after_ms, detection.reason
+        self._notify(MachineDetected(call=self.call, result=result, after_ms=after_ms, reason=reason))
+        self.tell("machine_detection", {"result": result, "after_ms": after_ms, "reason": reason})
 
     def law_changed(self) -> None:
         """The leg's law was not known before (our offer has been answered): recode what waits."""
@@ -329,6 +338,7 @@ class Bridge:
     def statistics(self, now: float) -> LegStatistics:
         """The whole call's."""
         counts: AgentCounts = self._agent.counts
+        tap = self._tap
         return msgspec.structs.replace(
             self._leg.statistics(now),
             agent_frames_received=self._agent_bytes // frame_bytes(self._law),
@@ -338,6 +348,8 @@ class Bridge:
             playout_queued_ms=self._queue.queued_ms,
             playout_overflow_ms=self._queue.overflow_ms,
             pacing_late_max_ms=round(self._late_max_s * 1000, 3),
+            machine_detection=None if tap is None else tap.detected,
+            conversation=None if tap is None else tap.conversation,
         )
 
     # --- the ticker -----------------------------------------------------------------------------

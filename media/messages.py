@@ -163,6 +163,35 @@ class RecordingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return f"RecordingOrder(path={self.path!r}, format={self.format!r})"
 
 
+class DetectionOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Tell who answered, see :mod:`media.machine_detection`: by ``timeout_s`` [s], a beep by ``beep_timeout_s`` [s]."""
+
+    timeout_s: float = 6.0
+    beep_timeout_s: float = 45.0
+
+
+class Stretches(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Lengths of one kind [ms]; percentiles are those of the last 500. None: there was none."""
+
+    count: int = 0
+    total_ms: int = 0
+    p50_ms: int | None = None
+    p95_ms: int | None = None
+    max_ms: int | None = None
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a conversation went, see :mod:`media.conversation`.
+
+    ``caller_silence``: the caller's silences of a second and more; ``talk_over``: both speaking at once, 0.2 s and
+    more; ``response``: from the caller's last word to the agent's first.
+    """
+
+    caller_silence: Stretches = Stretches()
+    talk_over: Stretches = Stretches()
+    response: Stretches = Stretches()
+
+
 class LegStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One call's counts (packets), times [ms] and loss [fraction]; None: not known.
 
@@ -201,6 +230,8 @@ class LegStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     playout_queued_ms: int = 0
     playout_overflow_ms: int = 0
     pacing_late_max_ms: float | None = None
+    machine_detection: str | None = None
+    conversation: Conversation | None = None
 
 
 # --- commands ---------------------------------------------------------------------------------
@@ -221,6 +252,8 @@ class OpenCall(Message, frozen=True, kw_only=True, tag="open_call"):
     agent: AgentSpec
     context: CallContext
     recording: RecordingOrder | None = None
+    detection: DetectionOrder | None = None
+    conversation: bool = True
 
 
 class ApplyAnswer(Message, frozen=True, kw_only=True, tag="apply_answer"):
@@ -528,6 +561,18 @@ class SourceLearnt(Message, frozen=True, kw_only=True, tag="source_learnt"):
     address: str
 
 
+class MachineDetected(Message, frozen=True, kw_only=True, tag="machine_detected"):
+    """Who answered: ``human``, ``machine``, ``machine_beep``, ``fax`` or ``unsure``; ``beep`` may follow.
+
+    ``after_ms`` [ms] after the call's start.
+    """
+
+    call: str
+    result: str
+    after_ms: int
+    reason: str
+
+
 class RecordingEnded(Message, frozen=True, kw_only=True, tag="recording_ended"):
     """What has come of a call's recording; may follow :class:`CallClosed`.
 
@@ -561,6 +606,7 @@ NoticeBody = (
     | MediaLost
     | DigitReceived
     | SourceLearnt
+    | MachineDetected
     | RecordingEnded
     | DigitsUnsent
     | Statistics

@@ -21,7 +21,9 @@ from media.bridge import Bridge
 from media.codecs import opus
 from media.collector import Pauses
 from media.consent_tone import ConsentTone
+from media.conversation import ConversationMeter
 from media.leg import LegError, LegSettings, PhoneLeg, address_text
+from media.machine_detection import MachineDetector
 from media.messages import (
     ApplyAnswer,
     CallClosed,
@@ -44,7 +46,6 @@ from media.messages import (
     Ping,
     Play,
     ProtocolError,
-    RecordingOrder,
     Renegotiate,
     Reply,
     Request,
@@ -87,7 +88,7 @@ class _Call:
     bridge: Bridge
     leg: PhoneLeg
     ports: PortPair
-    order: RecordingOrder | None = None
+    opened: OpenCall | None = None
     second: SecondLeg | None = None
     broken: bool = False
 
@@ -255,7 +256,8 @@ class MediaService:
                 return Done()
             case StartMedia():
                 call.leg.start(self._clock(), early=command.early)
-                self._listen(command.call, call)
+                if not command.early:  # nobody has answered: nothing is recorded, and nobody told apart
+                    self._listen(command.call, call)
                 call.bridge.start()
                 return Done()
             case Renegotiate():
@@ -287,13 +289,21 @@ class MediaService:
                 return Failed(code="internal", message=f"{type(command).__name__} is not handled")
 
     def _listen(self, name: str, call: _Call) -> None:
-        """What is to hear both sides from the call's start."""
-        order, call.order = call.order, None
-        if order is None:
+        """What is to hear both sides from the call's start; a second start changes nothing."""
+        command, call.opened = call.opened, None
+        if command is None:
             return
-        law = call.leg.law
-        tone = ConsentTone(law, order.consent_tone_every_s) if order.consent_tone else None
-        call.bridge.listen(Tap(recording=self._recorder.begin(name, order, law), tone=tone))
+        law, order, detection = call.leg.law, command.recording, command.detection
+        if order is None and detection is None and not command.conversation:
+            return
+        tone = ConsentTone(law, order.consent_tone_every_s) if order is not None and order.consent_tone else None
+        tap = Tap(
+            recording=self._recorder.begin(name, order, law) if order is not None else None,
+            tone=tone,
+            meter=ConversationMeter(law) if command.conversation else None,
+            detector=MachineDetector(law, detection.timeout_s, detection.beep_timeout_s) if detection else None,
+        )
+        call.bridge.listen(tap)
 
     # --- a second leg ---------------------------------------------------------------------------
 
@@ -402,7 +412,7 @@ class MediaService:
             raise
         if command.recording is not None:
             self._recorder.prepare()
-        self._serve(command.call, _Call(bridge, leg, ports, command.recording))
+        self._serve(command.call, _Call(bridge, leg, ports, command))
         return CallOpened(sdp=sdp, codec=leg.codec, held=leg.held)
 
     def _serve(self, name: str, call: _Call) -> None:

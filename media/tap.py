@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 from media.agents.base import Encoding
 from media.consent_tone import ConsentTone
+from media.conversation import ConversationMeter
+from media.machine_detection import Detection, MachineDetector
+from media.messages import Conversation
 from media.recording import CallRecording
 
 __all__ = ["Tap"]
@@ -19,12 +22,29 @@ Take = Callable[[], bytes | None]
 class Tap:
     """For each 20 ms the bridge calls :meth:`take` through the leg, :meth:`said`, and then :meth:`heard`."""
 
-    __slots__ = ("_recording", "_taken", "_tone")
+    __slots__ = ("_detector", "_meter", "_recording", "_taken", "_tone", "detected", "on_detection")
 
-    def __init__(self, *, recording: CallRecording | None = None, tone: ConsentTone | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        recording: CallRecording | None = None,
+        tone: ConsentTone | None = None,
+        meter: ConversationMeter | None = None,
+        detector: MachineDetector | None = None,
+    ) -> None:
+        """``on_detection``, to be set, is told what ``detector`` has made sure of."""
         self._recording = recording
         self._tone = tone
+        self._meter = meter
+        self._detector = detector
         self._taken: bytes | None = None
+        self.detected: str | None = None
+        self.on_detection: Callable[[Detection], None] = lambda detection: None
+
+    @property
+    def conversation(self) -> Conversation | None:
+        """How the conversation goes; None where nobody measures."""
+        return None if self._meter is None else self._meter.summary()
 
     def take(self, take: Take) -> bytes | None:
         """What the phone is to hear now; ``take`` gives the agent's audio."""
@@ -34,26 +54,46 @@ class Tap:
 
     def said(self, sent: bool) -> None:
         """This frame's packet is dealt with; ``sent``: it went to the phone. Nothing was taken while a digit had it."""
-        frame, self._taken = self._taken, None
+        frame, self._taken = self._taken if sent else None, None
+        if self._meter is not None:
+            self._meter.said(frame)
         if self._recording is not None:
-            self._recording.said(frame if sent else None)
+            self._recording.said(frame)
 
     def heard(self, frame: bytes) -> None:
         """20 ms of the caller."""
+        if self._meter is not None:
+            self._meter.heard(frame)
         if self._recording is not None:
             self._recording.heard(frame)
+        if self._detector is not None:
+            self._detect(self._detector, frame)
+
+    def _detect(self, detector: MachineDetector, frame: bytes) -> None:
+        detection = detector.hear(frame)
+        if detector.done:
+            self._detector = None
+        if detection is not None:
+            self.detected = "machine_beep" if detection.result == "beep" else detection.result
+            self.on_detection(detection)
 
     def skip(self, frames: int) -> None:
         """Time has passed in which nothing was said or heard."""
+        if self._meter is not None:
+            self._meter.skip(frames)
         if self._recording is not None:
             self._recording.skip(frames)
 
     def change(self, encoding: Encoding) -> None:
         """The leg's encoding is another from here on."""
+        if self._meter is not None:
+            self._meter.change(encoding)
         if self._recording is not None:
             self._recording.change(encoding)
         if self._tone is not None:
             self._tone.change(encoding)
+        if self._detector is not None:
+            self._detector.change(encoding)
 
     def end(self) -> None:
         """The call is over."""

@@ -6,12 +6,11 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
-import numpy as np
-
 from media.agents.base import AgentCounts, AgentPort, BadAgent, Encoding, Host
 from media.agents.recordings import DIGIT_RECORDINGS
+from media.voice import Heard, VoiceDetector
 
-__all__ = ["Echo", "Heard", "Parrot", "VoiceDetector", "builtin"]
+__all__ = ["Echo", "Parrot", "builtin"]
 
 _LINEAR: Final[Encoding] = "L16"
 
@@ -63,62 +62,6 @@ class Echo:
     async def close(self) -> None:
         """Forget the call."""
         self._port = None
-
-
-class Heard:
-    """What one frame told the detector."""
-
-    NOTHING: Final = "nothing"
-    SPEAKS: Final = "speaks"
-    """The caller has begun (this frame confirms it)."""
-    PAUSES: Final = "pauses"
-    """The caller has stopped for the hangover."""
-
-
-class VoiceDetector:
-    """Speech by energy, above a noise floor that follows the line, with a hangover.
-
-    ``onset_frames`` loud frames begin an utterance, so that a click does not; ``hangover_frames``
-    quiet ones end it.
-    """
-
-    LEAST_RMS: Final = 250.0
-    """About -42 dBFS; nothing quieter is speech."""
-    OVER_FLOOR: Final = 3.0
-
-    def __init__(self, onset_frames: int = 3, hangover_frames: int = 35) -> None:
-        self._onset_frames = onset_frames
-        self._hangover_frames = hangover_frames
-        self._floor = self.LEAST_RMS / self.OVER_FLOOR
-        self._loud = 0
-        self._quiet = 0
-        self.speaking = False
-
-    def hear(self, frame: bytes) -> str:
-        """One 20 ms frame of PCM16; a :class:`Heard` word."""
-        loud = self._is_loud(frame)
-        if not self.speaking:
-            self._loud = self._loud + 1 if loud else 0
-            if self._loud < self._onset_frames:
-                return Heard.NOTHING
-            self.speaking, self._quiet = True, 0
-            return Heard.SPEAKS
-        self._quiet = 0 if loud else self._quiet + 1
-        if self._quiet < self._hangover_frames:
-            return Heard.NOTHING
-        self.speaking, self._loud = False, 0
-        return Heard.PAUSES
-
-    def _is_loud(self, frame: bytes) -> bool:
-        samples = np.frombuffer(frame, dtype=np.int16).astype(np.float32)
-        rms = float(np.sqrt(np.dot(samples, samples) / samples.size)) if samples.size else 0.0
-        loud = rms > max(self.LEAST_RMS, self._floor * self.OVER_FLOOR)
-        # Down at once, up slowly, and only while nobody speaks: the floor is the line's noise, not the caller.
-        if rms < self._floor:
-            self._floor = rms
-        elif not loud:
-            self._floor += (rms - self._floor) * 0.02
-        return loud
 
 
 class Parrot:

@@ -53,6 +53,7 @@ from media.messages import (
     Clear,
     CloseCall,
     Command,
+    DetectionOrder,
     DigitReceived,
     DigitsUnsent,
     Done,
@@ -61,6 +62,7 @@ from media.messages import (
     Hold,
     LegPolicy,
     LegStatistics,
+    MachineDetected,
     MarkReached,
     MediaLost,
     OpenCall,
@@ -1189,3 +1191,15 @@ async def spin() -> None:
     """Let what can run do so."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+async def test_who_answered_is_in_the_timeline_and_counted() -> None:
+    order = DetectionOrder(timeout_s=4.0)
+    async with world(detect=lambda agent: order, conversation=False) as it:
+        call = await it.establish()
+        opened = it.media.of(OpenCall)[0]
+        assert (opened.detection, opened.conversation) == (order, False)
+        it.calls.on_notice(MachineDetected(call=call, result="machine", after_ms=3500, reason="it talks on"))
+        it.calls.on_notice(MachineDetected(call="another", result="human", after_ms=1, reason=""))
+        noted = [event.data["note"] for event in it.events if event.kind == "machine_detection"]
+        assert noted == ["machine after 3.50 s"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from config.settings import Recording
-from control.listening import RecordingChoice, recording_choice
+from config.settings import MachineDetection, Recording
+from control.listening import RecordingChoice, detection_order, recording_choice
 from control.registry.types import Agent, Number
+from media.messages import DetectionOrder
 
 AGENT = Agent("g", "a", "Agent", {}, 0.0, 0.0)
 NUMBER = Number("n", "a", "+1", "+1", "sip", "lab", "active", 0.0, 0.0)
@@ -31,3 +32,12 @@ def test_the_agent_the_number_and_the_call_each_override_what_comes_before() -> 
 
 def test_other_options_are_none_of_recordings_business() -> None:
     assert not recording_choice(Recording(), replace(AGENT, options='{"amd":{"enabled":true}}'), NUMBER).enabled
+
+
+def test_who_answered_is_told_where_the_agent_or_else_the_edge_wants_it() -> None:
+    assert detection_order(MachineDetection(), AGENT) is None
+    assert detection_order(MachineDetection(enabled=True, timeout_s=4.0), AGENT) == DetectionOrder(timeout_s=4.0)
+    wants = replace(AGENT, options='{"machine_detection":{"enabled":true,"beep_timeout_s":20.0}}')
+    assert detection_order(MachineDetection(), wants) == DetectionOrder(beep_timeout_s=20.0)
+    refuses = replace(AGENT, options='{"machine_detection":{"enabled":false}}')
+    assert detection_order(MachineDetection(enabled=True), refuses) is None

@@ -11,6 +11,8 @@ from media import g711
 from media.agents.base import AgentCounts, AgentPort, Encoding, EndCause
 from media.bridge import ASKS_PER_SECOND, TRANSITIONS, Bridge, Input, State
 from media.consent_tone import ConsentTone
+from media.conversation import ConversationMeter
+from media.machine_detection import MachineDetector
 from media.messages import (
     AgentAsks,
     AgentEnded,
@@ -21,6 +23,7 @@ from media.messages import (
     DigitReceived,
     DigitsUnsent,
     LegStatistics,
+    MachineDetected,
     MarkReached,
     NoticeBody,
 )
@@ -28,6 +31,7 @@ from media.recorder import Audio, End, RecorderInput
 from media.recording import CallRecording
 from media.tap import Tap
 from media.ticker import FRAME_S, Tick
+from tests.support.audio import tone
 from tests.support.clock import FakeClock
 
 SILENCE = g711.silence("PCMU")
@@ -763,3 +767,19 @@ def test_an_agent_that_marks_without_end_is_given_back_what_was_kept() -> None:
     for number in range(10_000):
         call.bridge.mark(str(number))
     assert len(call.bridge.clear()) == 4096
+
+
+def test_the_agent_and_control_hear_who_answered_and_the_statistics_have_it() -> None:
+    call = Call(FakeLeg([g711.encode_ulaw(tone(1100, 0.02).tobytes())] * 25)).answered()
+    meter = ConversationMeter("PCMU")
+    call.bridge.listen(Tap(detector=MachineDetector("PCMU"), meter=meter))
+    assert call.bridge.statistics(0.0).machine_detection is None
+    call.run(1.0)
+    [notice] = call.notices
+    assert isinstance(notice, MachineDetected)
+    assert (notice.result, notice.after_ms) == ("fax", 520)
+    event, data = call.agent.events[-1]
+    assert (event, data["result"], data["after_ms"]) == ("machine_detection", "fax", 520)
+    statistics = call.bridge.statistics(1.0)
+    assert statistics.machine_detection == "fax"
+    assert statistics.conversation == meter.summary()

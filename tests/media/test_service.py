@@ -505,3 +505,18 @@ async def test_the_softphone_calls_the_parrot_hears_it_presses_hash_and_is_hung_
         samples = read_wav(heard)
         assert heard_s(samples, 700) > 0.8, "the parrot has said the caller's tone after it"
         assert len(samples) / 8000 == pytest.approx(3.0 + 0.16 + 0.67, abs=1.0)
+
+
+@pytest.mark.realtime
+async def test_nobody_listens_in_before_the_answer_and_once_after_it() -> None:
+    """Early media is no call yet; a second start changes nothing."""
+    async with room() as it:
+        await it.opened(open_call("c", free_ports(2), offer(4000)))
+        bridge = it.media.service._calls["c"].bridge
+        await it.request(StartMedia(call="c", early=True))
+        assert bridge._tap is None
+        await it.request(StartMedia(call="c"))
+        tap = bridge._tap
+        assert tap is not None
+        await it.request(StartMedia(call="c"))
+        assert bridge._tap is tap

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from media.consent_tone import ConsentTone
+from media.machine_detection import Detection, MachineDetector
 from media.recorder import Audio, End, RecorderInput
 from media.recording import CallRecording
 from media.tap import Tap
@@ -96,3 +97,21 @@ def test_a_tap_that_records_nothing_still_plays_the_tone() -> None:
     tap.skip(1)
     tap.change("PCMA")
     tap.end()
+
+
+def test_a_beep_that_follows_makes_it_a_machine_with_a_beep() -> None:
+    told: list[Detection] = []
+
+    class Detector(MachineDetector):
+        def hear(self, frame: bytes) -> Detection | None:
+            self.done = frame == SILENCE
+            return Detection("beep" if self.done else "machine", 20, "")
+
+    tap = Tap(detector=Detector("PCMU"))
+    tap.on_detection = told.append
+    for heard in (frame(1), SILENCE, SILENCE):
+        tap.said(True)
+        tap.heard(heard)
+    assert [detection.result for detection in told] == ["machine", "beep"]
+    assert tap.detected == "machine_beep"
+    assert tap.conversation is None

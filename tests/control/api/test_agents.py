@@ -41,6 +41,7 @@ async def test_an_agent_lives_from_creation_to_deletion(acme: httpx.AsyncClient,
             "early_media": None,
         },
         "recording": dict.fromkeys(("enabled", "format", "consent_tone", "consent_tone_every_s")),
+        "machine_detection": dict.fromkeys(("enabled", "timeout_s", "beep_timeout_s")),
         "headers": {},
         "signing_secret_set": False,
         "previous_signing_secret_until": None,
@@ -486,3 +487,17 @@ async def test_a_policy_that_cannot_be_followed_is_refused(
     answer = await acme.post(AGENTS, json={"name": "a", "pipeline": {**STREAMS, "on_lost": on_lost}})
     assert answer.status_code == 422
     assert [problem["field"] for problem in answer.json()["error"]["details"]["errors"]] == [field]
+
+
+async def test_an_agent_s_calls_are_listened_to_as_it_wishes(acme: httpx.AsyncClient) -> None:
+    agent = await made(acme)
+    path = f"{AGENTS}/{agent['id']}"
+    wish = {"recording": {"enabled": True, "format": "wav"}, "machine_detection": {"enabled": True, "timeout_s": 4.0}}
+    changed = (await acme.patch(path, json=wish)).json()["data"]
+    assert changed["recording"] == {**agent["recording"], "enabled": True, "format": "wav"}
+    assert changed["machine_detection"] == {"enabled": True, "timeout_s": 4.0, "beep_timeout_s": None}
+    without = (await acme.patch(path, json={"recording": None})).json()["data"]
+    assert (without["recording"], without["machine_detection"]) == (agent["recording"], changed["machine_detection"])
+    bad: dict[str, object]
+    for bad in ({"recording": {"format": "mp3"}}, {"machine_detection": {"timeout_s": 0}}):
+        assert (await acme.patch(path, json=bad)).status_code == 422

@@ -11,7 +11,18 @@ import pytest
 from control.hold import HoldOutcome
 from control.registry.types import Agent, CallEvent, Number
 from control.resources import call_sid
-from media.messages import Clear, Command, Failed, LegStatistics, Play, RecordingOrder, SendDigits, SetMark
+from media.messages import (
+    Clear,
+    Command,
+    Conversation,
+    Failed,
+    LegStatistics,
+    Play,
+    RecordingOrder,
+    SendDigits,
+    SetMark,
+    Stretches,
+)
 from media.recording_file import Count, SealedWriter, Trailer
 from tests.support.desk import BASE, Desk, LiveOne, offered
 
@@ -381,3 +392,11 @@ async def test_a_live_call_is_held_and_taken_back(
     desk.calls.outcome = HoldOutcome.REFUSED
     refused = await acme.post(f"{CALLS}/{SECOND}/hold")
     assert (refused.status_code, refused.json()["error"]["details"]["reason"]) == (409, "refused")
+
+
+async def test_a_live_call_shows_how_its_conversation_goes(desk: Desk, acme: httpx.AsyncClient) -> None:
+    await recorded(desk)
+    statistics = LegStatistics(conversation=Conversation(response=Stretches(count=1, total_ms=800, p50_ms=800)))
+    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id, statistics=statistics)
+    shown = (await acme.get(f"{CALLS}/{SECOND}")).json()["data"]["statistics"]["conversation"]
+    assert shown["response"] == {"count": 1, "total_ms": 800, "p50_ms": 800, "p95_ms": None, "max_ms": None}

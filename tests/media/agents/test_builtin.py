@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from media.agents.base import BadAgent, Encoding
-from media.agents.builtin import Echo, Heard, Parrot, VoiceDetector, builtin
+from media.agents.builtin import Echo, Parrot, builtin
 from media.messages import AgentSpec
+from media.voice import Heard, VoiceDetector
 from tests.media.agents.fakes import RECORDINGS, FakePort, host
 from tests.support.audio import tone
 
