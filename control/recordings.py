@@ -107,6 +107,7 @@ class Recordings:
         self._wall = wall
         self._sleep = sleep
         self._live: dict[str, float] = {}
+        self._ours: set[str] | None = set()  # begun since the start, until what was left before it is settled
 
     # --- while calls are up ---
 
@@ -133,6 +134,8 @@ class Recordings:
     def begun(self, call_id: str, started: float, order: RecordingOrder) -> None:
         """Media has been told to start."""
         self._live[call_id] = started
+        if self._ours is not None:
+            self._ours.add(call_id)
         self._tell(call_id, started, {"status": "recording", "format": order.format})
 
     def on_ended(self, ended: RecordingEnded) -> None:
@@ -278,9 +281,9 @@ class Recordings:
 
     async def sweep(self) -> None:
         """Settle what dead processes left, remove what has had its time or whose account is gone, renew sealed keys."""
-        left = {path.stem for path in self._files(SUFFIXES[0])} | set(await self._registry.calls_being_recorded())
-        for call_id in sorted(left - self._live.keys()):
-            await self._settle(call_id, None, "the process died")
+        if self._ours is not None:
+            await self._settle_left(self._ours)
+            self._ours = None
         accounts = frozenset(account.id for account in await self._registry.accounts())
         for call_id in await asyncio.to_thread(self._had_their_time, accounts):
             if await asyncio.to_thread(self._remove, call_id):
@@ -288,6 +291,13 @@ class Recordings:
                 self._tell(call_id, None, {"status": "expired", "bytes": 0})
         if count := await self.reseal():
             log.info("recordings' keys sealed anew", extra={"count": count})
+
+    async def _settle_left(self, ours: set[str]) -> None:
+        """What the process before this one left, by its files and by the records, once."""
+        left = {path.stem for path in self._files(SUFFIXES[0])} | set(await self._registry.calls_being_recorded())
+        for call_id in sorted(left):
+            if call_id not in ours:
+                await self._settle(call_id, None, "the process died")
 
     def _had_their_time(self, accounts: frozenset[str]) -> list[str]:
         """By the file's age, which is its call's end; in a thread."""

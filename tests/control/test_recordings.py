@@ -45,6 +45,7 @@ class Room:
     wall: float = 1_790_000_000.0
     now: float = 100.0
     slept: float = 0.0
+    awake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def append(self, event: CallEvent) -> None:
         self.events.append(event)
@@ -52,6 +53,7 @@ class Room:
     async def sleep(self, seconds: float) -> None:
         self.slept += seconds
         await asyncio.sleep(0)
+        await self.awake.wait()
 
     async def settle(self) -> None:
         while self.tasks.names:
@@ -88,6 +90,7 @@ async def room(folder: Path, keys: Vault | None = None, **settings: object) -> A
         await registry.create_account(Account(name, name, 0.0))
     async with Supervisor() as tasks:
         it = Room(None, registry, folder, tasks, Counters())  # type: ignore[arg-type]
+        it.awake.set()
         it.recordings = Recordings(
             Recording.model_validate({"enabled": True, "format": "ogg", "path": folder, **settings}),
             keys,
@@ -170,10 +173,12 @@ async def test_a_dead_workers_recordings_are_waited_for_while_their_recorder_fin
     async with room(tmp_path, vault()) as it:
         it.recordings.begun(CALL, 90.0, it.order())
         part = it.write(suffix=".part", end=False)
+        it.awake.clear()
         it.recordings.on_lost([CALL, OTHER])
         while not it.slept:
             await asyncio.sleep(0)
         part.rename(part.with_suffix(".rec"))
+        it.awake.set()
         await it.settle()
         assert it.slept < Recordings.SETTLE_S
         assert it.told()[-1]["status"] == "cut"
@@ -337,6 +342,24 @@ async def test_what_a_dead_process_left_is_settled_and_what_is_being_written_is_
         assert not left.exists()
         assert busy.exists()
         assert [(event.call_id, event.data["status"]) for event in it.events[1:]] == [(CALL, "cut")]
+
+
+async def test_what_this_process_is_settling_itself_is_not_settled_by_the_sweep_too(tmp_path: Path) -> None:
+    """Its worker died a moment ago, or its record has not been written yet."""
+    async with room(tmp_path, vault()) as it:
+        it.recordings.begun(CALL, 90.0, it.order())
+        part = it.write(suffix=".part", end=False)
+        it.awake.clear()
+        it.recordings.on_lost([CALL])
+        while not it.slept:
+            await asyncio.sleep(0)
+        await it.recordings.sweep()
+        assert part.exists()
+        part.rename(part.with_suffix(".rec"))
+        it.awake.set()
+        await it.settle()
+        assert [told["status"] for told in it.told()] == ["recording", "cut"]
+        assert it.told()[-1]["problem"] == "the media worker died"
 
 
 async def test_a_record_that_still_says_recording_after_a_crash_is_set_right(tmp_path: Path) -> None:
