@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -10,6 +13,7 @@ from tests.support.audio import level_dbfs
 from tests.support.edge import DID, Edge
 from tests.support.phone import Phone
 from tests.support.ports import free_port
+from tests.support.process import needs, running
 
 pytestmark = pytest.mark.realtime
 
@@ -38,8 +42,42 @@ async def test_a_live_call_is_played_to_pressed_for_marked_and_ended(edge: Edge)
     [record] = await edge.expect_records(1)
     assert record["end_reason"] == "agent_hung_up"
     timeline = [entry["event"] for entry in (await edge.request("GET", path))["timeline"]]
-    wanted = ["digits_sent: 2", "played: unavailable", "mark: end", "cleared", "mark_cleared: end", "digits_sent: 1"]
+    wanted = ["digits_sent: 2", "played: unavailable", "mark: end", "mark_cleared: end", "cleared", "digits_sent: 1"]
     assert [event for event in timeline if event in wanted] == wanted
+
+
+HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "call-control.md"
+
+
+@needs("curl")
+async def test_the_howtos_commands_are_taken_as_they_stand(edge: Edge) -> None:
+    """All but the transfer, which needs somebody to transfer to."""
+    commands = [
+        line for block in re.findall(r"```sh\n(.*?)```", HOWTO.read_text(), re.DOTALL) for line in block.splitlines()
+    ]
+    async with serve() as agent, Phone.open(edge.listeners["udp"]) as phone:
+        await edge.add_agent_at(agent.url, answer_after_s=0)
+        call = await phone.call(DID)
+        await call.establish()
+        live = await edge.expect_live_call()
+        sid = (await edge.request("GET", "/account"))["sid"]
+        names = {"API": edge.url + "/api/public/v1", "EDGE": edge.url, "KEY": edge.key, "CALL_ID": live["id"]}
+        names |= {"ACCOUNT_SID": sid, "CALL_SID": live["sid"]}
+        script = "\n".join(
+            [
+                *(f"{name}='{value}'" for name, value in names.items()),
+                *(
+                    line.replace("curl ", "curl -sS -o /dev/null -w '%{http_code} ' ")
+                    for line in commands
+                    if not any(word in line for word in ("<Dial>", "/hangup", "/hold", "/resume"))
+                ),
+            ]
+        )
+        async with running("/bin/sh", "-c", script, name="the howto") as program:
+            assert await program.wait(20.0) == 0
+            assert " ".join(program.lines).split() == ["200"] * 6
+        await call.expect_request("BYE")
+    await edge.expect_records(1)
 
 
 async def test_a_caller_whom_no_agent_answers_hears_the_numbers_message(edge: Edge) -> None:
