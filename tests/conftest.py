@@ -18,7 +18,7 @@ uvloop.run(asyncio.sleep(0))
 
 # A closed transport gives its socket back some turns of the loop later; a thread or a child may need a moment more.
 SETTLE_TURNS = 20
-SETTLE_S = 0.5
+SETTLE_S = 3.0
 
 
 def pytest_asyncio_loop_factories(

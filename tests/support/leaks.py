@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import os
 import signal
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,12 +105,23 @@ class Snapshot:
             if target in ports:
                 lines.append(f"port {ports[target]} (descriptor {number}) is still open")
             else:
-                lines.append(f"descriptor {number} ({target}) is still open")
+                lines.append(f"descriptor {number} ({_described(number, target)}) is still open")
         lines += [
             f"child process {pid} is still there: {_command(pid) or '(ended, nobody waited for it)'}"
             for pid in sorted(_children() - self.children)
         ]
         return lines
+
+
+def _described(number: int, target: str) -> str:
+    """A socket without a port is a pair's end, or a connection both sides of which have ended: say which."""
+    if not target.startswith("socket:["):
+        return target
+    try:
+        with socket.socket(fileno=os.dup(number)) as ours:
+            return f"{target}, {ours.family.name} {ours.type.name} {ours.getsockname()!r}"
+    except OSError as error:
+        return f"{target}, {error}"
 
 
 def leaked_tasks(before: set[asyncio.Task[object]]) -> list[str]:
