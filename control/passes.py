@@ -70,13 +70,13 @@ class CallPasses:
         *,
         entropy: Callable[[int], bytes],
         capacity: int = 10_000,
-        lifetime_s: float = LIFETIME_S,
+        lifetime_s: float | None = None,
     ) -> None:
         self._trunks = trunks
         self._trunk = trunk
         self._entropy = entropy
         self._capacity = capacity
-        self._lifetime_s = lifetime_s
+        self._lifetime_s = LIFETIME_S if lifetime_s is None else lifetime_s
         self._by_call: OrderedDict[str, CallPass] = OrderedDict()
         self._by_username: dict[str, CallPass] = {}
         self._spent: OrderedDict[str, None] = OrderedDict()

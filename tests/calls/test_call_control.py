@@ -42,8 +42,10 @@ async def test_a_live_call_is_played_to_pressed_for_marked_and_ended(edge: Edge)
     [record] = await edge.expect_records(1)
     assert record["end_reason"] == "agent_hung_up"
     timeline = [entry["event"] for entry in (await edge.request("GET", path))["timeline"]]
-    wanted = ["digits_sent: 2", "played: unavailable", "mark: end", "mark_cleared: end", "cleared", "digits_sent: 1"]
-    assert [event for event in timeline if event in wanted] == wanted
+    said = [event for event in timeline if event.startswith(("digits_sent", "played", "mark", "cleared"))]
+    assert said[:3] == ["digits_sent: 2", "played: unavailable", "mark: end"]
+    assert sorted(said[3:5]) == ["cleared", "mark_cleared: end"]  # media tells of the mark by itself
+    assert said[5:] == ["digits_sent: 1"]
 
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "call-control.md"
