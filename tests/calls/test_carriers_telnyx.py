@@ -361,7 +361,7 @@ async def test_a_wrong_password_is_told_by_name_and_a_new_one_in_the_integration
         await call.hang_up()
 
 
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize("transport", [pytest.param("udp", marks=pytest.mark.slow), "tcp"])
 async def test_a_registrar_that_is_down_for_a_while_is_registered_at_again(
     transport: str, tmp_path: Path, keyring: Keyring
 ) -> None:
@@ -472,6 +472,7 @@ async def test_an_import_while_the_carriers_api_misbehaves_says_so_and_leaves_no
         await stage.telnyx.registered(connection.user_name or "")
 
 
+@pytest.mark.slow  # Twilio's, of the same name, runs always
 async def test_calls_over_a_network_that_loses_packets_leave_one_record_each(tmp_path: Path, keyring: Keyring) -> None:
     """A fifth of all datagrams lost, each way, REGISTERs too. Nothing lingers."""
     async with Stage.open(tmp_path / "edge", keyring, FAST) as stage:
@@ -492,6 +493,7 @@ async def test_calls_over_a_network_that_loses_packets_leave_one_record_each(tmp
         await stage.edge.expect_silence(64 * 0.1 + 8)
 
 
+@pytest.mark.slow  # Twilio's, of the same name, runs always
 async def test_a_carrier_that_vanishes_in_mid_call_leaves_a_record_and_nothing_else(
     tmp_path: Path, keyring: Keyring
 ) -> None:

@@ -658,7 +658,7 @@ async def _cancelled(phone: Phone, after_s: float) -> int:
     return final.status
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
 async def test_without_descriptors_calls_are_refused_cheaply_and_later_taken_again(
     tmp_path: Path, keyring: Keyring, workers: int
 ) -> None:

@@ -56,6 +56,7 @@ async def short_call(phone: Phone) -> Call:
     return call
 
 
+@pytest.mark.slow  # sipp's hundred run always
 async def test_a_hundred_invites_at_once_all_ring_through(edge: Edge) -> None:
     """One record each, none doubled by a retransmission, none refused."""
     async with Phone.open(edge.listeners["udp"]) as phone:
