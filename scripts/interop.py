@@ -22,7 +22,7 @@ AGENTS: Final[Mapping[str, str]] = {
     "baresip": "a softphone on libre and librem",
     "linphone": "a softphone on belle-sip and mediastreamer2",
     "pjsua2": "a softphone on PJSIP",
-    "kamailio": "a proxy that record-routes, between a softphone and the edge",
+    "kamailio": "a proxy that record-routes, between a softphone and the edge; a registrar that sends it calls",
 }
 """The user agents, in the order of the columns. To add one, add it here."""
 

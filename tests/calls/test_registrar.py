@@ -183,6 +183,7 @@ def proxy(registrar: Registrar, transport: str = "tcp") -> str:
 # --- registering, and calls -------------------------------------------------------------------
 
 
+@pytest.mark.interop(agent="kamailio", feature=("registration", "digest", "TLS"))
 @pytest.mark.parametrize("qop", [False, True], ids=["no qop", "qop"])
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
 async def test_a_call_comes_to_the_registration_and_is_its_connections(
