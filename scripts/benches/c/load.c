@@ -283,7 +283,7 @@ static void send_invite(struct call *c) {
     int index = (int)(c - calls), port = port_of(c->fd);
     int size = snprintf(sdp, sizeof sdp,
                         "v=0\r\no=- %u 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
-                        "m=audio %d RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n",
+                        "m=audio %d RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n",
                         c->serial, port);
     send_sip("INVITE sip:%s@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bKi%u\r\n"
              "Max-Forwards: 70\r\nFrom: <sip:+1415555%04d@127.0.0.1>;tag=f%u\r\nTo: <sip:%s@127.0.0.1>\r\n"
