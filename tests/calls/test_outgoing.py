@@ -73,7 +73,7 @@ async def test_a_call_goes_out_through_telnyx_under_the_connection_and_is_talked
 
 
 async def test_a_connection_without_a_voice_profile_says_so_on_the_record(stage: Stage) -> None:
-    """lessons: "ready" in the UI, but no outbound voice profile (D38)."""
+    """Trouble elsewhere: "ready" in the UI, but no outbound voice profile (D38)."""
     await stage.telnyx_number()
     stage.telnyx.outbound_refusal = (403, "No outbound voice profile assigned D38")
     placed = await place(stage.tenant, await agent_of(stage))
@@ -204,7 +204,7 @@ async def test_a_twilio_caller_is_moved_by_refer_and_its_signed_refer_url(stage:
 async def test_a_telnyx_caller_is_referred_and_the_outcome_is_the_notifys(
     status: int, tmp_path: Path, keyring: Keyring
 ) -> None:
-    """lessons: REFER "done" at 202; each NOTIFY is answered 200."""
+    """Trouble elsewhere: REFER "done" at 202; each NOTIFY is answered 200."""
     settings = Settings(providers={"telnyx_transfer": "refer"})
     async with Stage.open(tmp_path, keyring, settings) as stage:
         await stage.telnyx_number()

@@ -353,7 +353,7 @@ async def test_an_ack_without_the_awaited_answer_ends_the_call() -> None:
 
 
 async def test_a_number_is_found_with_and_without_plus() -> None:
-    """lessons: `+` here, none there: number not found."""
+    """Trouble elsewhere: `+` here, none there: number not found."""
     for dialed in (("+15551230001",), ("15551230001",), ("bogus", "15551230001"), ("sip-user", "0015551230001")):
         async with world() as w:
             await w.offer(dialed=dialed)
@@ -878,7 +878,7 @@ async def test_the_reasons_of_a_bye_are_on_the_record_in_both_protocols() -> Non
 
 
 async def test_the_headers_of_a_bye_reach_the_agent_and_the_edges_own_do_not() -> None:
-    """lessons: headers invisible to the agent, or absent on BYE."""
+    """Trouble elsewhere: headers invisible to the agent, or absent on BYE."""
     async with world() as w:
         call = await w.establish()
         headers = (("X-Survey", "5"), ("Reason", "Q.850;cause=16"), ("X-Truedy-Token", "secret"))

@@ -86,7 +86,7 @@ async def test_an_outgoing_call_has_a_record_a_timeline_and_statistics_like_any_
 
 
 async def test_early_media_with_sdp_is_not_lost_and_the_answer_still_decides() -> None:
-    """lessons: 183 with SDP lost on outbound. Forked early dialogs each bring their own."""
+    """Trouble elsewhere: 183 with SDP lost on outbound. Forked early dialogs each bring their own."""
     async with desk() as d:
         call = await d.place()
         key = d.line.key

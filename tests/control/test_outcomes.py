@@ -37,7 +37,7 @@ from control.outcomes import OUTCOMES, of_sip, of_twilio
     ],
 )
 def test_a_final_response_has_its_reason_and_says_it(status: int, phrase: str, reason: str, known: str) -> None:
-    """lessons: "ready" in the UI, but no outbound voice profile (D38)."""
+    """Trouble elsewhere: "ready" in the UI, but no outbound voice profile (D38)."""
     found, words = of_sip(status, phrase, reason)
     assert found == known
     assert words.startswith(f"{status} {phrase}")

@@ -228,7 +228,7 @@ async def referring(d: Desk) -> str:
 
 
 async def test_a_caller_is_referred_where_trunk_and_peer_say_so_and_the_outcome_is_the_notifys() -> None:
-    """lessons: REFER "done" at 202."""
+    """Trouble elsewhere: REFER "done" at 202."""
     async with desk(trunk={"transfer": "refer"}) as d:
         call = await referring(d)
         assert d.line.referred == [f"sip:{TARGET}@192.0.2.9:5070"]

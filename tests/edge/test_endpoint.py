@@ -181,6 +181,17 @@ def test_a_listed_source_over_its_rate_gets_503_and_when_to_come_back() -> None:
     assert solo.sent[-1].headers.get("Retry-After") == "1"
 
 
+def test_calls_that_no_number_is_found_for_are_no_abuse() -> None:
+    """404 as often as they come, and nothing held against their source: what limits it is its rate alone."""
+    solo = Solo(throttle=Throttle(1.0, 5))
+    for attempt in range(50):
+        key = solo.offered(call_id=f"{attempt}@192.0.2.7")
+        solo.endpoint.refuse(key, Refusal(404, "tried +14155550100"), now=solo.now)
+        assert [message.status for message in solo.drain() if isinstance(message, Response)] == [404]
+        solo.advance(1.0)
+    assert solo.offered(call_id="last@192.0.2.7")
+
+
 def test_a_refused_identity_gets_its_refusal() -> None:
     """A carrier's shared addresses select no trunk by themselves."""
     carrier = TrunkRule("carrier", LAB.networks, auth="registration", shared_addresses=True)

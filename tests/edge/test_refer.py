@@ -80,7 +80,7 @@ class Talking:
 
 
 def test_refer_is_not_done_at_202() -> None:
-    """lessons: REFER "done" at 202. The outcome is the NOTIFY's sipfrag."""
+    """Trouble elsewhere: REFER "done" at 202. The outcome is the NOTIFY's sipfrag."""
     talking = Talking()
     refer = talking.refer()
     assert (refer.method, refer.headers.get("Refer-To")) == ("REFER", f"<{TARGET}>")

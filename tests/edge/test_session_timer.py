@@ -320,7 +320,7 @@ def test_a_long_interval_leaves_32_seconds_for_the_bye() -> None:
 
 @pytest.mark.parametrize("update", [True, False])
 def test_a_call_whose_phone_answers_no_refresh_ends(update: bool) -> None:
-    """lessons: a session-refresh unanswered at 15 min. No answer in 64*T1 is the end of the session."""
+    """Trouble elsewhere: a session-refresh unanswered at 15 min. No answer in 64*T1 is the end of the session."""
     solo = Solo()
     called(solo, [*asking(1800), *(UPDATES if update else [])])
     solo.advance(900.0)

@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 
 from edge.actions import Dispatch, Target
+from edge.auth import Challenger, Credentials, VerdictKind
 from edge.events import Address, TransportName
 from edge.layer import EndpointSettings, Hop, TransactionLayer
 from edge.message import Request, Response, parse
@@ -15,17 +16,26 @@ from edge.uac import Credential, Draft, Outgoing, cancellation
 from edge.uri import SipUri
 from tests.edge.pair import EDGE, entropy, reply, request
 
+CHALLENGER = Challenger(bytes(range(32)))
+
 
 class Sender:
     """A layer, a user, and the request between them."""
 
-    def __init__(self, method: str = "OPTIONS", *, credential: Credential | None = None, body: bytes = b"") -> None:
+    def __init__(
+        self,
+        method: str = "OPTIONS",
+        *,
+        uri: str = "sip:peer",
+        credential: Credential | None = None,
+        body: bytes = b"",
+    ) -> None:
         settings = EndpointSettings("edge.test", ((TransportName.UDP, EDGE), (TransportName.TCP, EDGE)))
         self.layer = TransactionLayer(settings, entropy(1))
         self.told: list[object] = []
         self.numbers = count(5)
         self.hops: list[Hop] = []
-        draft = Draft(method, "sip:peer", self.headers, body)
+        draft = Draft(method, uri, self.headers, body)
         self.outgoing = Outgoing(self.layer, draft, lambda: next(self.numbers), self, credential)
         self.sent: list[tuple[Request, Target]] = []
 
@@ -103,6 +113,20 @@ def test_a_challenge_is_answered_to_the_same_target_with_a_new_number() -> None:
     assert [target.address.host for _, target in sender.sent] == ["192.0.2.1", "192.0.2.1"]
     assert [message.cseq.number for message, _ in sender.sent] == [5, 6]
     assert sender.told == []
+
+
+@pytest.mark.parametrize("uri", ["sip:peer", "sip:peer:5061", "sip:+14155550100@peer:5060;transport=tcp;gw=x"])
+def test_the_digest_covers_the_request_uri_with_its_port_and_parameters(uri: str) -> None:
+    """RFC 3261 §22.4, RFC 7616 §3.4: `uri` is the Request-URI to the byte, or the challenge comes for ever."""
+    sender = Sender(uri=uri, credential=Credential("u", "p"))
+    sender.start("192.0.2.1")
+    sender.answer(401, ("WWW-Authenticate", CHALLENGER.challenge("r", ["MD5"], "src", 0.0)[0]))
+    again = sender.sent[-1][0]
+    (value,) = again.headers.lines("Authorization")
+    assert again.uri == uri
+    assert f'uri="{uri}"' in value
+    known = {"u": Credentials("u", "p")}.get
+    assert CHALLENGER.verify(value, again.method, b"", known, "src", 0.0).kind is VerdictKind.ACCEPTED
 
 
 def test_a_proxys_and_a_registrars_challenge_may_follow_each_other() -> None:

@@ -792,7 +792,7 @@ def test_a_refresh_leaves_an_offer_of_ours_open() -> None:
 
 
 def test_early_media_is_taken_without_consuming_the_offer() -> None:
-    """lessons: 183 with SDP lost on outbound. A fork and the final answer may each say something else."""
+    """Trouble elsewhere: 183 with SDP lost on outbound. A fork and the final answer may each say something else."""
     line = Line(start=False)
     offered = line.leg.offer()
     assert offered

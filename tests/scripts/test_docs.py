@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import Enum
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from config.settings import Settings
 from scripts import reference
+
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", list(reference.PAGES))
@@ -98,6 +101,16 @@ def test_a_cell_cannot_break_its_table() -> None:
 )
 def test_a_type_is_said_in_words(schema: dict[str, object], words: str) -> None:
     assert reference.kind(schema) == words
+
+
+def test_every_trouble_is_shown_by_tests_that_are_there() -> None:
+    rows = (reference.DOCS / "reference/troubles.md").read_text("utf-8").splitlines()[7:]
+    for row in rows:
+        trouble, *_, shown = row.strip("| ").split(" | ")
+        named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", shown)
+        assert len(named) == shown.count("`") / 2 > 0, trouble
+        for file, test in named:
+            assert re.search(rf"^(async )?def {test}\(", (TESTS / file).read_text("utf-8"), re.MULTILINE), (file, test)
 
 
 def test_the_command_names_what_is_stale(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
