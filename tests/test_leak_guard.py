@@ -102,7 +102,12 @@ def test_what_a_wider_fixture_holds_is_not_this_tests_doing(shared_port):
 @pytest.fixture
 def project(pytester: pytest.Pytester) -> pytest.Pytester:
     """A project whose conftest is ours."""
-    pytester.makeconftest("from tests.conftest import *\nfrom tests.conftest import _coroutine_leaves_nothing\n")
+    pytester.makeconftest(
+        "from tests import conftest\n"
+        "from tests.conftest import *\n"
+        "from tests.conftest import _coroutine_leaves_nothing\n"
+        "conftest.SETTLE_S = 0.1\n"
+    )
     pytester.makeini(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
         f"pythonpath = {ROOT}\nmarkers = realtime\nfilterwarnings = error\n"

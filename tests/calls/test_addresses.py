@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.support.edge import DID, Edge, Keyring, Settings
 from tests.support.phone import Phone
-
-pytestmark = pytest.mark.realtime
 
 PUBLIC = Settings(sip={"public_address": "203.0.113.5"}, media={"public_address": "203.0.113.6"})
 

@@ -18,8 +18,6 @@ from tests.support.openai_realtime import FakeOpenAi, FakeSession
 from tests.support.phone import Call, Phone
 from tests.support.process import Program, running
 
-pytestmark = pytest.mark.realtime
-
 EXAMPLES = Path(__file__).parents[2] / "docs" / "howto" / "agents" / "examples" / "protocols"
 CALLER_HZ, GREETING_HZ, LONG_HZ = 1000, 440, 700
 OPENAI_KEY = "sk-test-0123456789"
@@ -48,6 +46,7 @@ async def answered(edge: Edge, example: str) -> AsyncIterator[tuple[Program, Cal
             yield agent, call
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("example", PIPELINES)
 async def test_an_agent_hears_is_heard_is_silenced_and_hangs_up(edge: Edge, example: str) -> None:
     async with answered(edge, example) as (agent, call):
@@ -109,6 +108,7 @@ async def front_desk(
         yield edge
 
 
+@pytest.mark.realtime
 async def test_openai_hears_is_heard_is_cut_off_where_the_caller_was_and_hangs_up(
     tmp_path: Path, keyring: Keyring
 ) -> None:

@@ -8,13 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.media.agents.server import serve
 from tests.support.edge import DID, Edge, Keyring, Settings
 from tests.support.phone import Phone
-
-pytestmark = pytest.mark.realtime
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "agents" / "security.md"
 

@@ -6,13 +6,11 @@ import asyncio
 import json
 from typing import Any
 
-import pytest
-
 from tests.support.edge import API, DID, Edge
 from tests.support.phone import Phone
 from tests.support.process import needs, running
 
-pytestmark = [pytest.mark.realtime, needs("curl")]
+pytestmark = needs("curl")
 
 
 async def curl(edge: Edge, method: str, path: str, body: object = None, *, key: str | None = None) -> tuple[int, Any]:

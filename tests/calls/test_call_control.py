@@ -15,9 +15,8 @@ from tests.support.phone import Phone
 from tests.support.ports import free_port
 from tests.support.process import needs, running
 
-pytestmark = pytest.mark.realtime
 
-
+@pytest.mark.realtime
 async def test_a_live_call_is_played_to_pressed_for_marked_and_ended(edge: Edge) -> None:
     """The control API's verbs, one after the other, on one call."""
     async with serve() as agent, Phone.open(edge.listeners["udp"]) as phone:
@@ -82,6 +81,7 @@ async def test_the_howtos_commands_are_taken_as_they_stand(edge: Edge) -> None:
     await edge.expect_records(1)
 
 
+@pytest.mark.realtime
 async def test_a_caller_whom_no_agent_answers_hears_the_numbers_message(edge: Edge) -> None:
     """Nobody listens at the agent's address: the call is answered, the recording played, the call ended."""
     number = await edge.add_agent_at(f"ws://127.0.0.1:{free_port()}/")

@@ -20,8 +20,6 @@ from tests.support.carriers.twilio import FakeTwilio
 from tests.support.carriers.twilio_rest import TwilioRest
 from tests.support.phone import Message, Phone, digest_answer, sdp_offer
 
-pytestmark = pytest.mark.realtime
-
 DID = "+14155550200"
 FQDN = "edge.example.com"
 Answering = Callable[[Border, Message, Path], None]

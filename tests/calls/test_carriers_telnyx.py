@@ -26,8 +26,6 @@ from tests.support.lossy import Impairment
 from tests.support.media_streams_agent import AGENT_HZ, MediaStreamsAgent, greet
 from tests.support.phone import Phone
 
-pytestmark = pytest.mark.realtime
-
 CALLER_HZ = 1000
 CALLER = "+12025550123"
 FAST = Settings(sip={"t1_s": 0.1}, media={"port_rest_s": 0.1})
@@ -48,6 +46,7 @@ def gone(binding: object) -> bool:
 # --- the whole path ---
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_a_call_comes_in_by_the_registration_and_both_sides_hear_each_other(
     transport: str, tmp_path: Path, keyring: Keyring
@@ -192,6 +191,7 @@ async def test_another_accounts_connection_or_number_is_not_imported(stage: Stag
     await call.hang_up()
 
 
+@pytest.mark.realtime
 async def test_a_new_registration_has_a_new_token_and_the_old_one_lasts_as_long_as_it_was_granted(
     tmp_path: Path, keyring: Keyring
 ) -> None:
@@ -389,6 +389,7 @@ async def test_a_slow_registrar_is_waited_for_and_asked_once(tmp_path: Path, key
         assert stage.telnyx.refused_logins == 0
 
 
+@pytest.mark.realtime
 async def test_a_registration_whose_connection_breaks_is_made_again_and_the_call_that_is_up_goes_on(
     tmp_path: Path, keyring: Keyring
 ) -> None:

@@ -28,8 +28,6 @@ from tests.support.phone import Phone
 from tests.support.pki import Pki
 from tests.support.process import running
 
-pytestmark = pytest.mark.realtime
-
 CALLER_HZ = 1000
 CALLER = "+12025550123"
 FAST = Settings(sip={"t1_s": 0.1}, media={"port_rest_s": 0.1})
@@ -50,6 +48,7 @@ def without_credentials(dial: Dial) -> Dial:
 # --- the whole path ---
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
 async def test_a_call_comes_in_by_webhook_and_dial_and_both_sides_hear_each_other(
     transport: Literal["udp", "tcp", "tls"], tmp_path: Path, keyring: Keyring, pki: Pki
@@ -203,6 +202,7 @@ async def test_credentials_that_were_used_are_403_for_any_other_call(stage: Stag
     assert await stage.counted("refused", reason="the call's credentials have been used") == 2
 
 
+@pytest.mark.realtime
 async def test_a_late_invite_and_a_late_webhook_are_refused(
     tmp_path: Path, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:

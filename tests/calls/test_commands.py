@@ -14,11 +14,10 @@ from tests.support.phone import Phone
 from tests.support.pki import Pki
 from tests.support.process import running
 
-pytestmark = pytest.mark.realtime
-
 CALLER_HZ = 1000
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
 async def test_the_softphone_talks_with_the_agent_and_draws_the_ladder(
     edge: Edge, pki: Pki, tmp_path: Path, transport: str

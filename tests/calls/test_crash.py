@@ -13,8 +13,6 @@ from tests.support.audio import tone
 from tests.support.edge import DID, Edge, Keyring, Settings
 from tests.support.phone import Call, Phone
 
-pytestmark = pytest.mark.realtime
-
 
 async def put_up(phone: Phone, count: int) -> list[Call]:
     """Established calls that hear themselves."""

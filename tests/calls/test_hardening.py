@@ -31,8 +31,6 @@ from tests.support.ports import free_ports
 from tests.support.rtp import MediaPort
 from tests.support.sniffer import Sniffer, can_sniff
 
-pytestmark = pytest.mark.realtime
-
 QUICK = Settings(sip={"t1_s": QUICK_T1_S})
 CALLER_HZ = 1000
 ATTACK_HZ = 2000
@@ -163,6 +161,7 @@ def smallest(method: str, host: str, port: int, number: int) -> bytes:
     ).encode()
 
 
+@pytest.mark.realtime
 async def test_the_edge_is_no_amplifier(tmp_path: Path, keyring: Keyring) -> None:
     """S14: what strangers get is at most half as much again as what they sent, and is never sent again."""
     settings = replace(QUICK, addresses=(), trunk=DIGEST)
@@ -230,6 +229,7 @@ async def _guess(phone: Phone, user: str, password: str) -> int:
     return answer.status
 
 
+@pytest.mark.realtime
 async def test_a_flood_of_unknown_numbers_leases_no_port_and_meets_the_limit(tmp_path: Path, keyring: Keyring) -> None:
     """S13: 404 each, then 503 with Retry-After; a call gets through once the flood is over."""
     limits = {"attempts_per_second": 50.0, "attempts_burst": 60}
@@ -261,6 +261,7 @@ async def _unknown(phone: Phone, number: int) -> Message:
 # --- calls and media that are under attack ---
 
 
+@pytest.mark.realtime
 async def test_forged_requests_end_no_call_and_change_none(edge: Edge) -> None:
     """S15: of a thousand BYE, CANCEL and re-INVITE with what an eavesdropper lacks, none has any effect."""
     async with Phone.open(edge.listeners["udp"]) as phone, Attacker.open() as attacker:
@@ -319,6 +320,7 @@ def _forgeries(call: Call, answer: Message, attacker: Attacker) -> Iterator[Mess
         yield Message.parse(text.replace(ours, theirs, 1).replace(f"tag={theirs}", f"tag={ours}", 1).encode())
 
 
+@pytest.mark.realtime
 async def test_media_from_elsewhere_reaches_no_agent_and_draws_nothing_out(tmp_path: Path, keyring: Keyring) -> None:
     """S16, S17: a spray over all ports, before, during and after the call, from another address than the trunk's."""
     first = free_ports(8)
@@ -375,6 +377,7 @@ def _junk(ssrc: int) -> Iterator[bytes]:
         yield draw.randbytes(draw.randrange(1, 400))
 
 
+@pytest.mark.realtime
 async def test_junk_on_the_media_ports_costs_no_call(edge: Edge) -> None:
     """S19: to RTP and RTCP, from strangers and from the caller's own address and port; then both hear each other."""
     async with (
@@ -400,6 +403,7 @@ async def test_junk_on_the_media_ports_costs_no_call(edge: Edge) -> None:
     assert record["end_reason"] == "caller_hung_up"
 
 
+@pytest.mark.realtime
 async def test_late_media_of_one_call_is_not_heard_in_the_next_on_its_port(tmp_path: Path, keyring: Keyring) -> None:
     """S20, R22: a range of one pair; while it rests a call is 503 at once, then the next has it for itself."""
     first = free_ports(2)
@@ -420,7 +424,7 @@ async def test_late_media_of_one_call_is_not_heard_in_the_next_on_its_port(tmp_p
         answer = await refused.expect(503)
         assert asyncio.get_running_loop().time() - began <= 0.1
         assert int(answer.get("retry-after")) >= 1
-        await edge.expect_metrics({"truedy_rtp_ports_resting": 0.0})
+        await edge.expect_metrics({"truedy_rtp_ports_leased": 0.0, "truedy_rtp_ports_resting": 0.0})
         following = await phone.call(DID)
         await following.establish()
         at = len(old.packets)
@@ -478,6 +482,7 @@ async def test_no_internal_header_and_no_control_character_crosses(edge: Edge) -
     assert not [text for text in seen if CONTROL.search(text)]
 
 
+@pytest.mark.realtime
 async def test_nothing_a_caller_sends_makes_the_edge_call_anybody(edge: Edge) -> None:
     """S28: REFER, Replaces, redirections, loops and odd numbers; no INVITE and no REFER leaves the edge."""
     third = f"sip:thief@{MALICE}:5060"
@@ -587,6 +592,7 @@ def _shows(data: bytes, secret: str) -> bool:
 # --- faults ---
 
 
+@pytest.mark.realtime
 async def test_what_nobody_answers_is_given_up_in_time(tmp_path: Path, keyring: Keyring) -> None:
     """R5, R6, R8: media stops and the caller's BYE was lost: ours follows, unanswered; a 487 without its ACK."""
     timeouts = {"silence_timeout_s": 1.0, "first_packet_timeout_s": 1.0}
@@ -658,6 +664,7 @@ async def _cancelled(phone: Phone, after_s: float) -> int:
     return final.status
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
 async def test_without_descriptors_calls_are_refused_cheaply_and_later_taken_again(
     tmp_path: Path, keyring: Keyring, workers: int

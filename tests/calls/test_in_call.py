@@ -17,11 +17,10 @@ from tests.support.pjsip import Pjsip, has_pjsip
 from tests.support.ports import free_ports
 from tests.support.rtp import MediaPort
 
-pytestmark = pytest.mark.realtime
-
 CALLER_HZ = 1000
 
 
+@pytest.mark.realtime
 async def test_an_invite_without_an_offer_gets_ours_and_answers_in_the_ack(edge: Edge) -> None:
     """RFC 3261 §13.2.1: the offer is in the 200, the answer in the ACK; then there is sound."""
     await edge.add_echo()
@@ -36,6 +35,7 @@ async def test_an_invite_without_an_offer_gets_ours_and_answers_in_the_ack(edge:
     await edge.expect_records(1)
 
 
+@pytest.mark.realtime
 @pytest.mark.interop(agent="pjsua2", feature=("held by the phone", "re-INVITE"))
 @has_pjsip
 async def test_a_held_call_stays_up_and_is_heard_again_afterwards(edge: Edge, tmp_path: Path) -> None:
@@ -58,6 +58,7 @@ async def test_a_held_call_stays_up_and_is_heard_again_afterwards(edge: Edge, tm
     assert record["end_reason"] == "caller_hung_up"
 
 
+@pytest.mark.realtime
 async def test_a_re_invite_that_cannot_be_met_is_refused_and_the_call_goes_on(edge: Edge) -> None:
     """RFC 3261 §14.2: 488, and the session stays as it was."""
     await edge.add_echo()
@@ -71,6 +72,7 @@ async def test_a_re_invite_that_cannot_be_met_is_refused_and_the_call_goes_on(ed
     await edge.expect_records(1)
 
 
+@pytest.mark.realtime
 async def test_a_re_invite_moves_the_media(edge: Edge) -> None:
     """A new port in the SDP: the echo goes there and no longer to the old one."""
     await edge.add_echo()
@@ -89,6 +91,7 @@ async def test_a_re_invite_moves_the_media(edge: Edge) -> None:
     await edge.expect_records(1)
 
 
+@pytest.mark.realtime
 async def test_a_stranger_to_the_call_neither_speaks_nor_hears(edge: Edge) -> None:
     """Packets from another port of the same address, before and during the call, reach no agent and get no answer."""
     async with MediaStreamsAgent.open(greet) as agent:
@@ -182,6 +185,7 @@ async def test_an_agent_that_says_nothing_is_answered_for_after_its_time(edge: E
     await edge.expect_records(1)
 
 
+@pytest.mark.realtime
 async def test_an_agent_that_dies_in_mid_call_ends_that_call_alone(edge: Edge) -> None:
     """BYE within two seconds; the call beside it goes on."""
     other = "+14155550101"
@@ -207,6 +211,7 @@ async def test_an_agent_that_dies_in_mid_call_ends_that_call_alone(edge: Edge) -
     assert records[other]["end_reason"] == "caller_hung_up"
 
 
+@pytest.mark.realtime
 async def test_clear_returns_the_outstanding_marks_at_once_and_silences(edge: Edge) -> None:
     """Twilio's own order: the marks of what was dropped come back; what is said next is heard."""
     async with MediaStreamsAgent.open() as agent:
@@ -227,6 +232,7 @@ async def test_clear_returns_the_outstanding_marks_at_once_and_silences(edge: Ed
     await edge.expect_records(1)
 
 
+@pytest.mark.realtime
 async def test_the_parrot_greets_repeats_says_digits_and_hangs_up_on_the_hash(edge: Edge) -> None:
     """The built-in agent, with which a first call is made."""
     await edge.add_number({"protocol": "builtin", "name": "parrot"})

@@ -14,8 +14,6 @@ from tests.support.carriers.stage import TELNYX_DID, TWILIO_DID, Stage, Tenant
 from tests.support.carriers.telnyx import TelnyxOutbound
 from tests.support.edge import Keyring, Settings
 
-pytestmark = pytest.mark.realtime
-
 CALLEE = "+14155550123"
 
 
@@ -51,6 +49,7 @@ async def agent_of(stage: Stage) -> str:
     return str(number["agent_id"])
 
 
+@pytest.mark.realtime
 async def test_a_call_goes_out_through_telnyx_under_the_connection_and_is_talked_on(stage: Stage) -> None:
     """INVITE, 407, INVITE with the connection's digest; early media of another codec first."""
     connection = await stage.telnyx_number()
@@ -94,6 +93,7 @@ async def test_a_call_nobody_answers_is_cancelled(stage: Stage) -> None:
     assert record["end_reason"] == "no_answer"
 
 
+@pytest.mark.realtime
 async def test_a_caller_is_bridged_to_a_second_leg_through_telnyx(stage: Stage) -> None:
     """The second leg goes out on the call's own connection; both hear each other; either's BYE ends both."""
     await stage.telnyx_number()
@@ -128,6 +128,7 @@ async def test_premium_numbers_are_refused_and_nothing_is_dialled(stage: Stage) 
     assert stage.telnyx.outbound == []
 
 
+@pytest.mark.realtime
 async def test_twilio_places_the_call_and_its_leg_is_answered_with_the_agent_warm(stage: Stage) -> None:
     """``calls.create``; the callee answers; Twilio dials us with the pass of its TwiML, and the agent is there."""
     await stage.twilio_number()

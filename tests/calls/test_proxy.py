@@ -15,7 +15,7 @@ from tests.support.phone import Phone
 from tests.support.process import needs
 from tests.support.user_agents import USER_AGENTS, user_agent
 
-pytestmark = [pytest.mark.realtime, needs("kamailio")]
+pytestmark = needs("kamailio")
 
 CALLER_HZ = 1000
 PHONES = [parameter for parameter in USER_AGENTS if parameter.values[1] != "tls"]
@@ -28,6 +28,7 @@ async def proxy(edge: Edge, tmp_path: Path) -> AsyncIterator[Kamailio]:
         yield kamailio
 
 
+@pytest.mark.realtime
 @pytest.mark.interop(agent="kamailio", feature=("UDP", "TCP", "digits by RFC 4733", "caller hangs up"))
 @pytest.mark.parametrize(("name", "transport"), PHONES)
 async def test_a_call_through_a_proxy_is_as_one_without(
@@ -51,6 +52,7 @@ async def test_a_call_through_a_proxy_is_as_one_without(
     assert record["end_reason"] == "caller_hung_up"
 
 
+@pytest.mark.realtime
 @pytest.mark.interop(agent="kamailio", feature=("UDP", "TCP", "edge hangs up"))
 @pytest.mark.parametrize(("name", "transport"), PHONES)
 async def test_the_edges_own_bye_goes_back_through_the_proxy(

@@ -15,8 +15,6 @@ from tests.support.edge import Edge, Keyring, Settings
 from tests.support.phone import Call, Phone
 from tests.support.rtp import MediaPort
 
-pytestmark = pytest.mark.realtime
-
 EXAMPLES = Path(__file__).parents[2] / "docs" / "howto" / "agents" / "examples"
 
 CODE = """
@@ -85,6 +83,7 @@ async def hears_itself(call: Call, hz: float = 700) -> None:
     await asyncio.gather(call.media.play(tone(hz, 0.6)), call.media.expect_tone(hz, 0.4))
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("sample_rate", [8000, 48000])
 async def test_an_agent_hears_and_is_heard(tmp_path: Path, keyring: Keyring, sample_rate: int) -> None:
     """The example of the manual, at the phone's own rate and at the widest."""

@@ -32,7 +32,7 @@ from tests.support.ports import free_port
 from tests.support.process import needs
 from tests.support.registrar import PASSWORD, Registrar
 
-pytestmark = [pytest.mark.realtime, needs("kamailio")]
+pytestmark = needs("kamailio")
 
 DID = "12014269044"
 OFFICE = Connection(
@@ -229,6 +229,7 @@ async def test_without_the_token_a_call_from_the_registrars_own_address_is_refus
         assert [offered.trunk for offered in edge.offers] == [TRUNK]
 
 
+@pytest.mark.realtime
 async def test_short_expiries_are_refreshed_in_time(tmp_path: Path, pki: Pki) -> None:
     """Granted 7 s for the 600 asked; the same Contact again, so the call finds one binding."""
     async with Registrar.open(tmp_path, max_expires_s=7) as registrar, Edge.open(proxy(registrar), pki) as edge:
@@ -241,6 +242,7 @@ async def test_short_expiries_are_refreshed_in_time(tmp_path: Path, pki: Pki) ->
         assert await calls(registrar) == 486
 
 
+@pytest.mark.realtime
 async def test_the_token_before_works_until_its_time_and_not_longer(tmp_path: Path, pki: Pki) -> None:
     """Another user name is another registration; its Contact has another token."""
     loop = asyncio.get_running_loop()

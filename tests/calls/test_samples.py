@@ -17,7 +17,7 @@ from tests.support.carriers.telnyx_rest import TelnyxConnection
 from tests.support.edge import Keyring
 from tests.support.process import needs, running
 
-pytestmark = [pytest.mark.realtime, needs("curl")]
+pytestmark = needs("curl")
 
 PAGE = Path(__file__).with_name("data") / "importing-phone-numbers.txt"
 HOST, KEY = "https://api.truedy.ai", "YOUR_API_KEY"

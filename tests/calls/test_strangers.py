@@ -10,8 +10,6 @@ import pytest
 from tests.support.edge import DID, Edge, Keyring, Settings
 from tests.support.phone import Message, Phone, sdp_offer
 
-pytestmark = pytest.mark.realtime
-
 DIGEST = {"auth": "digest", "username": "pbx", "password": "a long password"}
 
 

@@ -17,13 +17,10 @@ from tests.support.edge import DID, Edge
 from tests.support.phone import Call, Phone
 from tests.support.process import Program, running
 
-pytestmark = [
-    pytest.mark.realtime,
-    pytest.mark.skipif(
-        importlib.util.find_spec("aiortc") is None or importlib.util.find_spec("pipecat") is None,
-        reason="not installed: aiortc and pipecat-ai",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("aiortc") is None or importlib.util.find_spec("pipecat") is None,
+    reason="not installed: aiortc and pipecat-ai",
+)
 
 TOKEN = "planted"
 OTHER_DID = "+14155550101"
@@ -65,6 +62,7 @@ async def established(phone: Phone, did: str) -> Call:
     return call
 
 
+@pytest.mark.realtime
 async def test_a_whip_server_and_pipecats_smallwebrtc_talk_on_the_phone(edge: Edge, agents: Agents) -> None:
     """Sent on by 307, with its bearer token and its DELETE; the other interrupted, refused a wish, and hanging up."""
     async with Phone.open(edge.listeners["udp"]) as phone:

@@ -65,17 +65,36 @@ def _command(pid: str) -> str:
 
 
 def _wake_up_sockets(descriptors: dict[int, str]) -> set[str]:
-    """The socket pair by which signals wake the running loop: uvloop makes a new one for each of its runs."""
+    """The socket pair by which signals wake the running loop: uvloop makes a new one for each of its runs.
+
+    Python knows the end that is written to. The other is the one where a zero byte written to it arrives; to the loop,
+    that byte is no signal.
+    """
     try:
-        number = signal.set_wakeup_fd(-1)
-        signal.set_wakeup_fd(number)
+        writing = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(writing)
     except ValueError:  # not the main thread
         return set()
-    target = descriptors.get(number, "")
-    if not target.startswith("socket:["):
+    if writing not in descriptors:
         return set()
-    inode = int(target[8:-1])
-    return {f"socket:[{near}]" for near in (inode - 1, inode, inode + 1)}
+    os.write(writing, b"\0")
+    return {descriptors[writing], *(target for number, target in descriptors.items() if _is_waiting(number, target))}
+
+
+def _is_waiting(number: int, target: str) -> bool:
+    """Is a zero byte the next thing to be read from this end of a pair?"""
+    if not target.startswith("socket:["):
+        return False
+    try:
+        with socket.socket(fileno=os.dup(number)) as end:
+            return (
+                end.family == socket.AF_UNIX
+                and end.type == socket.SOCK_STREAM
+                and not end.getsockname()
+                and end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"\0"
+            )
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +112,13 @@ class Snapshot:
     def leaks(self) -> list[str]:
         """What is held now and was not then, a readable line each; empty is good."""
         now = open_descriptors()
-        loops_own = _wake_up_sockets(now)
         fresh = {
             number: target
             for number, target in now.items()
-            if self.descriptors.get(number) != target and target not in _PERMANENT and target not in loops_own
+            if self.descriptors.get(number) != target and target not in _PERMANENT
         }
+        loops_own = _wake_up_sockets(fresh)
+        fresh = {number: target for number, target in fresh.items() if target not in loops_own}
         ports = own_ports(fresh)
         lines = []
         for number, target in sorted(fresh.items()):

@@ -1,6 +1,7 @@
 """Free ports on loopback for programs that cannot take port 0 and tell.
 
-They lie below the kernel's ephemeral range, so that no socket of ours takes one by chance between finding and using it.
+They lie below the kernel's ephemeral range, so that no socket of ours takes one by chance between finding and using it,
+and each process of a parallel run has a share of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import socket
 
 __all__ = ["free_port", "free_ports"]
 
-_LOW, _HIGH = 20000, 32000
+_SHARE, _SHARES = 3000, 4
+_LOW = 20000 + _SHARE * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _SHARES)
+_HIGH = _LOW + _SHARE
 _next = itertools.count(_LOW + os.getpid() * 64 % (_HIGH - _LOW))
 
 
