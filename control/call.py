@@ -44,7 +44,8 @@ class End:
 class Outgoing:
     """What a call that the edge places has beside the others. Times in seconds.
 
-    ``early`` is the SDP of a provisional response; ``carrier_call`` what the carrier's REST calls it.
+    ``early`` is the SDP of a provisional response; ``carrier_call`` what the carrier's REST calls it; ``recorded`` the
+    call's own wish to be recorded or not.
     """
 
     way: Way
@@ -53,6 +54,7 @@ class Outgoing:
     ring_timeout_s: float
     max_duration_s: float
     hidden: bool = False
+    recorded: bool | None = None
     early: bytes | None = None
     ringing: bool = False
     ring_timer: Timer | None = None

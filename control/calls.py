@@ -163,7 +163,9 @@ class CallLog(Protocol):
 class CallRecordings(Protocol):
     """:class:`control.recordings.Recordings`, as calls need it."""
 
-    def order(self, call_id: str, agent: Agent, number: Number, started: float) -> RecordingOrder | None: ...
+    def order(
+        self, call_id: str, agent: Agent, number: Number, started: float, wish: bool | None = None
+    ) -> RecordingOrder | None: ...
     def begun(self, call_id: str, started: float, order: RecordingOrder) -> None: ...
     def on_ended(self, ended: RecordingEnded) -> None: ...
     def on_lost(self, calls: Iterable[str]) -> None: ...
@@ -172,7 +174,9 @@ class CallRecordings(Protocol):
 class NoRecordings:
     """For calls that nobody records."""
 
-    def order(self, call_id: str, agent: Agent, number: Number, started: float) -> RecordingOrder | None:
+    def order(
+        self, call_id: str, agent: Agent, number: Number, started: float, wish: bool | None = None
+    ) -> RecordingOrder | None:
         """None is to be made."""
         return None
 
@@ -797,7 +801,8 @@ class CallManager:
     async def _open(self, call: Call) -> None:
         call.recording = None
         if call.route is not None and call.route.agent is not None and call.fallen is None:
-            call.recording = self._do.recordings.order(call.id, call.route.agent, call.route.number, call.started)
+            wish = None if call.outgoing is None else call.outgoing.recorded
+            call.recording = self._do.recordings.order(call.id, call.route.agent, call.route.number, call.started, wish)
         spec = call.spec
         for _ in range(_PORT_ATTEMPTS):
             if call.spec is None or call.port is None:

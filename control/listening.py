@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -26,14 +25,14 @@ class RecordingChoice(msgspec.Struct, frozen=True, kw_only=True):
     consent_tone_every_s: float | None
 
 
-def recording_choice(
-    settings: Recording, agent: Agent, number: Number, call: Mapping[str, Any] | None = None
-) -> RecordingChoice:
-    """The call's own wish counts most, then the number's, the agent's, and the settings."""
+def recording_choice(settings: Recording, agent: Agent, number: Number, wish: bool | None = None) -> RecordingChoice:
+    """Whether it is: by the call's own ``wish``, the number's, the agent's, the settings'; how: by the latter three."""
     choice = {name: getattr(settings, name) for name in RecordingChoice.__struct_fields__}
     for options in (agent.options, number.options):
         choice |= _decode(options).get("recording") or {}
-    return msgspec.convert({**choice, **(call or {})}, RecordingChoice)
+    if wish is not None:
+        choice["enabled"] = wish
+    return msgspec.convert(choice, RecordingChoice)
 
 
 def detection_order(settings: MachineDetection, agent: Agent) -> DetectionOrder | None:

@@ -393,6 +393,7 @@ class Edge:
                 outbound=settings.outbound,
                 equip=OpenAiAgents(registry, settings.providers.openai_base_url).equip,
                 draining=lambda: self.engine.draining,
+                records=settings.secrets.key is not None,
                 wall=wall_clock,
                 entropy=entropy,
             ),

@@ -19,6 +19,7 @@ from control.errors import (
     InUse,
     OutboundLimitReached,
     OutboundUnavailable,
+    SecretsUnavailable,
     TransferNotPossible,
     ValidationFailed,
 )
@@ -60,7 +61,10 @@ class Placed:
 
 
 class Placing:
-    """``equip`` adds to an agent what its protocol needs of the account. ``wall`` is UTC [s]."""
+    """``equip`` adds to an agent what its protocol needs of the account. ``wall`` is UTC [s].
+
+    ``records``: recordings can be encrypted here, so calls can be recorded.
+    """
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class Placing:
         outbound: Outbound,
         equip: Callable[[Agent], Awaitable[Agent]],
         draining: Callable[[], bool],
+        records: bool,
         wall: Callable[[], float],
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -84,6 +89,7 @@ class Placing:
         self._outbound = outbound
         self._equip = equip
         self._draining = draining
+        self._records = records
         self._wall = wall
         self._entropy = entropy
 
@@ -116,8 +122,10 @@ class Placing:
         return first
 
     async def _begin(self, account_id: str, agent: Agent, request: PlaceCall, id: str) -> None:
-        number = await self._number(account_id, agent, request.from_number)
         settings = request.call_settings
+        if settings.recording_enabled and not self._records:
+            raise SecretsUnavailable("The call cannot be recorded: there is no key to encrypt it with")
+        number = await self._number(account_id, agent, request.from_number)
         equipped = await self._equip(agent)
         greeting = {"greeting": settings.greeting} if settings.greeting is not None else {}
         spec = agent_spec(equipped, self._agents, self._wall(), request.variables, greeting)
@@ -138,6 +146,7 @@ class Placing:
             ring_timeout_s=settings.join_timeout_s or self._outbound.ring_timeout_s,
             max_duration_s=max(1.0, min(settings.max_duration_s, admission.left_s)),
             hidden=settings.hide_caller_id,
+            recorded=settings.recording_enabled,
         )
         try:
             self._calls.place(Order(agent, number, spec, admission, outgoing), id)

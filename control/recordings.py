@@ -111,9 +111,14 @@ class Recordings:
 
     # --- while calls are up ---
 
-    def order(self, call_id: str, agent: Agent, number: Number, started: float) -> RecordingOrder | None:
-        """How media is to record this call, if it is to; ``started`` [s] is when it was offered, monotonic."""
-        choice = recording_choice(self._settings, agent, number)
+    def order(
+        self, call_id: str, agent: Agent, number: Number, started: float, wish: bool | None = None
+    ) -> RecordingOrder | None:
+        """How media is to record this call, if it is to; ``started`` [s] is when it was offered, monotonic.
+
+        ``wish`` is the call's own to be recorded, or not to be.
+        """
+        choice = recording_choice(self._settings, agent, number, wish)
         if not choice.enabled:
             return None
         if self._vault is None:

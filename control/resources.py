@@ -1167,6 +1167,9 @@ class CallSettings(_Request):
         default=None, description="Given up when the callee has not answered by then, 5 s to 120 s. Absent: the edge's."
     )
     hide_caller_id: StrictBool = Field(default=False, description="Ask the carrier not to show the number.")
+    recording_enabled: StrictBool | None = Field(
+        default=None, description="Whether this call is recorded. Absent: as its number, its agent or the edge has it."
+    )
 
     @field_validator("join_timeout")
     @classmethod

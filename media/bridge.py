@@ -210,6 +210,7 @@ class Bridge:
         self._asked_since = 0.0
         self._tap: Tap | None = None
         self._mix: Callable[[Take], bytes | None] | None = None
+        self._overhear: Callable[[bytes], bytes] | None = None
         self._held = False
         self._take: Take = self._queue.take
 
@@ -268,13 +269,20 @@ class Bridge:
         self._notify(DigitReceived(call=self.call, digit=digit, duration_ms=duration_ms))
         self._agent.on_digit(digit, duration_ms)
 
-    def rewire(self, leg: Leg, mix: Callable[[Take], bytes | None] | None = None) -> None:
+    def rewire(
+        self,
+        leg: Leg,
+        mix: Callable[[Take], bytes | None] | None = None,
+        overhear: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         """From now on the phone is ``leg``, of the same law: two legs that look like one, or one again.
 
-        ``mix`` is given the agent's audio and gives what the caller is to hear.
+        ``mix`` is given the agent's audio and gives what the caller is to hear; ``overhear`` is given the caller's
+        and gives what the agent is to hear.
         """
         self._leg = leg
         self._mix = mix
+        self._overhear = overhear
         self._retake()
 
     def _retake(self) -> None:
@@ -379,7 +387,7 @@ class Bridge:
         """Hand the agent what the caller said, and the marks that playout has reached."""
         if not self._established:
             return
-        agent, law, tap = self._agent, self._law, self._tap
+        agent, law, tap, overhear = self._agent, self._law, self._tap, self._overhear
         if self._queue.marks:
             for name in self._queue.reached():
                 if isinstance(name, _OurMark):
@@ -393,6 +401,8 @@ class Bridge:
             due += FRAME_S
             if tap is not None:
                 tap.heard(frame)
+            if overhear is not None:
+                frame = overhear(frame)
             wanted = agent.encoding
             if wanted is not None and wanted != law:
                 frame = self._convert(frame, law, wanted)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
 from media import g711
 from media.agents.base import Encoding
 from media.convert import Converter, frame_bytes, is_linear
+from media.messages import RecordingOrder
 
 __all__ = ["ConsentTone"]
 
@@ -35,6 +36,11 @@ class ConsentTone:
         self._every = None if every_s is None else max(round(every_s * 50), self.FIRST_FRAMES)
         self._at = 0
         self.change(encoding)
+
+    @classmethod
+    def of(cls, encoding: Encoding, order: RecordingOrder | None) -> Self | None:
+        """As a recording's order wants it; None where there is to be none."""
+        return None if order is None or not order.consent_tone else cls(encoding, order.consent_tone_every_s)
 
     def change(self, encoding: Encoding) -> None:
         """The phone is sent ``encoding`` from here on."""

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from media import g711
 from media.agents.base import Encoding
 from media.bridge import Leg
+from media.consent_tone import ConsentTone
 from media.convert import Converter
 from media.messages import LegStatistics
 
@@ -51,12 +52,23 @@ class Crossing:
         self._to_caller: deque[bytes] = deque(maxlen=_FRAMES)
         self._to_peer: deque[bytes] = deque(maxlen=_FRAMES)
         self._converters: dict[tuple[Encoding, Encoding], Converter] = {}
+        self._overheard: bytes | None = None
+        self._tone: ConsentTone | None = None
         peer.on_digit = self._peer_digit
 
-    def join(self, *, listened: bool = False) -> None:
-        """The peer has answered: both hear each other from the next tick; the agent, too, where it has stayed."""
-        self.joined, self._listened = True, listened
+    def join(self, *, listened: bool = False, tone: ConsentTone | None = None) -> None:
+        """The peer has answered: both hear each other from the next tick; the agent, too, where it has stayed.
+
+        ``tone`` tells the peer that the call is recorded.
+        """
+        self.joined, self._listened, self._tone = True, listened, tone
         self._to_caller.clear()
+
+    def peer_changed(self) -> None:
+        """The peer's encoding may be another from here on."""
+        self._to_peer.clear()
+        if self._tone is not None:
+            self._tone.change(self._peer.law)
 
     def caller_digit(self, digit: str) -> None:
         """The caller pressed a digit: the peer gets it."""
@@ -102,10 +114,17 @@ class Crossing:
         self._peer.say(self._for_peer, now)
 
     def _for_peer(self) -> bytes | None:
+        return self._crossed() if self._tone is None else self._tone.take(self._crossed)
+
+    def _crossed(self) -> bytes | None:
         return self._to_peer.popleft() if self._to_peer else None
 
+    def overhear(self, heard: bytes) -> bytes:
+        """What the agent hears of this frame: the caller, and once joined the peer too, where it has stayed."""
+        return heard if self._overheard is None else mixed(heard, self._overheard, self._caller.law)
+
     def hear(self, now: float) -> bytes:
-        """What the agent hears: the caller, and once joined the peer too, where it has stayed."""
+        """The next 20 ms of the caller."""
         if now >= self._peer.attend_at:
             self._peer.attend(now)
         heard = self._caller.hear(now)
@@ -113,10 +132,10 @@ class Crossing:
             return heard
         other = self._converted(self._peer.hear(now), self._peer.law, self._caller.law)
         self._to_caller.append(other)
-        if not self.joined:
-            return heard
-        self._to_peer.append(self._converted(heard, self._caller.law, self._peer.law))
-        return mixed(heard, other, self._caller.law) if self._listened else heard
+        if self.joined:
+            self._to_peer.append(self._converted(heard, self._caller.law, self._peer.law))
+            self._overheard = other if self._listened else None
+        return heard
 
     def skip(self, frames: int) -> None:
         """Time has passed in which nothing was sent."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from media.agents.base import Agent
 from media.bridge import Bridge
+from media.consent_tone import ConsentTone
 from media.crossing import Crossing
 from media.leg import LegError, LegSettings, PhoneLeg
 from media.messages import (
@@ -17,6 +18,7 @@ from media.messages import (
     MediaLost,
     NoticeBody,
     OpenSecondLeg,
+    RecordingOrder,
     Renegotiate,
 )
 from media.udp import Datagrams, PortPair
@@ -62,7 +64,7 @@ class SecondLeg:
         sdp = self.leg.offer()
         self._ports = datagrams.open_pair(listen_address, self._port, self.leg.receive_rtp, self.leg.receive_rtcp)
         self.leg.connect(self._ports.send_rtp, self._ports.send_rtcp)
-        self._bridge.rewire(self.crossing, self.crossing.mix)
+        self._bridge.rewire(self.crossing, self.crossing.mix, self.crossing.overhear)
         self._first.on_digit = self._caller_digit
         return CallOpened(sdp=sdp, codec=None)
 
@@ -77,16 +79,20 @@ class SecondLeg:
     def renegotiate(self, command: Renegotiate, now: float) -> CallOpened:
         """A re-INVITE of the peer's. Raises SdpError."""
         sdp = self.leg.offer() if command.offer is None else self.leg.answer(command.offer, now)
+        self.crossing.peer_changed()
         return CallOpened(sdp=sdp, codec=self.leg.codec, held=self.leg.held)
 
-    def join(self, command: JoinLegs) -> Agent | None:
-        """Caller and peer talk; the agent that leaves, to be closed. Raises LegError; then nothing has changed."""
+    def join(self, command: JoinLegs, order: RecordingOrder | None = None) -> Agent | None:
+        """Caller and peer talk; the agent that leaves, to be closed. Raises LegError; then nothing has changed.
+
+        A call that is recorded, by ``order``, stays so: the peer is told, too.
+        """
         if command.agent not in _AGENT_PLACES:
             raise LegError("bad_agent_place", f"the agent {' or '.join(_AGENT_PLACES)}")
         if self.leg.codec is None:
             raise LegError("no_answer", "our offer has had no answer")
         stays = command.agent == "listens"
-        self.crossing.join(listened=stays)
+        self.crossing.join(listened=stays, tone=ConsentTone.of(self.leg.law, order))
         return None if stays else self._bridge.dismiss()
 
     def close(self, now: float) -> LegStatistics:

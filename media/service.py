@@ -46,6 +46,7 @@ from media.messages import (
     Ping,
     Play,
     ProtocolError,
+    RecordingOrder,
     Renegotiate,
     Reply,
     Request,
@@ -90,6 +91,7 @@ class _Call:
     ports: PortPair
     opened: OpenCall | None = None
     second: SecondLeg | None = None
+    recorded: RecordingOrder | None = None
     broken: bool = False
 
 
@@ -294,12 +296,12 @@ class MediaService:
         if command is None:
             return
         law, order, detection = call.leg.law, command.recording, command.detection
+        call.recorded = order
         if order is None and detection is None and not command.conversation:
             return
-        tone = ConsentTone(law, order.consent_tone_every_s) if order is not None and order.consent_tone else None
         tap = Tap(
             recording=self._recorder.begin(name, order, law) if order is not None else None,
-            tone=tone,
+            tone=ConsentTone.of(law, order),
             meter=ConversationMeter(law) if command.conversation else None,
             detector=MachineDetector(law, detection.timeout_s, detection.beep_timeout_s) if detection else None,
         )
@@ -319,7 +321,7 @@ class MediaService:
             case _ if second is None:
                 return Failed(code="no_leg", message="the call has no second leg")
             case JoinLegs():
-                if (agent := second.join(command)) is not None:
+                if (agent := second.join(command, call.recorded)) is not None:
                     self._tasks.spawn(agent.close(), f"agent leaves {command.call}")
             case Renegotiate():
                 return second.renegotiate(command, now)

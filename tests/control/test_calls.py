@@ -722,8 +722,10 @@ class Recorder:
         default_factory=lambda: RecordingOrder(path="p", head=b"head", key=b"key", consent_tone=False)
     )
 
-    def order(self, call_id: str, agent: Agent, number: Number, started: float) -> RecordingOrder | None:
-        self.told.append(("order", call_id, agent.id, number.id, started))
+    def order(
+        self, call_id: str, agent: Agent, number: Number, started: float, wish: bool | None = None
+    ) -> RecordingOrder | None:
+        self.told.append(("order", call_id, agent.id, number.id, started, wish))
         return self.made
 
     def begun(self, call_id: str, started: float, order: RecordingOrder) -> None:
@@ -746,7 +748,7 @@ async def test_media_is_told_to_record_and_the_record_hears_when_it_has_begun() 
         it.calls.on_event(CallConfirmed(CallKey("k1"), None))
         await it.settle()
         assert recorder.told == [
-            ("order", call, "agent-1", "number-1", 100.0),
+            ("order", call, "agent-1", "number-1", 100.0, None),
             ("begun", call, 100.0, recorder.made),
         ]
         ended = RecordingEnded(call=call, status="completed", seconds=1.0)

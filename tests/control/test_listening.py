@@ -27,7 +27,8 @@ def test_the_agent_the_number_and_the_call_each_override_what_comes_before() -> 
     assert recording_choice(Recording(), agent, number) == RecordingChoice(
         enabled=True, format="ogg", consent_tone=True, consent_tone_every_s=None
     )
-    assert not recording_choice(Recording(), agent, number, {"enabled": False}).enabled
+    assert recording_choice(Recording(), AGENT, NUMBER, wish=True).enabled
+    assert not recording_choice(Recording(), agent, number, wish=False).enabled
 
 
 def test_other_options_are_none_of_recordings_business() -> None:

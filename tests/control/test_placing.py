@@ -15,6 +15,7 @@ from control.errors import (
     InUse,
     OutboundLimitReached,
     OutboundUnavailable,
+    SecretsUnavailable,
     TransferNotPossible,
     ValidationFailed,
 )
@@ -51,7 +52,7 @@ class Calls:
 
 
 class Scene:
-    def __init__(self, d: Desk) -> None:
+    def __init__(self, d: Desk, *, records: bool) -> None:
         self.calls = Calls()
         self.draining = False
         self.wall = 1_700_000_000.0
@@ -69,6 +70,7 @@ class Scene:
             outbound=Outbound(),
             equip=equip,
             draining=lambda: self.draining,
+            records=records,
             wall=lambda: self.wall,
             entropy=os.urandom,
         )
@@ -78,23 +80,34 @@ class Scene:
         return (await self.placing.place(ACCOUNT, request, key)).id
 
 
-async def scene(d: Desk) -> Scene:
+async def scene(d: Desk, *, records: bool = True) -> Scene:
     pipeline = {"protocol": "builtin", "name": "parrot", "parameters": {"tone": "kind", "lang": "en"}}
     await d.registry.create_agent(Agent(AGENT, ACCOUNT, "A", pipeline, 0.0, 0.0))
-    return Scene(d)
+    return Scene(d, records=records)
 
 
 async def test_a_call_is_ordered_with_the_agents_parameters_the_variables_and_the_greeting() -> None:
     async with desk() as d:
         it = await scene(d)
         settings = {"greeting": "Hello!", "max_duration": "90s", "join_timeout": "12s", "hide_caller_id": True}
+        settings |= {"recording_enabled": True}
         await it.place(from_number="+1 (415) 555-0200", variables={"lang": "de"}, call_settings=settings)
         (order,) = it.calls.orders
         assert order.number.phone_number == "+14155550200"
         assert order.spec.parameters == {"tone": "kind", "lang": "de", "greeting": "Hello!"}
         outgoing = order.outgoing
         assert (outgoing.max_duration_s, outgoing.ring_timeout_s, outgoing.hidden) == (90.0, 12.0, True)
+        assert outgoing.recorded is True
         assert order.admission.destination.target == TARGET
+
+
+async def test_a_call_that_cannot_be_recorded_as_it_is_asked_for_is_not_placed() -> None:
+    async with desk() as d:
+        it = await scene(d, records=False)
+        with pytest.raises(SecretsUnavailable, match="no key to encrypt"):
+            await it.place(call_settings={"recording_enabled": True})
+        await it.place(call_settings={"recording_enabled": False})
+        assert it.calls.orders[0].outgoing.recorded is False
 
 
 async def test_without_a_from_number_the_agents_own_is_taken_else_any() -> None:

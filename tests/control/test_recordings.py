@@ -132,6 +132,8 @@ async def test_a_call_that_is_not_to_be_recorded_gets_no_order(tmp_path: Path) -
         assert it.recordings.order(CALL, AGENT, NUMBER, 90.0) is None
         wanted = replace(AGENT, options='{"recording":{"enabled":true}}')
         assert it.recordings.order(CALL, wanted, NUMBER, 90.0) is not None
+        assert it.recordings.order(CALL, wanted, NUMBER, 90.0, wish=False) is None
+        assert it.recordings.order(CALL, AGENT, NUMBER, 90.0, wish=True) is not None
         assert it.events == []
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 import pytest
 
 from media import g711
 from media.agents.base import Encoding
+from media.consent_tone import ConsentTone
 from media.crossing import Crossing, mixed
-from tests.media.test_bridge import SILENCE, FakeLeg
+from media.recorder import Audio, RecorderInput
+from media.recording import CallRecording
+from media.tap import Tap
+from tests.media.test_bridge import SILENCE, Call, FakeLeg
 
 AGENT, CALLER, PEER = b"\x11" * 160, b"\x22" * 160, b"\x33" * 160
 
@@ -35,7 +40,7 @@ class Lines:
     def tick(self, agent: bytes | None = None) -> bytes:
         """A frame of 20 ms in the bridge's order; what the agent hears."""
         self.crossing.say(lambda: self.crossing.mix(lambda: agent), 0.0)
-        return self.crossing.hear(0.0)
+        return self.crossing.overhear(self.crossing.hear(0.0))
 
 
 def test_while_it_rings_the_agent_is_heard_and_hears_the_caller_alone() -> None:
@@ -59,7 +64,7 @@ def test_early_media_is_heard_by_the_caller_beside_the_agent() -> None:
 def test_joined_legs_hear_each_other_and_not_the_agent() -> None:
     lines = Lines(codec="PCMU")
     lines.crossing.join()
-    assert [lines.tick(AGENT) for _ in range(4)] == [CALLER] * 4, "what is recorded is the caller"
+    assert [lines.tick(AGENT) for _ in range(4)] == [CALLER] * 4
     assert lines.caller.sent == [None, PEER, PEER, PEER]
     assert lines.peer.sent == [None, CALLER, CALLER, CALLER]
 
@@ -68,6 +73,40 @@ def test_an_agent_that_has_stayed_hears_both() -> None:
     lines = Lines(codec="PCMU")
     lines.crossing.join(listened=True)
     assert lines.tick() == mixed(CALLER, PEER, "PCMU")
+
+
+@pytest.mark.parametrize("listened", [False, True], ids=["agent left", "agent listens"])
+def test_what_is_recorded_once_joined_is_the_caller_left_and_what_it_hears_right(listened: bool) -> None:
+    """The peer is right and nowhere else, and is told of the recording as the caller was."""
+    lines, handed = Lines(codec="PCMU"), list[RecorderInput]()
+    call = Call(lines.caller).answered()
+    call.bridge.listen(Tap(recording=CallRecording("c", "PCMU", handed.append)))
+    call.bridge.play(AGENT, "PCMU")
+    call.tick()
+    crossing = lines.crossing
+    call.bridge.rewire(crossing, crossing.mix, crossing.overhear)
+    crossing.join(listened=listened, tone=ConsentTone("PCMU"))
+    if not listened:
+        call.bridge.dismiss()
+    for _ in range(3):
+        call.tick()
+    asyncio.run(call.bridge.close())
+    (audio,) = (message for message in handed if isinstance(message, Audio))
+    assert audio.heard == CALLER * 4
+    assert audio.said == AGENT + SILENCE + PEER * 2
+    assert len(call.agent.heard) == (4 if listened else 1)
+    told, crossed = ConsentTone("PCMU"), iter([None, CALLER, CALLER])
+    assert lines.peer.sent == [told.take(lambda: next(crossed)) for _ in range(3)]
+
+
+def test_the_tone_of_a_recording_follows_the_peers_encoding() -> None:
+    lines = Lines(codec="PCMU")
+    lines.crossing.join(tone=ConsentTone("PCMU"))
+    lines.tick()
+    lines.peer.law = "L16/16000"
+    lines.crossing.peer_changed()
+    lines.tick()
+    assert [len(frame or b"") for frame in lines.peer.sent] == [160, 640]
 
 
 def test_legs_of_different_laws_are_transcoded_both_ways() -> None:
