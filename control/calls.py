@@ -376,12 +376,13 @@ class CallManager:
         for call_id in calls:
             self._end(call_id, "edge", "media_worker_died")
 
-    async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
-        """End a live call of this account; False when it has none of that id."""
+    async def hang_up(self, account_id: str, call_id: str, by: str, headers: Mapping[str, str] | None = None) -> bool:
+        """End a live call of this account, with these headers on the BYE; False when it has none of that id."""
         call = self._own(account_id, call_id)
         if call is None:
             return False
         reason = "agent_hung_up" if by == "agent" else "operator_hung_up"
+        call.goodbye = call.goodbye or dict(headers or {})
         self._end(call.id, by, reason)
         return True
 

@@ -72,6 +72,7 @@ from control.resources import (
     Deleted,
     DiallingResource,
     ForwardFallback,
+    HangUp,
     HungUp,
     ImportedSipNumber,
     ImportedTelnyxNumber,
@@ -205,8 +206,11 @@ class LiveCall(Protocol):
 class LiveCalls(Protocol):
     """The calls this process carries."""
 
-    async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
-        """End one; False when the account has no such live call. ``by`` is the record's ``ended_by``."""
+    async def hang_up(self, account_id: str, call_id: str, by: str, headers: Mapping[str, str] | None = None) -> bool:
+        """End one; False when the account has no such live call. ``by`` is the record's ``ended_by``.
+
+        ``headers`` go on the BYE, by allow-list.
+        """
         ...
 
     async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:
@@ -236,7 +240,7 @@ class LiveCalls(Protocol):
 class NoLiveCalls:
     """For a process that carries none: the command line's."""
 
-    async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
+    async def hang_up(self, account_id: str, call_id: str, by: str, headers: Mapping[str, str] | None = None) -> bool:
         """There is none."""
         return False
 
@@ -797,10 +801,12 @@ class Operations:
         return await self.dialling(by, id)
 
     @_told
-    async def hang_up(self, by: Principal, call_id: str, *, ended_by: Literal["operator", "agent"]) -> HungUp:
+    async def hang_up(
+        self, by: Principal, call_id: str, request: HangUp | None = None, *, ended_by: Literal["operator", "agent"]
+    ) -> HungUp:
         """End a live call now; :class:`CallNotLive` when it has ended already."""
         id = _live_id(call_id)
-        if await self._calls.hang_up(by.account, id, ended_by):
+        if await self._calls.hang_up(by.account, id, ended_by, request.headers if request is not None else None):
             return HungUp(id=id)
         raise await self._not_live(by, id)
 

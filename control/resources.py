@@ -59,6 +59,7 @@ __all__ = [
     "DiallingResource",
     "ForwardFallback",
     "Forwarding",
+    "HangUp",
     "HungUp",
     "ImportNumber",
     "ImportSipNumber",
@@ -1258,6 +1259,14 @@ class DiallingResource(_Resource):
     minutes_per_day: int
     countries: list[str] | None = Field(description="null: that of the number called from.")
     used_minutes: float
+
+
+class HangUp(_Request):
+    """How a live call is ended; the body may be left out."""
+
+    headers: dict[SipHeaderName, SipHeaderValue] = Field(
+        default={}, max_length=16, description="Sent on the BYE, as far as `sip.agent_headers` lets them cross."
+    )
 
 
 class HungUp(_Resource):

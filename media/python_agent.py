@@ -300,9 +300,12 @@ class Call:
         """The agent has been told of the call: the host says so of those it runs."""
         self._send(wire.encode(Kind.STARTED))
 
-    def hang_up(self) -> None:
-        """End the call once all that is queued has been heard."""
-        self._send(wire.encode(Kind.HANG_UP))
+    def hang_up(self, headers: Mapping[str, str] | None = None) -> None:
+        """End the call once all that is queued has been heard.
+
+        ``headers`` go on the BYE, as far as `sip.agent_headers` lets them cross.
+        """
+        self._send(wire.encode(Kind.HANG_UP, wire.Parting(dict(headers or {}))))
 
     # --- what the host tells it -----------------------------------------------------------------
 

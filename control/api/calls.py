@@ -19,6 +19,7 @@ from control.resources import (
     CallDetail,
     CallResource,
     CallStatus,
+    HangUp,
     HungUp,
     PlaceCall,
     PlayRecording,
@@ -215,7 +216,11 @@ async def resume_call(call_id: str, by: Caller, operations: Ops, meta: RequestMe
     return CallControlledAnswer(data=await operations.resume(by, call_id), meta=meta)
 
 
-@hang_up_router.post(f"{PREFIX}/calls/{{call_id}}/hangup", responses=documented(Code.NOT_FOUND, Code.CALL_NOT_LIVE))
-async def hang_up_call(call_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> HungUpAnswer:
+@hang_up_router.post(
+    f"{PREFIX}/calls/{{call_id}}/hangup", responses=documented(Code.NOT_FOUND, Code.CALL_NOT_LIVE, body=True)
+)
+async def hang_up_call(
+    call_id: str, by: Caller, operations: Ops, meta: RequestMeta, body: HangUp | None = None
+) -> HungUpAnswer:
     """End a live call now. Takes the call's id, or its `CA…` form."""
-    return HungUpAnswer(data=await operations.hang_up(by, call_id, ended_by="operator"), meta=meta)
+    return HungUpAnswer(data=await operations.hang_up(by, call_id, body, ended_by="operator"), meta=meta)

@@ -152,7 +152,7 @@ class HostedAgent:
                 asked = wire.decode(frame, wire.Ask)
                 port.ask(asked.verb, asked.arguments)
             case Kind.HANG_UP:
-                port.hang_up()
+                port.hang_up(wire.decode(frame, wire.Parting).headers)
             case Kind.DROPPED:
                 self.counts.dropped += wire.number(frame)
             case Kind.FAILED:

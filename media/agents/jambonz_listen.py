@@ -71,7 +71,12 @@ class ForgetMarks(msgspec.Struct, frozen=True):
 
 
 class Disconnect(msgspec.Struct, frozen=True):
-    """``disconnect``: the end of the call here, where there is no next verb."""
+    """``disconnect``: the end of the call here, where there is no next verb.
+
+    ``headers`` go on the BYE, as those of jambonz's verb ``hangup`` do.
+    """
+
+    headers: dict[str, str] = {}
 
 
 class Transfer(msgspec.Struct, frozen=True):
@@ -100,6 +105,10 @@ class _Target(msgspec.Struct):
     to: str = ""
 
 
+class _Parting(msgspec.Struct):
+    headers: dict[str, str] = {}
+
+
 class _Heard(msgspec.Struct):
     type: str
     data: msgspec.Raw = msgspec.Raw(b"")
@@ -110,6 +119,7 @@ _decode_heard = msgspec.json.Decoder(_Heard).decode
 _decode_clip = msgspec.json.Decoder(_Clip).decode
 _decode_named = msgspec.json.Decoder(_Named).decode
 _decode_target = msgspec.json.Decoder(_Target).decode
+_decode_parting = msgspec.json.Decoder(_Parting).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -204,7 +214,7 @@ class Stream:
             case "clearMarks":
                 return ForgetMarks()
             case "disconnect":
-                return Disconnect()
+                return Disconnect(_decode_parting(heard.data).headers if heard.data else {})
             case "transfer":
                 given = _decode_target(heard.data)
                 target = given.target or given.to
@@ -305,8 +315,8 @@ class JambonzAgent(WebSocketAgent):
                 self._mark("mark", name, port)
             case ForgetMarks():
                 self._marks.forget("mark")
-            case Disconnect():
-                port.hang_up()
+            case Disconnect(headers=headers):
+                port.hang_up(headers)
             case Transfer(target=target):
                 port.ask("transfer", {"target": target})
 

@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+import msgspec
+
 from media.python_agent import Call, CallEnded, Event, Refused
 
 __all__ = ["Remote", "facts"]
@@ -88,13 +90,20 @@ class Remote:
             return False
         return True
 
+    def _hang_up(self, headers: object) -> bool:
+        try:
+            self._call.hang_up(msgspec.convert(headers, dict[str, str]))
+        except msgspec.ValidationError:
+            return False
+        return True
+
     def _obey(self, message: dict[str, Any]) -> bool:
         call = self._call
         match message:
             case {"type": "clear"}:
                 call.clear()
-            case {"type": "hang-up"}:
-                call.hang_up()
+            case {"type": "hang-up", **given}:
+                return self._hang_up(given.get("headers") or {})
             case {"type": "answer"}:
                 call.answer()
             case {"type": "hold"}:

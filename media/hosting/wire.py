@@ -26,6 +26,7 @@ __all__ = [
     "Kind",
     "Load",
     "Open",
+    "Parting",
     "Tell",
     "audio",
     "decode",
@@ -74,7 +75,7 @@ class Kind(IntEnum):
     ASK = 70
     """:class:`Ask`."""
     HANG_UP = 71
-    """After all that is queued."""
+    """:class:`Parting`; after all that is queued."""
     DROPPED = 72
     """A number of audio frames that the agent did not take in time."""
     FAILED = 73
@@ -114,6 +115,12 @@ class Ask(msgspec.Struct, frozen=True, array_like=True):
 
     verb: str
     arguments: dict[str, str]
+
+
+class Parting(msgspec.Struct, frozen=True, array_like=True):
+    """The headers that the agent wants on the BYE."""
+
+    headers: dict[str, str]
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True):

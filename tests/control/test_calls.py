@@ -604,8 +604,9 @@ async def test_hanging_up_needs_the_calls_own_account() -> None:
         assert not await w.calls.hang_up(OTHER, call, "operator")
         assert [live.id for live in w.calls.live(ACCOUNT)] == [call]
         assert w.calls.live(OTHER) == []
-        assert await w.calls.hang_up(ACCOUNT, call, "operator")
+        assert await w.calls.hang_up(ACCOUNT, call, "operator", {"X-Result": "sold"})
         await w.settle()
+        assert w.phone.headers[-1] == ("hang_up", (("X-Result", "sold"),))
         assert w.end(call).data["ended_by"] == "operator"
         assert not await w.calls.hang_up(ACCOUNT, call, "operator")
 

@@ -204,10 +204,12 @@ async def test_what_it_says_of_the_call_goes_to_media() -> None:
     call.answer()
     call.send_digits("12w#")
     call.hang_up()
+    call.hang_up({"X-Result": "sold"})
     assert call.line.sent == [
         bytes((Kind.ANSWER,)),
         bytes((Kind.DIGITS,)) + b"12w#",
-        bytes((Kind.HANG_UP,)),
+        wire.encode(Kind.HANG_UP, wire.Parting({})),
+        wire.encode(Kind.HANG_UP, wire.Parting({"X-Result": "sold"})),
     ]
 
 

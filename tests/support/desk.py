@@ -85,23 +85,25 @@ class LiveOne:
 
 @dataclass
 class FakeLiveCalls:
-    """Calls that a test puts in ``up``; ``ended`` says who ended which."""
+    """Calls that a test puts in ``up``; ``ended`` says who ended which, ``parting`` with which headers at last."""
 
     up: dict[str, LiveOne] = field(default_factory=dict)
     ended: list[tuple[str, str]] = field(default_factory=list)
+    parting: dict[str, str] = field(default_factory=dict)
     held: list[str] = field(default_factory=list)
     outcome: HoldOutcome = HoldOutcome.DONE
     commands: list[Command] = field(default_factory=list)
     performed: list[Instruction] = field(default_factory=list)
     result: Result = Done()  # noqa: RUF009 - frozen
 
-    async def hang_up(self, account_id: str, call_id: str, by: str) -> bool:
+    async def hang_up(self, account_id: str, call_id: str, by: str, headers: Mapping[str, str] | None = None) -> bool:
         """Ends it if it is the account's."""
         call = self.up.get(call_id)
         if call is None or call.account_id != account_id:
             return False
         del self.up[call_id]
         self.ended.append((call_id, by))
+        self.parting = dict(headers or {})
         return True
 
     async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:

@@ -151,6 +151,17 @@ async def test_a_live_call_is_hung_up(desk: Desk, acme: httpx.AsyncClient, spell
     assert desk.calls.ended == [(FIRST, "operator")]
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"X-Result": "sold"}, 200), ({"X-Result": "a\r\nb"}, 422), ({"X Result": "sold"}, 422), ("X-Result", 422)],
+)
+async def test_headers_go_with_a_hang_up(desk: Desk, acme: httpx.AsyncClient, headers: object, status: int) -> None:
+    desk.calls.up[FIRST] = LiveOne(FIRST, desk.accounts["acme"].id)
+    answer = await acme.post(f"{CALLS}/{FIRST}/hangup", json={"headers": headers})
+    assert answer.status_code == status, answer.text
+    assert desk.calls.parting == (headers if status == 200 else {})
+
+
 async def test_a_call_that_has_ended_cannot_be_hung_up(desk: Desk, acme: httpx.AsyncClient) -> None:
     """409 ``call_not_live``; one that never was: 404."""
     await recorded(desk)

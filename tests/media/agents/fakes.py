@@ -66,7 +66,7 @@ class FakePort:
         self.log.append(("ask", verb, dict(arguments)))
 
     def hang_up(self, headers: Mapping[str, str] | None = None) -> None:
-        self.log.append(("hang_up",) if headers is None else ("hang_up", dict(headers)))
+        self.log.append(("hang_up",) if not headers else ("hang_up", dict(headers)))
 
     def note(self, event: str, detail: str = "") -> None:
         self.log.append(("note", event, detail))

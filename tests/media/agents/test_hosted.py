@@ -95,7 +95,7 @@ async def test_what_the_agent_says_reaches_the_bridge() -> None:
             bytes((Kind.DIGITS,)) + b"1w#",
             wire.encode(Kind.ASK, wire.Ask("transfer", {"target": "+1"})),
             wire.numbered(Kind.DROPPED, 2),
-            wire.encode(Kind.HANG_UP),
+            wire.encode(Kind.HANG_UP, wire.Parting({"X-Result": "sold"})),
         )
         assert port.take() == [
             ("started",),
@@ -105,7 +105,7 @@ async def test_what_the_agent_says_reaches_the_bridge() -> None:
             ("clear",),
             ("digits", "1w#"),
             ("ask", "transfer", {"target": "+1"}),
-            ("hang_up",),
+            ("hang_up", {"X-Result": "sold"}),
         ]
         assert agent.counts.dropped == 2
         assert [await there.next() for _ in range(2)] == [wire.numbered(Kind.CLEARED, n) for n in (3, 4)]

@@ -168,6 +168,7 @@ def test_half_a_sample_waits_for_the_message_with_the_other_half() -> None:
         (command("killAudio"), Kill()),
         (command("clearMarks"), ForgetMarks()),
         (command("disconnect"), Disconnect()),
+        (command("disconnect", data={"headers": {"X-Result": "sold"}}), Disconnect({"X-Result": "sold"})),
         (command("mark", data={"name": "m"}), Mark("m")),
         (command("mark", name="m"), Mark("m")),
         (command("mark"), Mark("")),
@@ -283,7 +284,8 @@ def test_a_clip_of_another_rate_keeps_its_pitch(rate_hz: int) -> None:
 
 def test_disconnect_hangs_up_and_transfer_asks_control() -> None:
     call = Connected()
-    assert call.says(command("disconnect")) == [("hang_up",)]
+    parting = {"X-Result": "sold"}
+    assert call.says(command("disconnect", data={"headers": parting})) == [("hang_up", parting)]
     asked = call.says(command("transfer", data={"target": "+14155550123"}))
     assert asked == [("ask", "transfer", {"target": "+14155550123"})]
 

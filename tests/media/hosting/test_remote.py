@@ -63,13 +63,15 @@ async def test_simple_wishes_are_done_at_once_also_as_rtvi_server_messages() -> 
             {"type": "clear"},
             {"label": "rtvi-ai", "type": "server-message", "id": "1", "data": {"type": "send-digits", "digits": "1#"}},
             {"type": "hang-up", "more": "is ignored"},
+            {"type": "hang-up", "headers": {"X-Result": "sold"}},
         ):
             assert it.remote.hear(message)
         assert it.call.line.sent == [
             bytes((Kind.ANSWER,)),
             bytes((Kind.CLEAR,)),
             bytes((Kind.DIGITS,)) + b"1#",
-            bytes((Kind.HANG_UP,)),
+            wire.encode(Kind.HANG_UP, wire.Parting({})),
+            wire.encode(Kind.HANG_UP, wire.Parting({"X-Result": "sold"})),
         ]
 
 
