@@ -4,18 +4,20 @@ A test that drives a real user agent says so, in literals alone, for the tests a
 
     @pytest.mark.interop(agent="pjsua2", feature=("hold", "PRACK"))
 
-A cell of the page is a test that the suite runs; an empty one is a pair that nobody has seen yet.
+A cell of the page is a test that the suite runs; a dash is what the program cannot do, and why is in CANNOT; an empty
+one is a pair that nobody has seen yet.
 """
 
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["AGENTS", "FEATURES", "BadMark", "Seen", "seen"]
+__all__ = ["AGENTS", "CANNOT", "FEATURES", "BadMark", "Seen", "seen"]
 
 AGENTS: Final[Mapping[str, str]] = {
     "sipp": "the load generator, by scenarios that fail on anything unexpected",
@@ -59,11 +61,45 @@ FEATURES: Final[Mapping[str, str]] = {
 }
 """What is seen, in the order of the rows, and what it means. To add one, add it here."""
 
+CANNOT: Final[Mapping[str, Mapping[str, str]]] = {
+    "sipp": {
+        "TLS": "Debian builds it without",
+        "G.722": "it replays audio, it has no codec of its own",
+        "Opus": "it replays audio, it has no codec of its own",
+        "SRTP": "Debian builds it without",
+        "rtcp-mux": "it sends no RTCP",
+    },
+    "baresip": {
+        "comfort noise": "1.0 sends its silence as it is",
+        "digits by INFO": "1.0 knows telephone-event alone",
+        "UPDATE": "its libre 1.1 does not know it",
+        "PRACK": "its libre 1.1 does not know it",
+        "delayed offer": "it has an offer in every INVITE",
+        "session timer": "its libre 1.1 does not know it",
+    },
+    "pjsua2": {"comfort noise": "it leaves its silence out without a word"},
+    "kamailio": dict.fromkeys(
+        (
+            "PCMU",
+            "PCMA",
+            "G.722",
+            "Opus",
+            "SRTP",
+            "comfort noise",
+            "rtcp-mux",
+            "digits by RFC 4733",
+            "digits in band",
+        ),
+        "media flows past it",
+    ),
+}
+"""What a user agent has no way to do, as Debian 12 or PyPI has it, and why. A test that shows it is an error."""
+
 _KEYS: Final = {"agent": AGENTS, "feature": FEATURES}
 
 
 class BadMark(ValueError):
-    """A mark that names no user agent or feature of ours, or is not written in literals."""
+    """A mark that names no user agent or feature of ours, or what CANNOT has, or is not written in literals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +126,10 @@ def _of_test(node: ast.FunctionDef | ast.AsyncFunctionDef, test: str) -> Iterato
     for mark in node.decorator_list:
         if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.interop":
             given = _arguments(mark, test)
-            for agent in given["agent"]:
-                yield from (Seen(agent, feature, test) for feature in given["feature"])
+            for agent, feature in itertools.product(given["agent"], given["feature"]):
+                if feature in CANNOT.get(agent, {}):
+                    raise BadMark(f"{test}: {agent} cannot do {feature}, says CANNOT in scripts/interop.py")
+                yield Seen(agent, feature, test)
 
 
 def _arguments(mark: ast.Call, test: str) -> dict[str, tuple[str, ...]]:

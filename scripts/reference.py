@@ -433,10 +433,20 @@ def interop_page() -> str:
     """User agents by what they are seen to do."""
     found = interop.seen(ROOT / "tests" / "calls")
     pairs = {(item.feature, item.agent) for item in found}
+    impossible = {
+        (feature, agent): why for agent, reasons in interop.CANNOT.items() for feature, why in reasons.items()
+    }
+
+    def cell(feature: str, agent: str) -> str:
+        return "✓" if (feature, agent) in pairs else "–" if (feature, agent) in impossible else ""
+
     matrix = (
-        (feature, *("✓" if (feature, agent) in pairs else "" for agent in interop.AGENTS), meaning)
+        (feature, *(cell(feature, agent) for agent in interop.AGENTS), meaning)
         for feature, meaning in interop.FEATURES.items()
     )
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for (feature, agent), why in impossible.items():
+        reasons.setdefault((agent, why), []).append(feature)
     proofs: dict[tuple[str, str], list[str]] = {}
     for item in found:
         proofs.setdefault((item.feature, item.test), []).append(item.agent)
@@ -450,12 +460,17 @@ def interop_page() -> str:
         "the `interop` marks on `tests/calls`",
         (
             "Real user agents that call the edge, or are called by it, in the project's own tests. A tick is a test",
-            "that `scripts/test` runs where the program is installed; an empty cell is a pair that no test has seen,",
-            "whether it would work or not.",
+            "that `scripts/test` runs where the program is installed; a dash is what the program cannot do; an empty",
+            "cell is a pair that no test has seen, whether it would work or not.",
         ),
         table(("", *interop.AGENTS, "what it is"), matrix),
         ["## The user agents"],
         table(("name", "what it is"), ((code(name), text) for name, text in interop.AGENTS.items())),
+        ["## What they cannot do", "", "In the versions that Debian 12 and PyPI have, which the tests run."],
+        table(
+            ("with", "feature", "because"),
+            ((agent, ", ".join(features), why) for (agent, why), features in reasons.items()),
+        ),
         ["## The tests", "", "All in `tests/calls/`."],
         table(("feature", "with", "shown by"), shown),
     )

@@ -29,7 +29,7 @@ async def proxy(edge: Edge, tmp_path: Path) -> AsyncIterator[Kamailio]:
 
 
 @pytest.mark.realtime
-@pytest.mark.interop(agent="kamailio", feature=("UDP", "TCP", "digits by RFC 4733", "caller hangs up"))
+@pytest.mark.interop(agent="kamailio", feature=("UDP", "TCP", "caller hangs up"))
 @pytest.mark.parametrize(("name", "transport"), PHONES)
 async def test_a_call_through_a_proxy_is_as_one_without(
     edge: Edge, proxy: Kamailio, tmp_path: Path, name: str, transport: str
