@@ -588,6 +588,7 @@ class CallManager:
         call.found, call.route = found, route
         call.to_number, call.from_number = found.number, found.from_number
         call.account_id = route.number.account_id
+        call.headers += found.headers
         if call.hidden:
             call.from_number = ANONYMOUS
         self._journal(call, "offered", _offer_data(call, route))
@@ -598,7 +599,7 @@ class CallManager:
         if route.agent is None:
             self._refuse(call, "unassigned_number")
             return
-        spec = agent_spec(route.agent, self._agents, self._do.wall(), route.number.parameters, found.parameters)
+        spec = agent_spec(route.agent, self._agents, self._do.wall(), route.number.parameters)
         if spec is None:
             self._without_agent(call, "bad_agent")
             return

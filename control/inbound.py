@@ -22,7 +22,9 @@ from control.registry.types import Integration, Number, Registry, Route
 from control.routing import PASS_TRUNK
 from control.twiml import Dial, dial, empty, hang_up, reject, say_and_hang_up
 from edge.counters import Counters, SourceLog
+from edge.endpoint import OWN_HEADERS
 from edge.identity import verstat
+from edge.uas import passing
 
 __all__ = [
     "DIAL_STATUS_PATH",
@@ -44,6 +46,7 @@ MOVED_PATH: Final = WEBHOOK_PATH + "/moved"
 STATUS_PATH: Final = "/telephony/outbound/twilio/status"
 DIAL_STATUS_PATH: Final = WEBHOOK_PATH + "/dial-status"
 _RING_MARGIN_S: Final = 5
+_SIP_HEADER: Final = "SipHeader_"
 _log = logging.getLogger("truedy.inbound")
 
 _APOLOGIES: Final = {
@@ -196,6 +199,7 @@ class TwilioInbound:
             phone_number=number.phone_number,
             caller=parameters.get("From", ""),
             verstat=verstat(parameters.get("StirVerstat", "")) or None,
+            headers=_sip_headers(parameters, self._settings.sip.agent_headers),
         )
         try:
             known = len(self._passes)
@@ -282,6 +286,12 @@ def _parameters(request: WebhookRequest) -> dict[str, str]:
     for name, value in request.form:
         found.setdefault(name, value)
     return found
+
+
+def _sip_headers(parameters: Mapping[str, str], allowed: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Of the headers that a call to Twilio's SIP domain came with those that may reach the agent."""
+    told = ((name.removeprefix(_SIP_HEADER), text) for name, text in parameters.items() if name.startswith(_SIP_HEADER))
+    return tuple(header for header in passing(told, allowed) if not header[0].lower().startswith(OWN_HEADERS))
 
 
 def leg_uri(made: CallPass, domain: str, listening: Sequence[str], *, secure: bool) -> str:

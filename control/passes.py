@@ -41,11 +41,15 @@ class CallPass:
     caller: str
     valid_until: float
     verstat: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """What a webhook has proved: the arguments of :meth:`CallPasses.issue`."""
+    """What a webhook has proved: the arguments of :meth:`CallPasses.issue`.
+
+    ``headers`` are those of the INVITE that the carrier was called with, where it was one.
+    """
 
     call_sid: str
     account_sid: str
@@ -54,6 +58,7 @@ class Announced:
     phone_number: str
     caller: str
     verstat: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class CallPasses:
@@ -104,6 +109,7 @@ class CallPasses:
             phone_number=announced.phone_number,
             caller=announced.caller,
             verstat=announced.verstat,
+            headers=announced.headers,
             valid_until=now + self._lifetime_s,
         )
         self._by_call[made.call_sid] = made

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from control.numbers import NumberError, canonical_dialed
 from control.passes import CallPasses
@@ -22,7 +22,7 @@ class Found:
 
     ``from_number`` is E.164 where the caller is a number, else as it came. ``call_sid`` and ``account_sid``
     are the carrier's own ids where it has told them: the agent is given those. ``verstat`` is the carrier's word on the
-    caller's number, from outside the INVITE. ``parameters`` are this call's own, for its agent.
+    caller's number, and ``headers`` what its own INVITE had for the agent, both from outside the one that came here.
     """
 
     number: str
@@ -31,7 +31,7 @@ class Found:
     call_sid: str | None = None
     account_sid: str | None = None
     verstat: str | None = None
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Equip = Callable[[Agent], Awaitable[Agent]]
@@ -85,5 +85,11 @@ class Router:
         if route is None or route.number.id != given.number_id:
             return None
         return Found(
-            given.phone_number, route, caller_number(given.caller), given.call_sid, given.account_sid, given.verstat
+            given.phone_number,
+            route,
+            caller_number(given.caller),
+            given.call_sid,
+            given.account_sid,
+            given.verstat,
+            given.headers,
         )

@@ -28,6 +28,7 @@ __all__ = [
     "crosses",
     "dialed",
     "offer",
+    "passing",
     "refusal_headers",
     "requires",
     "supports",
@@ -146,15 +147,20 @@ def crosses(name: str, allowed: Iterable[str]) -> bool:
 def allowed_headers(
     message: Message, *more: str, allowed: Iterable[str] = ("X-*", "User-to-User")
 ) -> tuple[tuple[str, str], ...]:
-    """The headers that may cross to the agent: the ``allowed``, and ``more``; counted and measured.
+    """The headers of a message that may cross to the agent: the ``allowed``, and ``more``; see :func:`passing`."""
+    return passing(message.headers, (*allowed, *more))
+
+
+def passing(headers: Iterable[tuple[str, str]], allowed: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Those of the ``allowed``; counted and measured.
 
     An allow-list over names as parsed, so that no spelling smuggles another header in. A value with a
     control character is left out.
     """
-    allowed = (*allowed, *more)
+    allowed = tuple(allowed)
     found: list[tuple[str, str]] = []
     total = 0
-    for name, value in message.headers:
+    for name, value in headers:
         if not crosses(name, allowed) or not is_token(name):
             continue
         total += len(name) + len(value)

@@ -7,6 +7,7 @@ reply, and is carried out once. All cross the codec at the end of this file, in 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -143,6 +144,13 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     caller_name: str = ""
     sip_call_id: str = ""
     identity: dict[str, str] = {}
+
+    def told(self, parameters: Mapping[str, str]) -> dict[str, str]:
+        """For protocols that have one place for all: the phone's headers, who calls, the agent's own ``parameters``.
+
+        Of what has one name the later counts.
+        """
+        return {**self.headers, **self.identity, **parameters}
 
 
 class RecordingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -150,7 +150,7 @@ class Stream:
         None of the call's own can be overridden; under ``metadata`` they are whole once more.
         """
         call = self.context
-        given = {**call.headers, **self._parameters}
+        given = call.told(self._parameters)
         return _encode(
             {
                 **given,

@@ -505,8 +505,8 @@ class OpenAiAgent(WebSocketAgent):
         self._law = port.encoding if port.encoding in _FORMATS else _LINEAR
         self.encoding = self._law
         spec = self._host.spec
-        parameters = {**self._host.context.headers, **spec.parameters}
-        self._session = Session(self._given, self._host.context, parameters, self._law)
+        context = self._host.context
+        self._session = Session(self._given, context, context.told(spec.parameters), self._law)
 
     def _audio(self, number: int, at_ms: int, frame: bytes) -> bytes:
         return Session.append(little_endian(frame) if self._law == _LINEAR else frame)

@@ -51,7 +51,7 @@ class Stream(MediaStream):
                 "call_session_id": call.call_id or call.call_sid,
                 "from": call.from_number,
                 "to": call.to_number,
-                "custom_parameters": {**call.headers, **self._parameters},
+                "custom_parameters": call.told(self._parameters),
                 "media_format": {"encoding": self._law, "sample_rate": 8000, "channels": 1},
             },
         )

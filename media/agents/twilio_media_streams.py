@@ -42,13 +42,7 @@ class Stream(MediaStream):
     def start(self) -> bytes:
         """``start``; the call's own facts cannot be overridden by the agent's parameters."""
         call = self.context
-        custom = {
-            **call.headers,
-            **call.identity,
-            **self._parameters,
-            "from_number": call.from_number,
-            "to_number": call.to_number,
-        }
+        custom = call.told(self._parameters) | {"from_number": call.from_number, "to_number": call.to_number}
         return self._message(
             "start",
             {

@@ -73,6 +73,12 @@ async def test_a_call_comes_in_by_the_registration_and_both_sides_hear_each_othe
         assert (record["from_number"], record["to_number"]) == (CALLER, TELNYX_DID)
         assert (record["trunk"], record["end_reason"]) == (f"telnyx:{connection.id}", "caller_hung_up")
         assert told.start["callSid"].startswith("CA")
+        assert told.start["customParameters"]["verstat"] == "TN-Validation-Passed-C"
+        detail = await stage.edge.request("GET", f"/calls/{record['id']}")
+        assert (detail["identity"]["verstat"], detail["identity"]["asserted"]) == (
+            "TN-Validation-Passed-C",
+            [CALLER.lstrip("+")],
+        )
 
 
 async def test_the_edges_goodbye_goes_by_all_three_routes_to_the_gateway(tmp_path: Path, keyring: Keyring) -> None:

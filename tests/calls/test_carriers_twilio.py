@@ -53,7 +53,7 @@ def without_credentials(dial: Dial) -> Dial:
 async def test_a_call_comes_in_by_webhook_and_dial_and_both_sides_hear_each_other(
     transport: Literal["udp", "tcp", "tls"], tmp_path: Path, keyring: Keyring, pki: Pki
 ) -> None:
-    """The agent is told the parent call's SIDs, the record has the caller, the action hears of a completed leg."""
+    """The agent is told the parent call's SIDs and what the webhook says of the caller, as the record is."""
     settings = Settings(listen=("tcp:127.0.0.1:0",)) if transport == "tcp" else Settings()
     secure = pki if transport == "tls" else None
     async with (
@@ -61,7 +61,7 @@ async def test_a_call_comes_in_by_webhook_and_dial_and_both_sides_hear_each_othe
         Stage.open(tmp_path / "edge", keyring, settings, pki=secure) as stage,
     ):
         await stage.twilio_number(pipeline={"protocol": "twilio-media-streams", "url": agent.url})
-        call = await stage.twilio.call(TWILIO_DID, CALLER)
+        call = await stage.twilio.call(TWILIO_DID, CALLER, **{"SipHeader_X-Campaign": "spring"})
         assert call.answered, call
         assert call.leg is not None
         assert call.leg.path.transport == transport
@@ -71,6 +71,8 @@ async def test_a_call_comes_in_by_webhook_and_dial_and_both_sides_hear_each_othe
         told = await agent.expect_call()
         assert (told.start["callSid"], told.start["accountSid"]) == (call.sid, stage.tenant.twilio.sid)
         assert told.start["callSid"] != call.child_sid
+        known = {"verstat": "TN-Validation-Passed-A", "X-Campaign": "spring", "X-Twilio-CallSid": call.child_sid}
+        assert told.start["customParameters"].items() >= known.items()
         await call.media.expect_tone(AGENT_HZ)
         await call.media.play(tone(CALLER_HZ, 1.0))
         await told.expect_tone(CALLER_HZ)
@@ -81,6 +83,7 @@ async def test_a_call_comes_in_by_webhook_and_dial_and_both_sides_hear_each_othe
         (record,) = await stage.edge.expect_records(1)
         assert (record["trunk"], record["from_number"], record["to_number"]) == ("twilio", CALLER, TWILIO_DID)
         assert (record["end_reason"], record["sip_call_id"]) == ("caller_hung_up", call.leg.call_id)
+        assert (await stage.edge.request("GET", f"/calls/{record['id']}"))["identity"]["verstat"] == known["verstat"]
 
 
 async def test_180_comes_before_200_and_the_action_is_the_configured_public_url(stage: Stage) -> None:

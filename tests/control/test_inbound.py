@@ -193,6 +193,16 @@ async def test_blank_parameters_are_part_of_the_signature() -> None:
         assert (await w.call(CallerName="", ToCity="")).status == 200
 
 
+async def test_headers_of_a_call_to_a_sip_domain_go_with_the_pass_by_allow_list() -> None:
+    """Twilio tells them as ``SipHeader_X-…``; those of the edge's own name come from nobody else."""
+    async with world() as w:
+        told = {"SipHeader_X-Campaign": "spring", "SipHeader_X-Truedy-Token": "guess", "SipHeader_Subject": "hello"}
+        _, _, credentials = leg(await w.call(**told, **{"SipHeader_X-Bad": "a\r\nb"}))
+        given = w.passes.find(credentials["username"])
+        assert given is not None
+        assert given.headers == (("X-Campaign", "spring"),)
+
+
 # --- forged, foreign --------------------------------------------------------------------------
 
 

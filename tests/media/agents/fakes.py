@@ -22,6 +22,7 @@ CONTEXT = CallContext(
     to_number="+14155550199",
     trunk="lab",
     headers={"X-Campaign": "spring"},
+    identity={"verstat": "TN-Validation-Passed-A"},
 )
 
 RECORDINGS = recordings.load()

@@ -88,7 +88,8 @@ def test_the_first_message_has_the_calls_attributes() -> None:
         "callStatus": "ringing",
         "tone": "kind",
         "X-Campaign": "spring",
-        "metadata": {"tone": "kind", "X-Campaign": "spring"},
+        "verstat": "TN-Validation-Passed-A",
+        "metadata": {"tone": "kind", "X-Campaign": "spring", "verstat": "TN-Validation-Passed-A"},
     }
     assert told.items() >= wanted.items()
     assert told.keys() >= {"callerName", "callId", "sipCallId", "callerId", "originatingSipTrunkName"}

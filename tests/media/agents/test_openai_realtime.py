@@ -180,7 +180,8 @@ def test_the_call_begins_when_the_session_stands_and_the_model_is_told_of_it_and
     facts, greeting = call.sent()
     text = facts["item"]["content"][0]["text"]
     assert facts["item"]["role"] == "system"
-    for told in (CONTEXT.from_number, CONTEXT.to_number, "language: en", "X-Campaign: spring"):
+    facts = ("language: en", "X-Campaign: spring", "verstat: TN-Validation-Passed-A")
+    for told in (CONTEXT.from_number, CONTEXT.to_number, *facts):
         assert told in text
     assert greeting == {"type": "response.create", "response": {"instructions": "Say hello."}}
     call.says({"type": "session.updated", "session": {}})

@@ -53,7 +53,7 @@ def test_start_names_the_call_and_its_format_in_snake_case() -> None:
             "call_session_id": CONTEXT.call_sid,
             "from": "+14155550100",
             "to": "+14155550199",
-            "custom_parameters": {"X-Campaign": "spring", "tone": "kind"},
+            "custom_parameters": {"X-Campaign": "spring", "verstat": "TN-Validation-Passed-A", "tone": "kind"},
             "media_format": {"encoding": "PCMU", "sample_rate": 8000, "channels": 1},
         },
         "stream_id": ID,

@@ -62,6 +62,7 @@ def test_start_has_what_agents_detect_twilio_by() -> None:
             "tracks": ["inbound"],
             "customParameters": {
                 "X-Campaign": "spring",
+                "verstat": "TN-Validation-Passed-A",
                 "tone": "kind",
                 "from_number": "+14155550100",
                 "to_number": "+14155550199",

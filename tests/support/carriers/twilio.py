@@ -80,6 +80,7 @@ class InboundCall:
     leg: Leg | None = None
     dial_status: str = ""
     moved_to: list[str] = field(default_factory=list)
+    more: Mapping[str, str] = field(default_factory=dict)
     _answered_at: float = 0.0
 
     @property
@@ -125,6 +126,7 @@ class InboundCall:
             **called,
             **caller,
             **{who + place: text for who in (*called, *caller) for place, text in places.items()},
+            **self.more,
         }
 
 
@@ -203,18 +205,22 @@ class FakeTwilio:
         announced: int = 1,
         invite_after_s: float = 0.0,
         tamper: Tamper = lambda dial: dial,
+        **more: str,
     ) -> InboundCall:
         """A caller dials a number; returns when the edge has answered, or all is over.
 
         ``sid`` repeats an earlier call's; ``account_sid`` is that of an account that says the number is its own, and
         has the webhook sent with its own token. ``announced`` sends the webhook so often, ``method`` stands in for the
         number's own. ``invite_after_s`` [s] passes between the TwiML and the INVITE, ``tamper`` changes what it says.
+        ``more`` is what the webhooks say besides.
         """
         number = next((each for each in self._rest.numbers.values() if each.phone_number == called), None)
         if number is None:
             raise AssertionError(f"nobody has {called} at this carrier")
         media = await self._stack.enter_async_context(MediaPort.open(self.border.host))
-        call = InboundCall(sid or "CA" + fresh(16), account_sid or number.account_sid, caller, called, media, self)
+        call = InboundCall(
+            sid or "CA" + fresh(16), account_sid or number.account_sid, caller, called, media, self, more=more
+        )
         self.calls.append(call)
         if elsewhere := number.trunk_sid or number.voice_application_sid:
             call.error = f"the voice URL is not asked: the number is on {elsewhere}"
