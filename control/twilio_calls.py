@@ -157,12 +157,16 @@ class TwilioCalls:
         return asked
 
     def referred(self, call_sids: tuple[str, ...]) -> str | None:
-        """TwiML for the call that was referred, once; None for one whose REFER nobody authorised."""
+        """TwiML for the call that was referred, once; None for one whose REFER nobody authorised.
+
+        It has no ``action``: where nobody answers, Twilio leaves the caller with us, for our leg was dialled with
+        ``answerOnBridge``.
+        """
         for sid in call_sids:
             if (found := self._authorised.pop(sid, None)) is not None:
                 id, destination, number = found
                 self._asked.add(id)
-                return self._onward(destination, number)
+                return self._onward(destination, number, action="")
         return None
 
     async def move(self, call: Call, destination: Destination) -> None:
@@ -171,17 +175,14 @@ class TwilioCalls:
         if way is None or not sid:
             raise CarrierRefused("carrier_refused", "Twilio's name for the call is not known")
         try:
-            fields: dict[str, object] = {"twiml": self._onward(destination, _own_number(call))}
+            twiml = self._onward(destination, _own_number(call), action=self._public_url + MOVED_PATH)
+            fields: dict[str, object] = {"twiml": twiml}
             await self._rest.update_call(way.account_sid, way.auth_token, sid, fields)
         except TwilioRefused as error:
             raise CarrierRefused(*of_twilio("", error.code)) from error
 
-    def _onward(self, destination: Destination, number: str) -> str:
-        return onward(
-            Onward(
-                destination.target, destination.kind, number, self._public_url + MOVED_PATH, int(self._call_length_s)
-            )
-        )
+    def _onward(self, destination: Destination, number: str, *, action: str) -> str:
+        return onward(Onward(destination.target, destination.kind, number, action, int(self._call_length_s)))
 
     def _sid(self, call: Call) -> str:
         """Of the parent call: that which the caller, or the callee, is on."""

@@ -30,7 +30,10 @@ class Dial:
 
 @dataclass(frozen=True, slots=True)
 class Onward:
-    """Whom a caller goes on to: ``kind`` ``number`` or ``sip``; ``caller_id`` is shown, ``action`` hears the end."""
+    """Whom a caller goes on to: ``kind`` ``number`` or ``sip``; ``caller_id`` is shown, ``action`` hears the end.
+
+    Without ``action`` nobody does, and Twilio goes on as the document says: it ends, or our leg has the caller again.
+    """
 
     target: str
     kind: str
@@ -63,9 +66,8 @@ def dial(leg: Dial) -> str:
 def onward(leg: Onward) -> str:
     """``<Dial><Number>`` or ``<Dial><Sip>``: the caller goes on to somebody else."""
     response = _response()
-    verb = response.dial(
-        caller_id=leg.caller_id, answer_on_bridge=True, time_limit=leg.time_limit_s, action=leg.action, method="POST"
-    )
+    hears = {"action": leg.action, "method": "POST"} if leg.action else {}
+    verb = response.dial(caller_id=leg.caller_id, answer_on_bridge=True, time_limit=leg.time_limit_s, **hears)
     if leg.kind == "sip":
         verb.sip(leg.target)
     else:

@@ -176,6 +176,7 @@ async def test_a_refer_leads_to_the_authorised_target_once_and_for_that_call_alo
     dial = ElementTree.fromstring(twiml).find("Dial")
     assert dial is not None
     assert (dial.attrib["callerId"], dial.findtext("Number")) == (DID, CALLEE)
+    assert "action" not in dial.attrib, "whom nobody answers is ours again"
     assert w.calls.referred(("CAinbound",)) is None, "one use"
     assert w.calls.revoke(call) is True
     assert w.calls.revoke(call) is False
