@@ -29,14 +29,13 @@ from control.registry.types import (
     Registry,
     RegistryError,
 )
-from control.resources import (
-    ImportTelnyxNumber,
-    ImportTwilioNumber,
+from control.resources.integrations import (
     SaveOpenAiIntegration,
     SaveTelnyxIntegration,
     SaveTwilioIntegration,
     Supported,
 )
+from control.resources.numbers import ImportTelnyxNumber, ImportTwilioNumber
 
 __all__ = ["TOKEN_GRACE_S", "Carriers"]
 

@@ -21,7 +21,7 @@ from control.entropy import entropy, wall_clock
 from control.errors import OperationError
 from control.operations import NoLiveCalls, Operations, Principal
 from control.registry.types import Page, RegistryError
-from control.resources import CreateAccount, CreateKey
+from control.resources.accounts import CreateAccount, CreateKey
 
 __all__ = ["main"]
 

@@ -58,78 +58,81 @@ from control.registry.types import (
     Registry,
     RegistryError,
 )
-from control.resources import (
+from control.resources.accounts import (
     AccountResource,
-    AgentResource,
-    AudioSocketPipeline,
-    CallControlled,
-    CallDetail,
-    CallResource,
     CreateAccount,
-    CreateAgent,
     CreatedKey,
     CreateKey,
-    Deleted,
     DiallingResource,
-    ForwardFallback,
+    KeyResource,
+    SetDialling,
+    account_resource,
+    created_key,
+    key_resource,
+)
+from control.resources.agents import (
+    AgentResource,
+    CreateAgent,
+    Deleted,
+    SigningSecret,
+    SigningSecretDeleted,
+    UpdateAgent,
+    agent_resource,
+)
+from control.resources.base import Listing
+from control.resources.call_control import (
+    CallControlled,
     HangUp,
     HungUp,
-    ImportedSipNumber,
-    ImportedTelnyxNumber,
-    ImportedTwilioNumber,
-    ImportSipNumber,
-    ImportTelnyxNumber,
-    ImportTwilioNumber,
-    Integrated,
-    IntegrationDeleted,
-    KeyResource,
-    Listing,
-    MessageFallback,
-    OpenAiIntegration,
-    Pipeline,
     PlaceCall,
     PlayRecording,
-    PythonPipeline,
     QueuedCall,
-    RecordingDeleted,
-    RecordingOptions,
-    Released,
+    SendDigits,
+    SetMark,
+    TransferCall,
+    Transferring,
+)
+from control.resources.calls import CallDetail, CallResource, RecordingDeleted, call_detail, call_resource
+from control.resources.ids import id_of
+from control.resources.integrations import (
+    Integrated,
+    IntegrationDeleted,
+    OpenAiIntegration,
     SavedOpenAiIntegration,
     SavedTelnyxIntegration,
     SavedTwilioIntegration,
     SaveOpenAiIntegration,
     SaveTelnyxIntegration,
     SaveTwilioIntegration,
-    SendDigits,
-    SetDialling,
-    SetMark,
-    SigningSecret,
-    SigningSecretDeleted,
-    SipNumber,
     TelnyxIntegration,
-    TelnyxNumber,
-    TransferCall,
-    Transferring,
     TwilioIntegration,
-    TwilioNumber,
-    UpdateAgent,
-    UpdateNumber,
-    WebRtcPipeline,
-    account_resource,
-    agent_resource,
-    call_detail,
-    call_resource,
-    created_key,
-    id_of,
-    imported_number,
-    key_resource,
-    number_resource,
     openai_integration,
-    parse_pipeline,
-    recording_options,
     telnyx_integration,
     twilio_integration,
-    with_option,
+)
+from control.resources.numbers import (
+    ForwardFallback,
+    ImportedNumber,
+    ImportNumber,
+    ImportSipNumber,
+    ImportTelnyxNumber,
+    ImportTwilioNumber,
+    MessageFallback,
+    NumberResource,
+    Released,
+    UpdateNumber,
+    imported_number,
+    number_resource,
+)
+from control.resources.options import RecordingOptions, recording_options, with_option
+from control.resources.pipelines import (
+    AudioSocketPipeline,
+    OutsidePipeline,
+    Pipeline,
+    PythonPipeline,
+    UrlPipeline,
+    WebRtcPipeline,
+    parse_pipeline,
 )
 from control.vault import VaultError
 from media import messages as media
@@ -533,7 +536,7 @@ class Operations:
     async def _check_pipeline(self, pipeline: Pipeline) -> None:
         self._check_targets(pipeline)
         self._check_listed(pipeline)
-        on_lost = getattr(pipeline, "on_lost", None)
+        on_lost = pipeline.on_lost if isinstance(pipeline, OutsidePipeline) else None
         if on_lost is not None and on_lost.message is not None:
             await self._check_recording("pipeline.on_lost.message", on_lost.message)
 
@@ -544,11 +547,10 @@ class Operations:
 
     def _check_targets(self, pipeline: Pipeline) -> None:
         """What a URL's text shows already; names are judged at each call, by the addresses they have then."""
-        if self.settings.agents.allow_private:
+        if self.settings.agents.allow_private or not isinstance(pipeline, UrlPipeline):
             return
-        for field in ("url", "fallback_url"):
-            url = getattr(pipeline, field, None)
-            problem = literal_problem(urlsplit(url).hostname or "") if isinstance(url, str) else None
+        for field, url in (("url", pipeline.url), ("fallback_url", pipeline.fallback_url)):
+            problem = None if url is None else literal_problem(urlsplit(url).hostname or "")
             if problem is not None:
                 raise ValidationFailed.of(f"pipeline.{field}", f"{problem}: agents need a public one on this edge")
 
@@ -572,9 +574,7 @@ class Operations:
     # numbers
 
     @_told
-    async def import_number(
-        self, by: Principal, request: ImportTwilioNumber | ImportTelnyxNumber | ImportSipNumber
-    ) -> ImportedTwilioNumber | ImportedTelnyxNumber | ImportedSipNumber:
+    async def import_number(self, by: Principal, request: ImportNumber) -> ImportedNumber:
         """Register a number, unassigned. Of two imports at once one is told ``number_already_imported``."""
         now = self._clock()
         number = Number(
@@ -620,20 +620,18 @@ class Operations:
         raise TrunkNotAllowed(name)
 
     @_told
-    async def numbers(self, by: Principal, page: Page) -> Listing[TwilioNumber | TelnyxNumber | SipNumber]:
+    async def numbers(self, by: Principal, page: Page) -> Listing[NumberResource]:
         """The account's, newest first; from the console without an account, everybody's."""
         found, total = await self._registry.numbers(by.account_id, page)
         return Listing([number_resource(row) for row in found], total, page)
 
     @_told
-    async def number(self, by: Principal, number_id: str) -> TwilioNumber | TelnyxNumber | SipNumber:
+    async def number(self, by: Principal, number_id: str) -> NumberResource:
         """One of the account's."""
         return number_resource(await self._registry.number(by.account, _known("number", number_id)))
 
     @_told
-    async def update_number(
-        self, by: Principal, number_id: str, request: UpdateNumber
-    ) -> TwilioNumber | TelnyxNumber | SipNumber:
+    async def update_number(self, by: Principal, number_id: str, request: UpdateNumber) -> NumberResource:
         """Assign an agent, or with null unassign; a fallback and parameters likewise. The next call hears it."""
         number_id = _known("number", number_id)
         changes: dict[str, Any] = {}
@@ -670,9 +668,7 @@ class Operations:
         return recording_options(changed.options)
 
     @_told
-    async def verify_number(
-        self, by: Principal, number_id: str
-    ) -> ImportedTwilioNumber | ImportedTelnyxNumber | ImportedSipNumber:
+    async def verify_number(self, by: Principal, number_id: str) -> ImportedNumber:
         """Ask its carrier again, as the import did; a number that fails stays as it is."""
         return imported_number(*await self._carriers.verify_number(by.account, _known("number", number_id)))
 
@@ -915,7 +911,7 @@ class Operations:
 
 def _check_secrets(pipeline: Pipeline, secrets: Mapping[str, str]) -> None:
     """They go to a URL, and Twilio's signature to an agent that was written for Twilio's."""
-    if secrets and (not hasattr(pipeline, "url") or isinstance(pipeline, AudioSocketPipeline)):
+    if secrets and (not isinstance(pipeline, UrlPipeline) or isinstance(pipeline, AudioSocketPipeline)):
         raise ValidationFailed.of("pipeline", f"{pipeline.protocol} has no url that headers or signatures could go to")
     if "twilio_auth_token" in secrets and pipeline.protocol != "twilio-media-streams":
         raise ValidationFailed.of("twilio_auth_token", "is for twilio-media-streams")

@@ -26,7 +26,7 @@ from control.errors import (
 from control.numbers import NumberError, canonical
 from control.outbound import Order, PlaceRefused
 from control.registry.types import Agent, Number, Page, PlacedCall, Registry
-from control.resources import PlaceCall, TransferCall
+from control.resources.call_control import PlaceCall, TransferCall
 from control.toll import LIMITS, TollGuard, TollRefusal
 from control.transfers import AgentPlace, Transfer, TransferRefused
 

@@ -8,7 +8,7 @@ from control.api.door import Caller, Ops
 from control.api.envelopes import Answer, RequestMeta, documented
 from control.api.routing import PREFIX, GuardedRoute
 from control.errors import Code
-from control.resources import (
+from control.resources.accounts import (
     AccountResource,
     CreateAccount,
     CreatedKey,

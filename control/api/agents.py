@@ -8,7 +8,14 @@ from control.api.door import Caller, Ops
 from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, documented
 from control.api.routing import PREFIX, GuardedRoute, Paging
 from control.errors import Code
-from control.resources import AgentResource, CreateAgent, Deleted, SigningSecret, SigningSecretDeleted, UpdateAgent
+from control.resources.agents import (
+    AgentResource,
+    CreateAgent,
+    Deleted,
+    SigningSecret,
+    SigningSecretDeleted,
+    UpdateAgent,
+)
 
 __all__ = ["router"]
 

@@ -14,23 +14,20 @@ from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, d
 from control.api.routing import PREFIX, GuardedRoute, HangUpRoute, Paging
 from control.errors import Code
 from control.registry.types import CallFilter
-from control.resources import (
+from control.resources.call_control import (
     CallControlled,
-    CallDetail,
-    CallResource,
-    CallStatus,
     HangUp,
     HungUp,
     PlaceCall,
     PlayRecording,
     QueuedCall,
-    RecordingDeleted,
     SendDigits,
     SetMark,
     TransferCall,
     Transferring,
-    id_of,
 )
+from control.resources.calls import CallDetail, CallResource, CallStatus, RecordingDeleted
+from control.resources.ids import id_of
 from media.recording_file import CONTENT_TYPES
 
 __all__ = ["hang_up_router", "router"]

@@ -9,7 +9,8 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, Field
 
 from control.errors import ERRORS, Code, OperationError
-from control.resources import Listing, Timestamp
+from control.resources.base import Listing
+from control.resources.fields import Timestamp
 
 __all__ = ["Answer", "ErrorAnswer", "ListAnswer", "Meta", "Pagination", "RequestMeta", "documented", "error_answer"]
 

@@ -8,7 +8,8 @@ from control.api.door import Caller, Ops
 from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, documented
 from control.api.routing import PREFIX, GuardedRoute, Paging
 from control.errors import Code
-from control.resources import ImportedNumber, ImportNumber, NumberResource, RecordingOptions, Released, UpdateNumber
+from control.resources.numbers import ImportedNumber, ImportNumber, NumberResource, Released, UpdateNumber
+from control.resources.options import RecordingOptions
 
 __all__ = ["router"]
 

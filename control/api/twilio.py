@@ -18,7 +18,7 @@ from control.api.failures import TWILIO_PREFIX
 from control.errors import CallNotFound, CallNotLive, Unauthorized, ValidationFailed
 from control.instructions import MAX_BYTES, Instruction, InstructionsError, read
 from control.operations import Operations, Principal
-from control.resources import account_sid, call_sid, id_of
+from control.resources.ids import account_sid, call_sid, id_of
 
 __all__ = ["router"]
 

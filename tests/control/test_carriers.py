@@ -20,13 +20,8 @@ from control.operations import NoLiveCalls, Operations, Principal
 from control.providers import DISPROVING, Check, Checked, Claim, ProviderWarning, Verified, signing_tokens
 from control.registry.memory import MemoryRegistry
 from control.registry.types import CarrierImport, Connection, Integration, Number, Page, Removal, SecretsUnavailable
-from control.resources import (
-    ImportedTelnyxNumber,
-    ImportedTwilioNumber,
-    SaveTelnyxIntegration,
-    SaveTwilioIntegration,
-    import_request,
-)
+from control.resources.integrations import SaveTelnyxIntegration, SaveTwilioIntegration
+from control.resources.numbers import ImportedTelnyxNumber, ImportedTwilioNumber, import_request
 from tests.support.desk import SID, Desk, believe
 
 PHONE = "+14155550100"

@@ -21,7 +21,10 @@ from control.main import Edge, open_registry
 from control.operations import NoLiveCalls, Operations, Principal
 from control.phone import PhoneCall, PhoneResult, place_call
 from control.registry.types import CallFilter, Page, RegistryLocked
-from control.resources import CallDetail, CreateAccount, CreateAgent, ImportSipNumber, UpdateNumber
+from control.resources.accounts import CreateAccount
+from control.resources.agents import CreateAgent
+from control.resources.calls import CallDetail
+from control.resources.numbers import ImportSipNumber, UpdateNumber
 from edge.events import TransportName
 
 pytestmark = pytest.mark.realtime

@@ -12,7 +12,7 @@ from control.agent_spec import agent_spec
 from control.openai_agents import OpenAiAgents
 from control.registry.memory import MemoryRegistry
 from control.registry.types import Account, Agent, Integration
-from control.resources import parse_pipeline
+from control.resources.pipelines import parse_pipeline
 from media.messages import Realtime, TurnDetection
 
 KEY = "sk-planted-4711"

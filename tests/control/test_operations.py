@@ -17,14 +17,10 @@ from control.errors import (
 from control.operations import NoLiveCalls, Operations, Principal
 from control.registry.memory import MemoryRegistry
 from control.registry.types import CallFilter, Page, RegistryBusy
-from control.resources import (
-    BuiltinPipeline,
-    CreateAccount,
-    CreateAgent,
-    CreateKey,
-    UpdateNumber,
-    import_request,
-)
+from control.resources.accounts import CreateAccount, CreateKey
+from control.resources.agents import CreateAgent
+from control.resources.numbers import UpdateNumber, import_request
+from control.resources.pipelines import BuiltinPipeline
 from tests.support.desk import Desk, LiveOne, offered
 
 CALL = "0198c0de-0000-4000-8000-000000000011"

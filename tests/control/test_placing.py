@@ -22,7 +22,7 @@ from control.errors import (
 from control.outbound import Order, PlaceRefused
 from control.placing import KEY_LIFETIME_S, Placing
 from control.registry.types import Account, Agent, Number
-from control.resources import PlaceCall, TransferCall
+from control.resources.call_control import PlaceCall, TransferCall
 from control.toll import Denied, TollRefusal
 from control.transfers import AgentPlace, Transfer, TransferRefused
 from tests.control.outward import TARGET, Desk, desk

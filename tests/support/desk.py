@@ -23,13 +23,8 @@ from control.providers import Checked, Claim, Verified
 from control.recordings import Recordings
 from control.registry.memory import MemoryRegistry
 from control.registry.types import CallEvent, Connection, Integration
-from control.resources import (
-    AccountResource,
-    CreateAccount,
-    CreateKey,
-    SaveTelnyxIntegration,
-    SaveTwilioIntegration,
-)
+from control.resources.accounts import AccountResource, CreateAccount, CreateKey
+from control.resources.integrations import SaveTelnyxIntegration, SaveTwilioIntegration
 from control.vault import Vault
 from edge.counters import Counters
 from media.messages import Command, Done, LegStatistics, Result

@@ -10,7 +10,7 @@ import pytest
 
 from control.hold import HoldOutcome
 from control.registry.types import Agent, CallEvent, Number
-from control.resources import call_sid
+from control.resources.ids import call_sid
 from media.messages import (
     Clear,
     Command,

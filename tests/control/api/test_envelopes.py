@@ -9,7 +9,7 @@ import pytest
 from control.api.envelopes import Meta, Pagination, documented, error_answer
 from control.errors import Code, NumberAlreadyImported
 from control.registry.types import Page
-from control.resources import Listing
+from control.resources.base import Listing
 
 
 @pytest.mark.parametrize(

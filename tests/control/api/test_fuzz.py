@@ -24,7 +24,11 @@ from schemathesis.specs.openapi.checks import (
 
 from control.api.app import openapi_document
 from control.operations import Principal
-from control.resources import BuiltinPipeline, CreateAgent, CreateKey, account_sid, call_sid, import_request
+from control.resources.accounts import CreateKey
+from control.resources.agents import CreateAgent
+from control.resources.ids import account_sid, call_sid
+from control.resources.numbers import import_request
+from control.resources.pipelines import BuiltinPipeline
 from tests.support.desk import SID, Desk, LiveOne
 
 SCHEMA = schemathesis.openapi.from_dict(openapi_document())

@@ -9,7 +9,7 @@ import pytest
 
 from control.instructions import Dial, Digits
 from control.registry.types import CallEvent
-from control.resources import call_sid
+from control.resources.ids import call_sid
 from media.messages import Failed
 from tests.support.desk import Desk, LiveOne, offered
 
