@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from control.call_table import Input, State
 from control.dialling import Way
@@ -17,9 +17,11 @@ from edge.identity import Identity
 from edge.reasons import Reason
 from media.messages import AgentSpec, Command, LegStatistics, RecordingOrder, Result
 
-__all__ = ["Call", "Direction", "End", "Motor", "Outgoing", "Timer"]
+__all__ = ["PRESS_MS", "Call", "Direction", "End", "Motor", "Outgoing", "Timer"]
 
 Direction = Literal["inbound", "outbound"]
+PRESS_MS: Final = 160
+"""How long a digit is said to be pressed that goes out by INFO [ms]."""
 
 
 class Timer(Protocol):

@@ -20,7 +20,7 @@ import msgspec
 
 from config.settings import Agents, Limits
 from control.agent_spec import agent_spec
-from control.call import Call, End, Motor, Timer
+from control.call import PRESS_MS, Call, End, Motor, Timer
 from control.call_table import END_REASONS, REFUSALS, TRANSITIONS, Action, Input, State
 from control.entropy import new_id
 from control.hold import HoldOutcome, Line
@@ -126,7 +126,6 @@ _SIP_END: Final = {
 _MEDIA_DEADLINE_S: Final = 5.0
 _PRESS_S: Final = 0.3
 _PRESS_PAUSE_S: Final = 0.5
-_PRESS_MS: Final = 160
 
 # --- what a call is joined to -----------------------------------------------------------------
 
@@ -273,7 +272,7 @@ class CallManager:
         self._outbound = Outbound(motor, outward, call_later=do.call_later, entropy=do.entropy, now=do.now)
         means = Means(
             outward=outward,
-            offers=do.signalling,
+            signalling=do.signalling,
             ports=do.ports,
             policy=self._policy,
             counters=do.counters,
@@ -354,6 +353,9 @@ class CallManager:
             case DigitReceived(call=id, digit=digit):
                 if call := self._by_id.get(id):
                     self._note(call, "digit", digit)
+            case DigitsUnsent(call=id, digits=digits, second=True):
+                if (call := self._by_id.get(id)) and self._transfers is not None:
+                    self._transfers.press(call, digits)
             case DigitsUnsent(call=id, digits=digits):
                 if call := self._by_id.get(id):
                     self._press(call, digits)
@@ -405,9 +407,16 @@ class CallManager:
             return None if call is None else _not_established(call)
         command = make(call.id)
         result = await self._request(command)
+        if isinstance(command, SendDigits) and _wants_info(result) and self._presses(call):
+            self._press(call, command.digits)
+            result = Done()
         if isinstance(result, Done):
             self._note(call, *_told(command))
         return result
+
+    def _presses(self, call: Call) -> bool:
+        """Whether digits may go to the phone by INFO."""
+        return call.takes_info and self._policy(call.trunk).info_digits
 
     async def perform(self, account_id: str, call_id: str, instructions: Sequence[Instruction]) -> Result | None:
         """See :class:`control.operations.LiveCalls`."""
@@ -649,13 +658,15 @@ class CallManager:
         self._feed(call, Input.SIP_ENDED)
 
     def _reoffered(self, call: Call, offer: bytes | None) -> None:
-        if call.state is not State.ESTABLISHED:
+        if call.state not in (State.ESTABLISHED, State.DIALLING):
             self._do.signalling.refuse_offer(call.key, Refusal(491, "the call is not established"))
             return
         if call.holding.pending:  # RFC 3261 §14.2: an offer of ours is out, or about to be
             self._do.signalling.refuse_offer(call.key, Refusal(491, "an offer of ours is under way"))
             return
         call.holding.awaiting = offer is None
+        if call.state is State.DIALLING:
+            call.offer = offer  # theirs is what holds, whatever the 2xx says (RFC 3262 §5)
         self._spawn(call, self._renegotiate(call, offer), "renegotiate")
 
     async def _renegotiate(self, call: Call, offer: bytes | None) -> None:
@@ -667,6 +678,8 @@ class CallManager:
             return
         code = result.code if isinstance(result, Failed) else "internal_error"
         call.holding.awaiting = False
+        if call.state is State.DIALLING:
+            call.offer = None
         self._count_refusal("reoffer_" + code, 488)
         self._do.signalling.refuse_offer(key, REFUSALS.get(code, REFUSALS["bad_sdp"]))
 
@@ -740,7 +753,7 @@ class CallManager:
             call.pressing = ""
             return
         if digit != "W":
-            self._do.signalling.press(call.key, digit, _PRESS_MS)
+            self._do.signalling.press(call.key, digit, PRESS_MS)
         call.pressing = call.pressing or _NO_MORE
         delay_s = _PRESS_PAUSE_S if digit == "W" else _PRESS_S
         self._do.call_later(delay_s, lambda: self._press_next(call))
@@ -1036,6 +1049,10 @@ class _ScriptLine:
 
 def _not_established(call: Call) -> Failed:
     return Failed(code="not_established", message=f"the call is {call.state.value}")
+
+
+def _wants_info(result: Result) -> bool:
+    return isinstance(result, Failed) and result.code == "no_telephone_event"
 
 
 def _told(command: Command) -> tuple[str, str]:

@@ -320,10 +320,15 @@ class Outbound:
             self._motor.feed(call, Input.SIP_ENDED)
 
     def taken(self, call: Call, event: CallAnswered) -> None:
-        """The callee's 2xx. One without SDP confirms what the early answer said."""
+        """The callee's 2xx. One without SDP confirms what the early answer said.
+
+        An offer of the callee's own, by UPDATE before it, holds unless another fork has answered.
+        """
         self._keep_ids(call, event.headers)
-        call.takes_refer = event.takes_refer
+        call.takes_refer, call.takes_info = event.takes_refer, event.takes_info
         call.confirmed_body = event.body
+        if not event.described:
+            call.offer = None
         if event.body is None and call.outgoing is not None:
             call.confirmed_body = call.outgoing.early
         self._motor.feed(call, Input.TAKEN)

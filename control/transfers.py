@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from control.call import Call, Motor, Timer
+from control.call import PRESS_MS, Call, Motor, Timer
 from control.call_table import State as CallState
 from control.dialling import Invitation, NoWay, Way
 from control.entropy import new_id
@@ -30,6 +30,7 @@ from edge.events import (
     CallEnded,
     CallKey,
     CallProgressed,
+    DigitPressed,
     Event,
     MediaOffered,
     Party,
@@ -43,12 +44,15 @@ from media.messages import (
     CallClosed,
     CallOpened,
     CloseSecondLeg,
+    Command,
     Done,
+    HearDigit,
     JoinLegs,
     LegPolicy,
     LegStatistics,
     OpenSecondLeg,
     Renegotiate,
+    Ring,
     TellAgent,
 )
 
@@ -101,6 +105,9 @@ class Transfer:
     method: Literal["refer", "carrier", "bridge"] = "bridge"
     leg: Call | None = None
     early: bytes | None = None
+    offered: bool = False
+    """The target has made an offer of its own before it answered (RFC 3311): that holds."""
+    ringing: bool = False
     timer: Timer | None = None
     status: int = 0
     phrase: str = ""
@@ -117,11 +124,12 @@ class Transfer:
         return await asyncio.shield(self.done)
 
 
-class OfferAnswers(Protocol):
+class LegSignalling(Protocol):
     """The engine's commands for a leg that is up."""
 
     def accept_offer(self, key: CallKey, body: bytes) -> None: ...
     def refuse_offer(self, key: CallKey, refusal: Refusal) -> None: ...
+    def press(self, key: CallKey, digit: str, duration_ms: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,7 @@ class Means:
     """What transfers need of the world."""
 
     outward: Outward
-    offers: OfferAnswers
+    signalling: LegSignalling
     ports: PortPool
     policy: Callable[[str], LegPolicy]
     counters: Counters
@@ -220,7 +228,13 @@ class Transfers:
                 if transfer := self._referring(key):
                     self._referred(transfer, event)
                 return True
-            case CallProgressed(key=key) | CallAnswered(key=key) | CallEnded(key=key) | MediaOffered(key=key):
+            case (
+                CallProgressed(key=key)
+                | CallAnswered(key=key)
+                | CallEnded(key=key)
+                | MediaOffered(key=key)
+                | DigitPressed(key=key)
+            ):
                 transfer = self._by_key.get(key)
                 if transfer is not None:
                     self._of_leg(transfer, event)
@@ -266,15 +280,16 @@ class Transfers:
         match event:
             case CallProgressed():
                 self._leg_progressed(transfer, event)
-            case CallAnswered(body=body):
-                self._keep_ids(transfer, event.headers)
-                self._settle(transfer, event.status, event.phrase)
-                transfer.early = body or transfer.early
-                self._feed(transfer, Input.ANSWERED)
+            case CallAnswered():
+                self._leg_answered(transfer, event)
             case CallEnded():
                 self._leg_ended(transfer, event)
             case MediaOffered(offer=offer):
+                transfer.offered = transfer.state is State.DIALLING
                 self._motor.spawn(transfer.call, self._renegotiate(transfer, offer), "renegotiate second leg")
+            case DigitPressed(digit=digit, duration_ms=duration_ms):
+                heard = HearDigit(call=transfer.call.id, digit=digit, duration_ms=duration_ms, second=True)
+                self._motor.spawn(transfer.call, self._ask(heard), "the target's digit")
             case _:
                 pass
 
@@ -285,10 +300,32 @@ class Transfers:
             transfer.early = event.body
             command = ApplyAnswer(call=transfer.call.id, answer=event.body, early=True, second=True)
             self._motor.spawn(transfer.call, self._ask(command), "early media of the second leg")
+        elif event.status == 180 and transfer.early is None and not transfer.ringing:
+            transfer.ringing = True
+            number = transfer.target if transfer.target.startswith("+") else transfer.call.to_number
+            self._motor.spawn(transfer.call, self._ask(Ring(call=transfer.call.id, number=number)), "ringing tone")
 
-    async def _ask(self, command: ApplyAnswer) -> None:
-        """One that cannot be used is passed over: the final answer decides."""
+    async def _ask(self, command: Command) -> None:
+        """What cannot be done is passed over: an early answer that cannot be used is followed by the final one."""
         await self._motor.request(command)
+
+    def _leg_answered(self, transfer: Transfer, event: CallAnswered) -> None:
+        self._keep_ids(transfer, event.headers)
+        self._settle(transfer, event.status, event.phrase)
+        transfer.early = event.body or transfer.early
+        transfer.offered = transfer.offered and event.described
+        if transfer.leg is not None:
+            transfer.leg.takes_info = event.takes_info
+        self._feed(transfer, Input.ANSWERED)
+
+    def press(self, call: Call, digits: str) -> None:
+        """The caller's digits by INFO, where the target takes them no other way."""
+        transfer = self._by_call.get(call.id)
+        if transfer is None or transfer.leg is None or not transfer.leg.takes_info:
+            self._means.counters.add("digits_unsent")
+            return
+        for digit in digits:
+            self._means.signalling.press(transfer.leg.key, digit, PRESS_MS)
 
     def _leg_ended(self, transfer: Transfer, ended: CallEnded) -> None:
         if transfer.leg is not None:
@@ -308,9 +345,10 @@ class Transfers:
         key = transfer.leg.key if transfer.leg is not None else CallKey("")
         result = await self._motor.request(Renegotiate(call=transfer.call.id, offer=offer, second=True))
         if isinstance(result, CallOpened):
-            self._means.offers.accept_offer(key, result.sdp)
+            self._means.signalling.accept_offer(key, result.sdp)
         else:
-            self._means.offers.refuse_offer(key, Refusal(488, "the session description cannot be used"))
+            transfer.offered = False
+            self._means.signalling.refuse_offer(key, Refusal(488, "the session description cannot be used"))
 
     def _keep_ids(self, transfer: Transfer, headers: tuple[tuple[str, str], ...]) -> None:
         leg = transfer.leg
@@ -435,11 +473,12 @@ class Transfers:
 
     async def _joined(self, transfer: Transfer) -> None:
         call = transfer.call.id
-        applied = await self._motor.request(ApplyAnswer(call=call, answer=transfer.early or b"", second=True))
-        if not isinstance(applied, Done):
-            self._settle(transfer, 488, "the target's answer cannot be used")
-            self._feed(transfer, Input.FAILED)
-            return
+        if not transfer.offered:
+            applied = await self._motor.request(ApplyAnswer(call=call, answer=transfer.early or b"", second=True))
+            if not isinstance(applied, Done):
+                self._settle(transfer, 488, "the target's answer cannot be used")
+                self._feed(transfer, Input.FAILED)
+                return
         if transfer.state is not State.JOINED:
             return
         self._motor.note(transfer.call, "transferred", f"to {transfer.target}")

@@ -173,7 +173,8 @@ class CallProgressed:
 class CallAnswered:
     """A 2xx to our INVITE; the ACK has been sent. ``body`` is the SDP answer or None.
 
-    ``takes_refer``: the peer's Allow lists REFER. ``headers`` as in :class:`CallOffered`.
+    ``takes_refer``, ``takes_info``: the peer's Allow lists them. ``described``: a reliable provisional response of the
+    same dialog had the answer, so ``body`` says nothing new (RFC 3262 §5). ``headers`` as in :class:`CallOffered`.
     """
 
     key: CallKey
@@ -182,6 +183,8 @@ class CallAnswered:
     body: bytes | None
     takes_refer: bool = False
     headers: tuple[tuple[str, str], ...] = ()
+    takes_info: bool = False
+    described: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class Detail:
     reason: str | None = None
     extra: tuple[tuple[str, str], ...] = ()
     takes_refer: bool = False
+    takes_info: bool = False
+    described: bool = False
     tag: str = ""
 
 

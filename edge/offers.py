@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from edge import uas
-from edge.dialog import Dialog
+from edge.dialog import Dialog, DialogKey, dialog_key
 from edge.events import CallKey, Cause, Event, Flow, MediaAnswered, MediaOffered, MediaRefused, Refusal
 from edge.invite import Acknowledgement, Answer, Detail, answer_to, in_dialog, near_of
 from edge.layer import TransactionLayer, safe_headers
@@ -161,6 +161,9 @@ class Call(Protocol):
     @property
     def method(self) -> str:
         """What an offer of ours goes by: UPDATE before the call is answered, INVITE after it."""
+
+    def dialog_of(self, key: DialogKey) -> Dialog | None:
+        """The dialog of this call that a request of the peer belongs to; before the 2xx there may be several."""
 
     def reply(self, request: Request, status: int, now: float, headers: Iterable[tuple[str, str]] = ()) -> None:
         """Refuse a request without a transaction."""
@@ -345,7 +348,8 @@ class Offers:
 
     def _acceptance(self, detail: Detail, now: float) -> Response | None:
         """The 2xx to the peer's offer, and what it changes: the remote target, the session timer."""
-        dialog, flow, offered = self._call.dialog, self._call.flow, self._offered
+        flow, offered = self._call.flow, self._offered
+        dialog = None if offered is None else self._call.dialog_of(dialog_key(offered.request))
         if dialog is None or flow is None or offered is None:
             return None
         request, self.local = offered.request, detail.body or b""

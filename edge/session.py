@@ -358,9 +358,11 @@ class Session:
             self._accept_update(request, now)
         elif self.state in (State.CONFIRMED, State.ANSWERED):
             self._update_answered(request, now)
-        elif self._described:
+        elif self._described_in(dialog_key(request)):
             self.offers.on_update(request, now)
-        else:  # its INVITE's offer is unanswered, or ours is
+        elif self.is_caller:  # our INVITE's offer is unanswered
+            self.reply(request, 491, now)
+        else:  # its INVITE's is
             self._defer(request, now)
 
     def _update_answered(self, request: Request, now: float) -> None:
@@ -387,6 +389,11 @@ class Session:
     def _described(self) -> bool:
         """As UAS before the answer: offer and answer have been exchanged reliably (RFC 3262 §5)."""
         return self._provisionals is not None and self._provisionals.agreed
+
+    def _described_in(self, key: DialogKey) -> bool:
+        """The same, as UAS or in an early dialog of our INVITE."""
+        early = self._pracks.early(key)
+        return self._described if early is None else early.described
 
     def on_prack(self, request: Request, now: float) -> None:
         """A PRACK (RFC 3262 §3): 200 for the one response that waits for it, else 481. It may bring an answer or offer.
@@ -499,6 +506,9 @@ class Session:
         if self.dialog is not None or self.state is State.TERMINATED:
             self._end_fork(dialog, outgoing, now)
             return
+        described = self._described_in(dialog.key)
+        if not described:
+            self.offers.local = outgoing.request.body  # whatever another fork has changed
         self._pracks.confirm(dialog)
         self._release_early()
         self.dialog, self.flow = dialog, outgoing.flow
@@ -512,6 +522,8 @@ class Session:
             body,
             headers=self._crossing(response),
             takes_refer=takes_refer(response),
+            takes_info=uas.allows(response, "INFO"),
+            described=described,
         )
         self._step(Input.SUCCESS, now, detail)
 
@@ -627,7 +639,16 @@ class Session:
             self._host.emit(progressed)
 
     def _report_answer(self, detail: Detail, now: float) -> None:
-        answered = CallAnswered(self.key, detail.status, detail.phrase, detail.body, detail.takes_refer, detail.headers)
+        answered = CallAnswered(
+            self.key,
+            detail.status,
+            detail.phrase,
+            detail.body,
+            takes_refer=detail.takes_refer,
+            headers=detail.headers,
+            takes_info=detail.takes_info,
+            described=detail.described,
+        )
         self._host.emit(answered)
 
     def _report_confirmed(self, detail: Detail, now: float) -> None:

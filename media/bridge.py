@@ -211,6 +211,7 @@ class Bridge:
         self._tap: Tap | None = None
         self._mix: Callable[[Take], bytes | None] | None = None
         self._overhear: Callable[[bytes], bytes] | None = None
+        self._pass_digit: Callable[[str], None] | None = None
         self._held = False
         self._take: Take = self._queue.take
 
@@ -268,21 +269,25 @@ class Bridge:
             return
         self._notify(DigitReceived(call=self.call, digit=digit, duration_ms=duration_ms))
         self._agent.on_digit(digit, duration_ms)
+        if self._pass_digit is not None:
+            self._pass_digit(digit)
 
     def rewire(
         self,
         leg: Leg,
         mix: Callable[[Take], bytes | None] | None = None,
         overhear: Callable[[bytes], bytes] | None = None,
+        pass_digit: Callable[[str], None] | None = None,
     ) -> None:
         """From now on the phone is ``leg``, of the same law: two legs that look like one, or one again.
 
         ``mix`` is given the agent's audio and gives what the caller is to hear; ``overhear`` is given the caller's
-        and gives what the agent is to hear.
+        and gives what the agent is to hear; ``pass_digit`` gets the digits that the caller presses.
         """
         self._leg = leg
         self._mix = mix
         self._overhear = overhear
+        self._pass_digit = pass_digit
         self._retake()
 
     def _retake(self) -> None:

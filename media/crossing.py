@@ -16,6 +16,7 @@ from media.agents.base import Encoding
 from media.bridge import Leg
 from media.consent_tone import ConsentTone
 from media.convert import Converter
+from media.hold import HoldMusic
 from media.messages import LegStatistics
 
 __all__ = ["Crossing", "PeerLeg", "mixed"]
@@ -27,7 +28,6 @@ _FRAMES: Final = 5
 class PeerLeg(Leg, Protocol):
     """What a crossing needs of the second leg, beside what a bridge needs of its own."""
 
-    on_digit: Callable[[str, int], None]
     attend_at: float
 
     @property
@@ -41,8 +41,9 @@ class PeerLeg(Leg, Protocol):
 class Crossing:
     """The caller's leg and the peer's, as one leg of the bridge.
 
-    Until :meth:`join`, the caller hears the agent and the peer's early media together; the peer hears nothing. From
-    then on caller and peer hear each other and digits cross; an agent that has stayed hears both and is not heard.
+    Until :meth:`join`, the caller hears the agent and the peer's early media, or its ringing tone, together; the peer
+    hears nothing. From then on caller and peer hear each other and digits cross; an agent that has stayed hears both
+    and is not heard.
     """
 
     def __init__(self, caller: Leg, peer: PeerLeg) -> None:
@@ -54,7 +55,11 @@ class Crossing:
         self._converters: dict[tuple[Encoding, Encoding], Converter] = {}
         self._overheard: bytes | None = None
         self._tone: ConsentTone | None = None
-        peer.on_digit = self._peer_digit
+        self._ringing: HoldMusic | None = None
+
+    def ring(self, tone: bytes) -> None:
+        """The peer rings: until it is heard itself, the caller hears ``tone`` (PCM16, 8 kHz) over and over."""
+        self._ringing = HoldMusic(tone, self._caller.law, _nothing)
 
     def join(self, *, listened: bool = False, tone: ConsentTone | None = None) -> None:
         """The peer has answered: both hear each other from the next tick; the agent, too, where it has stayed.
@@ -70,14 +75,13 @@ class Crossing:
         if self._tone is not None:
             self._tone.change(self._peer.law)
 
-    def caller_digit(self, digit: str) -> None:
-        """The caller pressed a digit: the peer gets it."""
-        if self.joined:
-            self._peer.send_digits(digit)
+    def caller_digit(self, digit: str) -> bool:
+        """The caller pressed a digit: the peer gets it. False where it takes no telephone-event."""
+        return not self.joined or self._peer.send_digits(digit)
 
-    def _peer_digit(self, digit: str, duration_ms: int) -> None:
-        if self.joined:
-            self._caller.send_digits(digit)
+    def peer_digit(self, digit: str) -> bool:
+        """The same the other way."""
+        return not self.joined or self._caller.send_digits(digit)
 
     # --- the leg that the bridge sees ---
 
@@ -103,10 +107,15 @@ class Crossing:
     def mix(self, take: Callable[[], bytes | None]) -> bytes | None:
         """What the caller is to hear of this frame; ``take`` gives the agent's audio."""
         said = take()
-        other = self._to_caller.popleft() if self._to_caller else None
+        other = self._to_caller.popleft() if self._to_caller else self._ringback()
         if self.joined or said is None:
             return other
         return said if other is None else mixed(said, other, self._caller.law)
+
+    def _ringback(self) -> bytes | None:
+        """Nothing any more once the peer's own media may come."""
+        ringing = self._ringing
+        return None if ringing is None or self._peer.codec is not None else ringing.take()
 
     def say(self, take: Callable[[], bytes | None], now: float) -> None:
         """Both legs' packets of this frame."""
@@ -153,6 +162,10 @@ class Crossing:
         if converter is None:
             converter = self._converters[source, target] = Converter(source, target)
         return converter(frame)
+
+
+def _nothing() -> bytes | None:
+    return None
 
 
 def mixed(one: bytes, other: bytes, encoding: Encoding) -> bytes:

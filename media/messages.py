@@ -314,6 +314,16 @@ class OpenSecondLeg(Message, frozen=True, kw_only=True, tag="open_second_leg"):
     policy: LegPolicy
 
 
+class Ring(Message, frozen=True, kw_only=True, tag="ring"):
+    """The second leg rings without early media: until there is some, the caller hears the ringing tone of ``number``.
+
+    Reply: :class:`Done`, or :class:`Failed` with ``no_leg``.
+    """
+
+    call: str
+    number: str
+
+
 class JoinLegs(Message, frozen=True, kw_only=True, tag="join_legs"):
     """The second leg has answered: it and the caller talk. ``agent`` ``leaves``, or ``listens`` to both.
 
@@ -362,14 +372,15 @@ class SendDigits(Message, frozen=True, kw_only=True, tag="send_digits"):
 
 
 class HearDigit(Message, frozen=True, kw_only=True, tag="hear_digit"):
-    """A digit of the phone's that came by INFO. Reply: :class:`Done`.
+    """A digit of the phone's that came by INFO; ``second``: of the second phone leg's. Reply: :class:`Done`.
 
-    Told like the others, by :class:`DigitReceived` and to the agent, unless a telephone-event has told the same key.
+    Taken like the others, once, where a telephone-event has told the same key.
     """
 
     call: str
     digit: str
     duration_ms: int
+    second: bool = False
 
 
 class Play(Message, frozen=True, kw_only=True, tag="play"):
@@ -428,6 +439,7 @@ Command = (
     | StartMedia
     | Renegotiate
     | OpenSecondLeg
+    | Ring
     | JoinLegs
     | CloseSecondLeg
     | Hold
@@ -509,10 +521,14 @@ class AgentEnded(Message, frozen=True, kw_only=True, tag="agent_ended"):
 
 
 class DigitsUnsent(Message, frozen=True, kw_only=True, tag="digits_unsent"):
-    """The agent's digits (``0-9*#A-D``, ``w`` a pause), which the peer takes no telephone-event for."""
+    """Digits (``0-9*#A-D``, ``w`` a pause), which the peer takes no telephone-event for.
+
+    ``second``: the second leg's peer, to whom the caller has pressed them.
+    """
 
     call: str
     digits: str
+    second: bool = False
 
 
 class AgentAsks(Message, frozen=True, kw_only=True, tag="agent_asks"):

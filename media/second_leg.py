@@ -9,10 +9,12 @@ from media.agents.base import Agent
 from media.bridge import Bridge
 from media.consent_tone import ConsentTone
 from media.crossing import Crossing
+from media.digit_sources import DigitSources
 from media.leg import LegError, LegSettings, PhoneLeg
 from media.messages import (
     ApplyAnswer,
     CallOpened,
+    DigitsUnsent,
     JoinLegs,
     LegStatistics,
     MediaLost,
@@ -21,6 +23,7 @@ from media.messages import (
     RecordingOrder,
     Renegotiate,
 )
+from media.ringback import ringing_tone
 from media.udp import Datagrams, PortPair
 
 __all__ = ["SecondLeg"]
@@ -40,12 +43,16 @@ class SecondLeg:
         address: str,
         notify: Callable[[NoticeBody], None],
         entropy: Callable[[int], bytes],
+        clock: Callable[[], float],
     ) -> None:
         """``address`` is what the peer is told. Raises LegError."""
         self._bridge = bridge
         self._first = first
+        self._call = command.call
         self._port = command.rtp_port
-        self._digit = first.on_digit
+        self._notify = notify
+        self._clock = clock
+        self._digits = DigitSources()
 
         def lost(kind: str, after_s: float) -> None:
             notify(MediaLost(call=command.call, kind=kind, after_s=round(after_s, 3)))
@@ -56,6 +63,7 @@ class SecondLeg:
             on_source=lambda source: None,
             on_lost=lost,
         )
+        self.leg.on_digit = self._peer_digit
         self.crossing = Crossing(first, self.leg)
         self._ports: PortPair | None = None
 
@@ -64,9 +72,12 @@ class SecondLeg:
         sdp = self.leg.offer()
         self._ports = datagrams.open_pair(listen_address, self._port, self.leg.receive_rtp, self.leg.receive_rtcp)
         self.leg.connect(self._ports.send_rtp, self._ports.send_rtcp)
-        self._bridge.rewire(self.crossing, self.crossing.mix, self.crossing.overhear)
-        self._first.on_digit = self._caller_digit
+        self._bridge.rewire(self.crossing, self.crossing.mix, self.crossing.overhear, self._caller_digit)
         return CallOpened(sdp=sdp, codec=None)
+
+    def ring(self, number: str) -> None:
+        """It rings, in the network of ``number``."""
+        self.crossing.ring(ringing_tone(number))
 
     def apply_answer(self, command: ApplyAnswer, now: float) -> None:
         """Of a provisional response or for good; media flows from here. Raises SdpError, LegError."""
@@ -98,13 +109,23 @@ class SecondLeg:
     def close(self, now: float) -> LegStatistics:
         """The caller's leg is the bridge's only one again; the port is free when this returns."""
         self._bridge.rewire(self._first)
-        self._first.on_digit = self._digit
         statistics = self.leg.statistics(now)
         self.leg.close(now)
         if self._ports is not None:
             self._ports.close()
         return statistics
 
-    def _caller_digit(self, digit: str, duration_ms: int) -> None:
-        self.crossing.caller_digit(digit)
-        self._digit(digit, duration_ms)
+    def _caller_digit(self, digit: str) -> None:
+        if not self.crossing.caller_digit(digit):
+            self._notify(DigitsUnsent(call=self._call, digits=digit, second=True))
+
+    def _peer_digit(self, digit: str, duration_ms: int) -> None:
+        self._pressed("telephone-event", digit)
+
+    def digit_by_info(self, digit: str) -> None:
+        """One of the peer's that came by INFO."""
+        self._pressed("INFO", digit)
+
+    def _pressed(self, source: str, digit: str) -> None:
+        if self._digits.first(source, digit, self._clock()) and not self.crossing.peer_digit(digit):
+            self._notify(DigitsUnsent(call=self._call, digits=digit))

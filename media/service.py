@@ -51,6 +51,7 @@ from media.messages import (
     Reply,
     Request,
     Result,
+    Ring,
     SendDigits,
     SetMark,
     SourceLearnt,
@@ -243,7 +244,9 @@ class MediaService:
 
     def _of_call(self, call: _Call, command: Command) -> Result:
         match command:
-            case OpenSecondLeg() | CloseSecondLeg() | JoinLegs() | ApplyAnswer(second=True) | Renegotiate(second=True):
+            case OpenSecondLeg() | CloseSecondLeg() | Ring() | JoinLegs():
+                return self._of_second(call, command)
+            case ApplyAnswer(second=True) | Renegotiate(second=True) | HearDigit(second=True):
                 return self._of_second(call, command)
             case ApplyAnswer(early=True):
                 call.leg.apply_early(command.answer, self._clock())
@@ -323,6 +326,10 @@ class MediaService:
             case JoinLegs():
                 if (agent := second.join(command, call.recorded)) is not None:
                     self._tasks.spawn(agent.close(), f"agent leaves {command.call}")
+            case Ring():
+                second.ring(command.number)
+            case HearDigit():
+                second.digit_by_info(command.digit)
             case Renegotiate():
                 return second.renegotiate(command, now)
             case ApplyAnswer():
@@ -333,7 +340,15 @@ class MediaService:
         if call.second is not None:
             return Failed(code="leg_exists", message=command.call)
         address = self._settings.public_address or self._settings.listen_address
-        second = SecondLeg(command, call.bridge, call.leg, address=address, notify=self._notify, entropy=self._entropy)
+        second = SecondLeg(
+            command,
+            call.bridge,
+            call.leg,
+            address=address,
+            notify=self._notify,
+            entropy=self._entropy,
+            clock=self._clock,
+        )
         try:
             opened = second.open(self._datagrams, self._settings.listen_address)
         except PortUnavailable as error:

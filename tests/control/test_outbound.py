@@ -24,9 +24,11 @@ from media.messages import (
     AgentFailed,
     AgentReady,
     ApplyAnswer,
+    Done,
     Failed,
     OpenCall,
     Renegotiate,
+    SendDigits,
     StartMedia,
 )
 from tests.control.outward import DID, TARGET, desk
@@ -215,11 +217,42 @@ async def test_an_operator_ends_a_call_that_media_is_still_opened_for() -> None:
         assert d.quiet()
 
 
+@pytest.mark.parametrize("described", [True, False])
+async def test_an_offer_of_the_callee_before_its_answer_holds_unless_another_fork_answers(described: bool) -> None:
+    """RFC 3311: in the dialog whose reliable 183 had the answer, the 2xx has nothing to add."""
+    async with desk() as d:
+        await d.place()
+        await d.says(CallProgressed(d.line.key, 183, "Session Progress", b"early", "a"))
+        await d.says(MediaOffered(d.line.key, b"update"))
+        assert d.line.sent[-1] == ("accept_offer", d.line.key, b"new sdp")
+        await d.says(CallAnswered(d.line.key, 200, "OK", b"answer", described=described))
+        final = [command.answer for command in d.media.of(ApplyAnswer) if not command.early]
+        assert final == ([] if described else [b"answer"])
+        assert d.media.of(StartMedia)
+
+
+async def test_an_early_offer_of_the_callee_that_cannot_be_used_is_488_and_its_answer_counts() -> None:
+    async with desk() as d:
+        await d.place()
+        d.media.answers[Renegotiate] = Failed(code="bad_sdp", message="")
+        await d.says(MediaOffered(d.line.key, b"junk"))
+        assert d.line.sent[-1][::2] == ("refuse_offer", 488)
+        await d.says(CallAnswered(d.line.key, 200, "OK", b"answer", described=True))
+        assert [command.answer for command in d.media.of(ApplyAnswer)] == [b"answer"]
+
+
+async def test_digits_go_by_info_to_a_callee_that_takes_them_no_other_way() -> None:
+    async with desk() as d:
+        call = await d.place()
+        await d.says(CallAnswered(d.line.key, 200, "OK", b"answer", takes_info=True))
+        d.media.answers[SendDigits] = Failed(code="no_telephone_event", message="none")
+        assert await d.calls.command(ACCOUNT, call, lambda id: SendDigits(call=id, digits="7")) == Done()
+        assert ("press", d.line.key, "7") in d.line.sent
+
+
 async def test_a_re_invite_of_the_callee_is_answered_once_established() -> None:
     async with desk() as d:
         await d.place()
-        await d.says(MediaOffered(d.line.key, b"too early"))
-        assert d.line.sent[-1] == ("refuse_offer", d.line.key, 491)
         await d.says(CallAnswered(d.line.key, 200, "OK", b"answer"))
         await d.says(MediaOffered(d.line.key, b"hold"))
         assert d.line.sent[-1] == ("accept_offer", d.line.key, b"new sdp")

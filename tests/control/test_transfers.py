@@ -16,6 +16,7 @@ from edge.events import (
     CallKey,
     CallProgressed,
     Cause,
+    DigitPressed,
     MediaOffered,
     Party,
     ReferEnded,
@@ -29,11 +30,14 @@ from media.messages import (
     CallOpened,
     CloseCall,
     CloseSecondLeg,
+    DigitsUnsent,
     Failed,
+    HearDigit,
     JoinLegs,
     LegStatistics,
     OpenSecondLeg,
     Renegotiate,
+    Ring,
 )
 from tests.control.outward import CALLER, DID, TARGET, Desk, desk
 from tests.control.test_calls import ACCOUNT, OTHER
@@ -138,6 +142,47 @@ async def test_an_answer_without_sdp_stands_on_the_early_one() -> None:
         await d.says(CallAnswered(key, 200, "OK", None))
         assert [command.answer for command in d.media.of(ApplyAnswer)] == [b"early", b"early"]
         assert d.media.of(JoinLegs)
+
+
+async def test_a_target_that_rings_is_heard_ringing_as_its_network_does() -> None:
+    """Once; early media of its own comes instead."""
+    async with desk() as d:
+        _, key = await bridging(d)
+        for _ in range(2):
+            await d.says(CallProgressed(key, 180, "Ringing", None))
+        assert [ring.number for ring in d.media.of(Ring)] == [TARGET]
+    async with desk() as d:
+        _, key = await bridging(d)
+        await d.says(CallProgressed(key, 183, "Session Progress", b"early", "a"))
+        await d.says(CallProgressed(key, 180, "Ringing", None))
+        assert not d.media.of(Ring)
+
+
+@pytest.mark.parametrize("described", [True, False])
+async def test_an_offer_of_the_target_before_its_answer_holds_unless_another_fork_answers(described: bool) -> None:
+    async with desk() as d:
+        _, key = await bridging(d)
+        await d.says(CallProgressed(key, 183, "Session Progress", b"early", "a"))
+        await d.says(MediaOffered(key, b"update"))
+        await d.says(CallAnswered(key, 200, "OK", b"answer", described=described))
+        final = [command.answer for command in d.media.of(ApplyAnswer) if not command.early]
+        assert final == ([] if described else [b"answer"])
+        assert d.media.of(JoinLegs)
+
+
+@pytest.mark.parametrize("takes_info", [True, False])
+async def test_digits_by_info_cross_to_the_target_and_back(takes_info: bool) -> None:
+    """The caller's where the target takes no telephone-event but INFO, the target's by media."""
+    async with desk() as d:
+        call, key = await bridging(d)
+        await d.says(CallAnswered(key, 200, "OK", b"answer", takes_info=takes_info))
+        d.calls.on_notice(DigitsUnsent(call=call, digits="4", second=True))
+        pressed = [("press", key, "4")] if takes_info else []
+        assert [each for each in d.line.sent if each[0] == "press"] == pressed
+        assert d.counters.get("digits_unsent") == (not takes_info)
+        await d.says(DigitPressed(key, "7", 160))
+        (heard,) = d.media.of(HearDigit)
+        assert (heard.call, heard.digit, heard.second) == (call, "7", True)
 
 
 @pytest.mark.parametrize("fails", [ApplyAnswer, JoinLegs])

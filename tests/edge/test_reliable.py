@@ -359,32 +359,68 @@ def test_each_fork_is_acknowledged_for_itself_and_not_without_end() -> None:
     assert solo.endpoint.pending == 0
 
 
-def test_the_peers_update_in_an_early_dialog_is_answered() -> None:
-    """RFC 3311 §5.2: without an offer; one with an offer is put off until the call is up."""
+def update_of_callee(acknowledgement: Request, cseq: int, body: bytes = b"") -> Request:
+    """In the early dialog of a PRACK of ours."""
+    pairs = [
+        ("Via", f"SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bK{acknowledgement.to.tag}{cseq}"),
+        ("From", acknowledgement.headers.lines("To")[0]),
+        ("To", acknowledgement.headers.lines("From")[0]),
+        ("Call-ID", acknowledgement.call_id),
+        ("CSeq", f"{cseq} UPDATE"),
+        ("Contact", "<sip:carol@192.0.2.7>"),
+        *([("Content-Type", "application/sdp")] if body else []),
+    ]
+    return Request.create("UPDATE", "sip:192.0.2.1", pairs, body)
+
+
+def test_the_callees_offer_by_update_before_its_200_is_answered() -> None:
+    """RFC 3311 §5.1: once a reliable response had the answer; the 200 says nothing new then (RFC 3262 §5)."""
+    solo = Solo()
+    key, sent = dialed(solo)
+    [acknowledgement] = solo.receive(reliable(sent, 183, 1, body=ANSWER))
+    assert isinstance(acknowledgement, Request)
+    solo.receive(reply(acknowledgement, 200))
+    assert only(solo.receive(update_of_callee(acknowledgement, 1))).status == 200, "one without an offer"
+    assert solo.receive(update_of_callee(acknowledgement, 2, NEW)) == []
+    assert solo.take(MediaOffered) == MediaOffered(key, NEW)
+    solo.endpoint.accept_offer(key, ANSWER, now=solo.now)
+    answer = only(solo.drain())
+    assert (answer.status, answer.cseq.method, answer.body) == (200, "UPDATE", ANSWER)
+    assert answer.to.tag == acknowledgement.headers.lines("From")[0].rpartition("tag=")[2]
+    solo.receive(reply(sent, 200))
+    answered = solo.take(CallAnswered)
+    assert (answered.body, answered.described) == (None, True)
+    assert only(solo.receive(update_of_callee(acknowledgement, 3))).status == 200
+    solo.receive(reply(sent, 200))
+    solo.endpoint.hang_up(key, now=solo.now)
+    solo.receive(reply(next(each for each in solo.drain() if isinstance(each, Request)), 200))
+    solo.quiet()
+    assert solo.endpoint.pending == 0
+
+
+def test_the_callees_offer_by_update_is_491_while_ours_is_unanswered() -> None:
+    """RFC 3311 §5.2; in the early dialog that a fork without an answer has made, too."""
+    solo = Solo()
+    _, sent = dialed(solo)
+    [acknowledgement] = solo.receive(reliable(sent, 183, 1, body=ANSWER))
+    [other] = solo.receive(reliable(sent, 180, 1, tag="fork"))
+    assert isinstance(acknowledgement, Request)
+    assert isinstance(other, Request)
+    assert only(solo.receive(update_of_callee(other, 1, NEW))).status == 491
+    assert solo.receive(update_of_callee(acknowledgement, 1, NEW)) == []
+    solo.receive(reply(sent, 200, tag="fork", body=ANSWER))
+    answered = solo.take(CallAnswered)
+    assert (answered.body, answered.described) == (ANSWER, False), "another fork has answered"
+
+
+def test_an_ended_early_dialog_takes_no_update() -> None:
     solo = Solo()
     _, sent = dialed(solo)
     [acknowledgement] = solo.receive(reliable(sent, 183, 1, body=ANSWER))
     assert isinstance(acknowledgement, Request)
-
-    def update(cseq: int, body: bytes = b"") -> Request:
-        pairs = [
-            ("Via", f"SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKu{cseq}"),
-            ("From", acknowledgement.headers.lines("To")[0]),
-        ]
-        pairs += [
-            ("To", acknowledgement.headers.lines("From")[0]),
-            ("Call-ID", sent.call_id),
-            ("CSeq", f"{cseq} UPDATE"),
-        ]
-        pairs += [("Contact", "<sip:carol@192.0.2.7>")] + ([("Content-Type", "application/sdp")] if body else [])
-        return Request.create("UPDATE", "sip:192.0.2.1", pairs, body)
-
-    assert only(solo.receive(update(1))).status == 200
-    assert only(solo.receive(update(2, NEW))).status == 500
-    assert only(solo.receive(update(1))).status in (200, 500)
     solo.receive(reply(sent, 486))
     solo.take(CallEnded)
-    assert only(solo.receive(update(4))).status == 481
+    assert only(solo.receive(update_of_callee(acknowledgement, 1))).status == 481
 
 
 def test_without_an_offer_of_ours_nothing_reliable_is_asked_for() -> None:

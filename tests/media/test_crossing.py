@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import pytest
 
@@ -25,7 +25,6 @@ class FakePeer(FakeLeg):
         self.codec = codec
         self.attended = 0
         self.attend_at = 0.0
-        self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
 
     def attend(self, now: float) -> None:
         self.attended += 1
@@ -59,6 +58,22 @@ def test_early_media_is_heard_by_the_caller_beside_the_agent() -> None:
     lines.tick()
     assert lines.caller.sent == [None, PEER, mixed(AGENT, PEER, "PCMU"), PEER]
     assert set(lines.peer.sent) == {None}, "nothing of the caller reaches a phone that has not answered"
+
+
+def test_a_peer_that_rings_without_early_media_is_made_audible() -> None:
+    """The tone begins again after its last frame, and gives way to the peer's own audio."""
+    lines = Lines()
+    first, last = bytes([1, 0]) * 160, bytes([0, 8]) * 160
+    lines.crossing.ring(first + last)
+    tone = [g711.ENCODERS["PCMU"](frame) for frame in (first, last)]
+    for _ in range(3):
+        lines.tick()
+    lines.tick(AGENT)
+    assert lines.caller.sent == [*tone, tone[0], mixed(AGENT, tone[1], "PCMU")]
+    lines.peer.codec = "PCMU"
+    lines.tick()
+    lines.tick()
+    assert lines.caller.sent[4:] == [None, PEER]
 
 
 def test_joined_legs_hear_each_other_and_not_the_agent() -> None:
@@ -122,10 +137,10 @@ def test_legs_of_different_laws_are_transcoded_both_ways() -> None:
 def test_digits_cross_once_joined_and_not_before() -> None:
     lines = Lines(codec="PCMU")
     lines.crossing.caller_digit("1")
-    lines.peer.on_digit("2", 100)
+    lines.crossing.peer_digit("2")
     lines.crossing.join()
     lines.crossing.caller_digit("3")
-    lines.peer.on_digit("4", 100)
+    lines.crossing.peer_digit("4")
     assert (lines.peer.digits, lines.caller.digits) == ("3", "4")
 
 
