@@ -84,10 +84,11 @@ class Baresip:
         pki: Pki | None = None,
         codec: str = "pcmu/8000/1",
         media_encryption: str = "",
+        credentials: tuple[str, str] | None = None,
     ) -> AsyncIterator[Baresip]:
         """One account without a registrar; ``say`` is what it plays in every call, once.
 
-        ``codec`` and ``media_encryption`` (``srtp-mand``) as baresip has them.
+        ``codec`` and ``media_encryption`` (``srtp-mand``) as baresip has them; ``credentials``: user and password.
         """
         folder.mkdir(parents=True)
         sip_port, control_port, rtp_port = free_ports(2), free_port(), free_ports(20)
@@ -108,7 +109,8 @@ class Baresip:
         host = f"127.0.0.1:{sip_port}"
         (folder / "accounts").write_text(
             f"<sip:{user}@{host};transport={transport}>;regint=0;answermode={mode};audio_codecs={codec}"
-            + (f";mediaenc={media_encryption}\n" if media_encryption else "\n")
+            + (f";mediaenc={media_encryption}" if media_encryption else "")
+            + (";auth_user={};auth_pass={}\n".format(*credentials) if credentials else "\n")
         )
         (folder / "contacts").touch()
         async with running("baresip", "-4", "-s", "-f", folder, name="baresip") as program:

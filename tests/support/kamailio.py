@@ -35,6 +35,7 @@ loadmodule "textops.so"
 loadmodule "siputils.so"
 loadmodule "xlog.so"
 loadmodule "nathelper.so"
+loadmodule "auth.so"
 modparam("rr", "append_fromtag", 1)
 modparam("rr", "enable_double_rr", 1)
 modparam("tm", "fr_timer", 5000)
@@ -50,6 +51,7 @@ request_route {{
     if (is_method("ACK")) {{ if (t_check_trans()) t_relay(); exit; }}
     sl_send_reply("481", "Call/Transaction Does Not Exist"); exit;
   }}
+  {challenge}
   if (is_method("INVITE")) record_route();
   $ru = "sip:" + $rU + "@{target};transport={transport}";
   t_relay();
@@ -57,6 +59,15 @@ request_route {{
 onreply_route {{
   xlog("L_NOTICE", "RESPONSE $rs $rm from $proto:$si:$sp\\n");
 }}
+"""
+
+_CHALLENGE = """\
+if (is_method("INVITE")) {{
+    if (!pv_proxy_authenticate("kamailio", "{password}", "0") || $au != "{user}") {{
+      proxy_challenge("kamailio", "1"); exit;
+    }}
+    consume_credentials();
+  }}
 """
 
 
@@ -69,10 +80,19 @@ class Kamailio:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, folder: Path, target: tuple[str, int], *, transport: str = "udp") -> AsyncIterator[Kamailio]:
-        """Sends every new call on to ``target`` over ``transport``."""
+    async def open(
+        cls,
+        folder: Path,
+        target: tuple[str, int],
+        *,
+        transport: str = "udp",
+        credentials: tuple[str, str] | None = None,
+    ) -> AsyncIterator[Kamailio]:
+        """Sends every new call on to ``target`` over ``transport``, once it has proved to have ``credentials``."""
         port = free_port()
         values = {"port": port, "target": f"{target[0]}:{target[1]}", "transport": transport}
+        user, password = credentials or ("", "")
+        values["challenge"] = _CHALLENGE.format(user=user, password=password) if credentials else ""
         async with serving(folder, _CONFIG, ("127.0.0.1", port), values) as program:
             yield cls(program, port)
 

@@ -31,6 +31,12 @@ use_ipv6=0
 use_info=0
 use_rfc2833=1
 
+[auth_info_0]
+username=linphone
+userid={username}
+passwd={password}
+realm=sip.test
+
 [rtp]
 audio_rtp_port={rtp}
 audio_adaptive_jitt_comp_enabled=0
@@ -74,10 +80,11 @@ enabled=0
 
 
 class Linphone:
-    """Open with :meth:`open`."""
+    """Open with :meth:`open`. ``port`` is where it listens."""
 
-    def __init__(self, program: Program, folder: Path, transport: str) -> None:
+    def __init__(self, program: Program, folder: Path, transport: str, port: int) -> None:
         self.program = program
+        self.port = port
         self._folder = folder
         self._transport = transport
 
@@ -92,14 +99,18 @@ class Linphone:
         pki: Pki | None = None,
         codec: str = "PCMU",
         srtp: bool = False,
+        answers: bool = False,
+        credentials: tuple[str, str] = ("", ""),
     ) -> AsyncIterator[Linphone]:
         """``say`` is what it plays once it is told to; a home of its own, so that nothing is remembered.
 
-        ``codec`` is ``PCMU`` or ``opus``.
+        ``codec`` is ``PCMU`` or ``opus``; ``credentials`` are a user and a password for the realm ``sip.test``. One
+        that ``answers`` takes UDP, too, so that it can be referred to anybody.
         """
         (folder / ".local/share/linphone").mkdir(parents=True)
         write_wav(folder / "say.wav", say)
-        ports = {name: free_port() if name == transport else 0 for name in ("udp", "tcp", "tls")}
+        spoken = (transport, "udp") if answers else (transport,)
+        ports = {name: free_port() if name in spoken else 0 for name in ("udp", "tcp", "tls")}
         config = folder / "linphonerc"
         config.write_text(
             _CONFIG.format(
@@ -109,12 +120,15 @@ class Linphone:
                 encryption="srtp" if srtp else "none",
                 pcmu=int(codec == "PCMU"),
                 opus=int(codec == "opus"),
+                username=credentials[0],
+                password=credentials[1],
             )
         )
         home = {"HOME": str(folder), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
         log = folder / "log"
-        async with running("linphonec", "-S", "-c", config, "-d", "4", "-l", log, environment=home) as program:
-            phone = cls(program, folder, transport)
+        options = ("-S", "-c", config, "-d", "4", "-l", log, *(["-a"] if answers else []))
+        async with running("linphonec", *options, environment=home) as program:
+            phone = cls(program, folder, transport, ports[transport])
             await program.write("soundcard use files")
             await program.write(f"record {folder / 'heard.wav'}")
             yield phone
@@ -123,7 +137,15 @@ class Linphone:
         """Returns when it is answered and plays."""
         await self.program.write(f"call {uri}{'' if self._transport == 'udp' else f';transport={self._transport}'}")
         await self.program.expect(r"Call \d+ .*(connected|answered)", timeout_s)
+        await self.play()
+
+    async def play(self) -> None:
+        """Its recording, from its beginning, in the current call."""
         await self.program.write(f"play {self._folder / 'say.wav'}")
+
+    async def expect_call(self, timeout_s: float = 15.0) -> None:
+        """Until somebody has called and was answered."""
+        await self.program.expect(r"Call \d+ .*(connected|answered)", timeout_s)
 
     async def press(self, digits: str) -> None:
         """As telephone-events in the current call."""

@@ -26,10 +26,11 @@ has_pjsip = pytest.mark.skipif(
 
 
 class Pjsip:
-    """Open with :meth:`open`. Calls are numbered from 0."""
+    """Open with :meth:`open`. Calls are numbered from 0; ``port`` is where it listens."""
 
-    def __init__(self, program: Program, folder: Path) -> None:
+    def __init__(self, program: Program, folder: Path, port: int) -> None:
         self.program = program
+        self.port = port
         self._folder = folder
 
     @classmethod
@@ -46,10 +47,12 @@ class Pjsip:
         codec: str = "PCMU",
         suite: str = "",
         rtcp_mux: bool = False,
+        answers: bool = False,
+        credentials: tuple[str, str] | None = None,
     ) -> AsyncIterator[Pjsip]:
         """``say`` is what it plays in every call, once. ``prack``: it requires 100rel. ``session_s``: its timer [s].
 
-        ``suite`` is SRTP's; none: media in the clear.
+        ``suite`` is SRTP's; none: media in the clear. ``credentials``: a user and a password for any realm.
         """
         folder.mkdir(parents=True)
         write_wav(folder / "say.wav", say)
@@ -60,15 +63,17 @@ class Pjsip:
             "PJSIP_CODEC": codec,
             "PJSIP_SUITE": suite,
             "PJSIP_RTCP_MUX": str(int(rtcp_mux)),
+            "PJSIP_ANSWERS": str(int(answers)),
             "PYTHONWARNINGS": "ignore",
         }
         environment |= {"PJSIP_PRACK": "1"} if prack else {}
         environment |= {"PJSIP_SESSION_S": str(session_s)} if session_s else {}
+        environment |= {"PJSIP_USER": credentials[0], "PJSIP_PASSWORD": credentials[1]} if credentials else {}
         async with running(
             sys.executable, child, folder, transport, *files, name="pjsip", environment=environment
         ) as program:
-            await program.expect('^@{"event": "ready"')
-            yield cls(program, folder)
+            ready = json.loads((await program.expect('^@({"event": "ready".*)'))[1])
+            yield cls(program, folder, ready["port"])
             await program.write('{"do": "quit"}')
             await program.expect('^@{"event": "gone"')
 
@@ -79,6 +84,11 @@ class Pjsip:
         """Those of one call so far: ``state``, ``media``, ``digit``."""
         everything = (json.loads(line[1:]) for line in self.program.lines if line.startswith("@"))
         return [event for event in everything if event["event"] == kind and event.get("call") == call]
+
+    def latest(self) -> int:
+        """The call that was established last."""
+        states = (json.loads(line[1:]) for line in self.program.lines if line.startswith('@{"event": "state"'))
+        return max(event["call"] for event in states if event["state"] == "CONFIRMED")
 
     async def expect_state(self, state: str, call: int = 0, timeout_s: float = 10.0) -> None:
         """Until a call is ``CALLING``, ``EARLY``, ``CONFIRMED`` or ``DISCONNECTED``."""
@@ -119,6 +129,10 @@ class Pjsip:
     async def resume(self, call: int = 0) -> None:
         """A re-INVITE with ``a=sendrecv``."""
         await self._do("resume", call=call)
+
+    async def refer(self, target: str, call: int = 0) -> None:
+        """A REFER in the call."""
+        await self._do("refer", call=call, target=target)
 
     async def hang_up(self, call: int = 0) -> None:
         """Returns when the call is over."""

@@ -64,9 +64,21 @@ class Phone(pj.Call):  # type: ignore[misc]
     def onDtmfDigit(self, prm: pj.OnDtmfDigitParam) -> None:
         say("digit", call=self.number, digit=prm.digit)
 
+    def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
+        prm.newCall = Phone(account)  # PJSIP calls the target, and tells how it goes
 
-def start() -> tuple[pj.Endpoint, pj.Account]:
-    """The library, its one transport and its one account."""
+
+class Account(pj.Account):  # type: ignore[misc]
+    """The one account; it answers where it is told to."""
+
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
+        parameters = settings()
+        parameters.statusCode = 200 if os.environ["PJSIP_ANSWERS"] == "1" else 486
+        Phone(self, prm.callId).answer(parameters)
+
+
+def start() -> tuple[pj.Endpoint, pj.Account, int]:
+    """The library, its one transport and its one account; the port that it listens on."""
     endpoint = pj.Endpoint()
     endpoint.libCreate()
     config = pj.EpConfig()
@@ -112,9 +124,12 @@ def start() -> tuple[pj.Endpoint, pj.Account]:
         account_config.mediaConfig.srtpOpt.cryptos.append(crypto)
         kept.append(crypto)
         account_config.mediaConfig.srtpOpt.keyings.append(pj.PJMEDIA_SRTP_KEYING_SDES)
-    account = pj.Account()
+    if "PJSIP_USER" in os.environ:
+        credentials = pj.AuthCredInfo("digest", "*", os.environ["PJSIP_USER"], 0, os.environ["PJSIP_PASSWORD"])
+        account_config.sipConfig.authCreds.append(credentials)
+    account = Account()
     account.create(account_config)
-    return endpoint, account
+    return endpoint, account, int(endpoint.transportGetInfo(number).localName.rpartition(":")[2])
 
 
 def settings(audio: bool = True) -> pj.CallOpParam:
@@ -148,12 +163,14 @@ def obey(account: pj.Account, command: dict[str, Any]) -> None:
             parameters = settings()
             parameters.opt.flag = pj.PJSUA_CALL_UNHOLD
             phone(command["call"]).reinvite(parameters)
+        case "refer":
+            phone(command["call"]).xfer(command["target"], pj.CallOpParam(True))
         case "hang up":
             phone(command["call"]).hangup(pj.CallOpParam())
 
 
-endpoint, account = start()
-say("ready")
+endpoint, account, port = start()
+say("ready", port=port)
 for line in sys.stdin:
     command = json.loads(line)
     if command["do"] == "quit":

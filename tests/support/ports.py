@@ -6,11 +6,13 @@ and each process of a parallel run has a share of its own.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import socket
+from pathlib import Path
 
-__all__ = ["free_port", "free_ports"]
+__all__ = ["free_port", "free_ports", "until_bound"]
 
 _SHARE, _SHARES = 3000, 4
 _LOW = 20000 + _SHARE * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _SHARES)
@@ -45,3 +47,14 @@ def free_ports(count: int, host: str = "127.0.0.1") -> int:
 def free_port(host: str = "127.0.0.1") -> int:
     """One such port."""
     return free_ports(1, host)
+
+
+async def until_bound(port: int, transport: str = "udp", timeout_s: float = 5.0) -> None:
+    """Until a program that does not say when it is ready has its port; TimeoutError where it never does.
+
+    The kernel is asked: a port that is tried might be taken away from the program.
+    """
+    table = Path("/proc/net") / transport
+    async with asyncio.timeout(timeout_s):
+        while not any(line.split()[1].endswith(f":{port:04X}") for line in table.read_text().splitlines()[1:]):
+            await asyncio.sleep(0.01)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.audio import Samples, encode_ulaw
-from tests.support.ports import free_port, free_ports
+from tests.support.ports import free_port, free_ports, until_bound
 from tests.support.process import Program, running
 from tests.support.rtp import EVENTS
 
@@ -39,9 +39,10 @@ def _capture_of(digits: str, payload_type: int = 101) -> bytes:
 
 @dataclass
 class Sipp:
-    """Open with :meth:`dial`. ``media_ports`` are those it may hear RTP on."""
+    """Open with :meth:`dial` or :meth:`serve`. ``media_ports`` are those it may hear RTP on."""
 
     program: Program
+    address: tuple[str, int]
     media_ports: range
     _folder: Path
 
@@ -64,18 +65,54 @@ class Sipp:
         timeout_s: int = 40,
     ) -> AsyncIterator[Sipp]:
         """``calls`` calls to ``did`` at ``target``; the program ends by itself when they are over."""
+        options = [f"{target[0]}:{target[1]}", "-s", did, "-r", str(per_second), "-d", str(hold_ms)]
+        async with cls._run(folder, scenario, say, options, digits, transport, calls, host, timeout_s) as sipp:
+            yield sipp
+
+    @classmethod
+    @asynccontextmanager
+    async def serve(
+        cls,
+        folder: Path,
+        *,
+        say: Samples,
+        scenario: str,
+        transport: str = "udp",
+        calls: int = 1,
+        host: str = "127.0.0.1",
+        timeout_s: int = 40,
+    ) -> AsyncIterator[Sipp]:
+        """Called ``calls`` times at :attr:`address`, once it listens."""
+        async with cls._run(folder, scenario, say, (), "", transport, calls, host, timeout_s) as sipp:
+            await until_bound(sipp.address[1], transport)
+            yield sipp
+
+    @classmethod
+    @asynccontextmanager
+    async def _run(
+        cls,
+        folder: Path,
+        scenario: str,
+        say: Samples,
+        options: Sequence[str],
+        digits: str,
+        transport: str,
+        calls: int,
+        host: str,
+        timeout_s: int,
+    ) -> AsyncIterator[Sipp]:
         folder.mkdir(parents=True)
         (folder / "say.ulaw").write_bytes(encode_ulaw(say))
         if digits:
             (folder / "digits.pcap").write_bytes(_capture_of(digits))
-        media = free_ports(4 * calls + 2)
-        command: list[str | Path] = ["sipp", f"{target[0]}:{target[1]}", "-sf", _SCENARIOS / f"{scenario}.xml"]
-        command += ["-s", did, "-i", host, "-mi", host, "-p", str(free_port(host)), "-t", _TRANSPORTS[transport]]
-        command += ["-mp", str(media), "-m", str(calls), "-l", str(calls), "-r", str(per_second), "-d", str(hold_ms)]
+        port, media = free_port(host), free_ports(4 * calls + 2)
+        command: list[str | Path] = ["sipp", "-sf", _SCENARIOS / f"{scenario}.xml", *options]
+        command += ["-i", host, "-mi", host, "-p", str(port), "-t", _TRANSPORTS[transport]]
+        command += ["-mp", str(media), "-m", str(calls), "-l", str(calls)]
         command += ["-nostdin", "-timeout", str(timeout_s), "-timeout_error", "-trace_err", "-trace_msg"]
         command += ["-error_file", "errors.log", "-message_file", "messages.log"]
         async with running(*command, name="sipp", cwd=folder, environment={"TERM": "dumb"}) as program:
-            yield cls(program, range(media, media + 4 * calls + 2), folder)
+            yield cls(program, (host, port), range(media, media + 4 * calls + 2), folder)
 
     async def finish(self, timeout_s: float = 45.0) -> None:
         """Until all calls are over; AssertionError with its traces unless each went as its scenario says."""

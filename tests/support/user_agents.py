@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from tests.support.pjsip import Pjsip, has_pjsip
 from tests.support.pki import Pki
 from tests.support.process import needs
 
-__all__ = ["USER_AGENTS", "UserAgent", "user_agent"]
+__all__ = ["CALLED", "CALLEE", "USER_AGENTS", "CalledPhone", "UserAgent", "called_phone", "user_agent"]
 
 TRANSPORTS = ("udp", "tcp", "tls")
 _REQUIREMENTS = {"baresip": needs("baresip"), "linphone": needs("linphonec"), "pjsip": has_pjsip}
@@ -119,5 +120,79 @@ async def user_agent(
         case "pjsip":
             async with Pjsip.open(folder, say, transport=transport, pki=pki) as pjsip:
                 yield _Pjsip(pjsip, transport)
+        case _:
+            raise ValueError(f"no user agent {name!r}; there are {list(_REQUIREMENTS)}")
+
+
+CALLEE = "+14155550123"
+CALLED = [
+    pytest.param(name, transport, marks=_REQUIREMENTS[name], id=f"{name}-{transport}")
+    for name, transport in (("baresip", "tls"), ("linphone", "tcp"), ("pjsip", "udp"))
+]
+"""Each program with one transport; its codec and its encryption are those of :func:`called_phone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalledPhone:
+    """A phone that answers :data:`CALLEE`, and goes where it is referred.
+
+    ``expect_call`` returns when it has answered, and plays; ``trunk`` is what the edge's needs of it.
+    """
+
+    outbound: str
+    trunk: dict[str, object]
+    expect_call: Callable[[], Awaitable[None]]
+    hang_up: Callable[[], Awaitable[None]]
+    """The call it has come to have."""
+    heard: Callable[[], Samples]
+    """Whole once the block of :func:`called_phone` has ended."""
+
+
+@asynccontextmanager
+async def called_phone(name: str, transport: str, folder: Path, say: Samples, pki: Pki) -> AsyncIterator[CalledPhone]:
+    """One of :data:`CALLED`: baresip in G.722 by SRTP, linphone in Opus by SRTP, PJSIP in PCMA."""
+    match name:
+        case "baresip":
+            async with Baresip.open(
+                folder,
+                say,
+                transport=transport,
+                pki=pki if transport == "tls" else None,
+                user=CALLEE,
+                answers=True,
+                codec="g722/8000/1",
+                media_encryption="srtp-mand",
+            ) as baresip:
+
+                async def established() -> None:
+                    await baresip.expect("CALL_ESTABLISHED")
+
+                port = baresip.sip_port + (transport == "tls")
+                trunk: dict[str, object] = {"codecs": ["G722"], "srtp": "require"}
+                yield CalledPhone(f"{transport}:127.0.0.1:{port}", trunk, established, baresip.hang_up, baresip.heard)
+        case "linphone":
+            async with Linphone.open(
+                folder, say, transport=transport, codec="opus", srtp=True, answers=True
+            ) as linphone:
+
+                async def answered() -> None:
+                    await linphone.expect_call()
+                    await linphone.play()
+
+                trunk = {"codecs": ["OPUS"], "srtp": "require"}
+                yield CalledPhone(
+                    f"{transport}:127.0.0.1:{linphone.port}", trunk, answered, linphone.hang_up, linphone.heard
+                )
+        case "pjsip":
+            async with Pjsip.open(folder, say, transport=transport, codec="PCMA", answers=True) as pjsip:
+
+                async def confirmed() -> None:
+                    await pjsip.expect_state("CONFIRMED")
+
+                async def hang_up() -> None:
+                    await pjsip.hang_up(call=pjsip.latest())
+
+                trunk = {"codecs": ["PCMA"]}
+                yield CalledPhone(f"{transport}:127.0.0.1:{pjsip.port}", trunk, confirmed, hang_up, pjsip.heard)
         case _:
             raise ValueError(f"no user agent {name!r}; there are {list(_REQUIREMENTS)}")
