@@ -236,6 +236,7 @@ class _Model(BaseModel):
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
         allow_inf_nan=False,
+        defer_build=True,
     )
 
 

@@ -6,6 +6,7 @@ Exit status: 0 done (for ``call``: answered), 1 not done, 2 the settings or the 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -85,6 +86,7 @@ def _add_call(call: argparse.ArgumentParser) -> None:
 
 
 async def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    gc.disable()  # until it serves: what is loaded is no garbage
     from control.main import StartError, serve  # noqa: PLC0415 - the other subcommands need none of it
 
     try:
@@ -92,6 +94,8 @@ async def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
     except StartError as error:
         print(f"truedy-edge: cannot start: {error}", file=sys.stderr)
         return 1
+    finally:
+        gc.enable()
 
 
 async def _check_config(arguments: argparse.Namespace, settings: Settings) -> int:

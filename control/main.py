@@ -205,8 +205,8 @@ class Edge:
             if signals:
                 self._take_signals(stack, tasks)
             url = await self._start(stack, tasks)
-            gc.collect()
             gc.freeze()
+            gc.enable()
             sys.setswitchinterval(_SWITCH_S)
             gc.set_threshold(*_GC_THRESHOLD)
             self._pauses.watch()

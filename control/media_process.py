@@ -6,6 +6,7 @@ It logs as the process that started it does, each line with the worker's epoch.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -86,4 +87,5 @@ def _name_in_logs(epoch: int) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # until it serves: what is loaded is no garbage
     sys.exit(main())

@@ -45,8 +45,8 @@ class Worker:
         end = adopt(descriptor)
         await self.service.start()
         await self._pipe.open(end)
-        gc.collect()
         gc.freeze()
+        gc.enable()
         await self._over.wait()
         try:
             async with asyncio.timeout(self.CLOSE_S):

@@ -92,6 +92,8 @@ setup_python() {
     _install "$purpose"
     printf '%s\n' "$stamp" >"$VENV/.ready-$purpose"
   fi
+  # Where PYTHONDONTWRITEBYTECODE is set, every process of the edge would compile its modules anew at each start.
+  "$VENV/bin/python" -m compileall -q "$ROOT"/{config,control,edge,media} || true
   flock -u 9
   exec 9>&-
 }

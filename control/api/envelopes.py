@@ -17,14 +17,14 @@ __all__ = ["Answer", "ErrorAnswer", "ListAnswer", "Meta", "Pagination", "Request
 _Data = TypeVar("_Data")
 
 
-class Meta(BaseModel):
+class Meta(BaseModel, defer_build=True):
     """Quote ``request_id`` to support; it is also the header X-Request-Id. ``ts`` is when the request was taken up."""
 
     request_id: str
     ts: Timestamp
 
 
-class Pagination(BaseModel):
+class Pagination(BaseModel, defer_build=True):
     """Where in the list this page is."""
 
     total: int
@@ -40,14 +40,14 @@ class Pagination(BaseModel):
         return cls(total=listing.total, limit=limit, offset=offset, has_more=more and bool(listing.items))
 
 
-class Answer(BaseModel, Generic[_Data]):
+class Answer(BaseModel, Generic[_Data], defer_build=True):
     """One resource."""
 
     data: _Data
     meta: Meta
 
 
-class ListAnswer(BaseModel, Generic[_Data]):
+class ListAnswer(BaseModel, Generic[_Data], defer_build=True):
     """A page of resources."""
 
     data: list[_Data]
@@ -55,7 +55,7 @@ class ListAnswer(BaseModel, Generic[_Data]):
     meta: Meta
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(BaseModel, defer_build=True):
     """What went wrong; ``details.resolution`` says what to do about it."""
 
     code: Code
@@ -63,7 +63,7 @@ class ErrorBody(BaseModel):
     details: dict[str, Any] = Field(description="The error's own fields, and resolution.")
 
 
-class ErrorAnswer(BaseModel):
+class ErrorAnswer(BaseModel, defer_build=True):
     """Every error has this shape."""
 
     error: ErrorBody

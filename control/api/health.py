@@ -49,13 +49,13 @@ class Health(Protocol):
         ...
 
 
-class Alive(BaseModel):
+class Alive(BaseModel, defer_build=True):
     """The process runs and its loop turns."""
 
     status: Literal["alive"] = "alive"
 
 
-class ReadyAnswer(BaseModel):
+class ReadyAnswer(BaseModel, defer_build=True):
     """Whether to send calls here. Registrations are counted, not named: this path asks for no key."""
 
     status: Literal["ready", "not_ready"]

@@ -25,7 +25,7 @@ __all__ = ["router"]
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
-class TwilioCall(BaseModel):
+class TwilioCall(BaseModel, defer_build=True):
     """The fields of Twilio's call resource that a hang-up's answer is read for."""
 
     sid: str
@@ -35,7 +35,7 @@ class TwilioCall(BaseModel):
     uri: str
 
 
-class TwilioError(BaseModel):
+class TwilioError(BaseModel, defer_build=True):
     """Twilio's shape of an error."""
 
     code: int

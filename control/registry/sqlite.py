@@ -35,7 +35,6 @@ from control.registry.connection import (
     translation,
 )
 from control.registry.records import check
-from control.registry.schema import migrate
 from control.registry.sealed import AGENT, BY_REFERENCE, Sealed
 from control.registry.types import (
     Account,
@@ -64,11 +63,14 @@ from control.registry.types import (
 )
 from control.vault import Vault
 
-__all__ = ["SqliteRegistry"]
+__all__ = ["MIGRATIONS", "SqliteRegistry"]
 
 _T = TypeVar("_T")
 _Work = Callable[[sqlite3.Connection], _T]
 _Opened = tuple[sqlite3.Connection, sqlite3.Connection, sqlite3.Connection, int | None]
+
+MIGRATIONS: Final = 12
+"""Of :mod:`control.registry.schema`, which is loaded only for a file that has not had all of them, or has had more."""
 
 _NUMBER_WIDTH: Final = len(fields(Number))
 _KEY_WIDTH: Final = len(fields(ApiKey))
@@ -84,6 +86,15 @@ _NUMBERS_ON: Final = (
     " AND provider_connection_id IS ifnull(?, provider_connection_id)"
 )
 _BY_DIGEST: Final = f"SELECT {rows.KEY}, digest FROM keys WHERE digest = ?"  # noqa: S608
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    kept = connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone()
+    if kept and connection.execute("SELECT count(*) FROM _sqlite_migrations").fetchone() == (MIGRATIONS,):
+        return
+    from control.registry.schema import migrate  # noqa: PLC0415
+
+    migrate(connection)
 
 
 class SqliteRegistry:
@@ -113,7 +124,7 @@ class SqliteRegistry:
                 undo.callback(os.close, lock)
             with one_at_a_time(path), closing(connect(path)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
-                migrate(connection)
+                _bring_up_to_date(connection)
             hot, reading, writing = (undo.enter_context(closing(connect(path, timeout_s=s))) for s in (0.0, None, None))
             undo.pop_all()
             return cls(path, vault, (hot, reading, writing, lock))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -11,6 +11,7 @@ from control.errors import from_validation
 from control.registry import types as rows
 
 __all__ = [
+    "DEFERRED",
     "Listing",
     "Request",
     "Resource",
@@ -18,6 +19,9 @@ __all__ = [
 
 
 _T = TypeVar("_T")
+
+DEFERRED: Final = ConfigDict(defer_build=True)
+"""An adapter's that is built when it is first used: the start does not wait for it."""
 
 
 class Request(BaseModel):
@@ -37,7 +41,7 @@ class Request(BaseModel):
 class Resource(BaseModel):
     """What an operation gives. It holds no secret: one just made is shown in the answer that made it, this once."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True)

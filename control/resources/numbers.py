@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, StrictBool, StringConstraints, TypeAd
 from control.errors import from_validation
 from control.providers import ProviderWarning
 from control.registry import types as rows
-from control.resources.base import Request, Resource
+from control.resources.base import DEFERRED, Request, Resource
 from control.resources.fields import (
     AccountSid,
     Parameters,
@@ -89,7 +89,7 @@ class ImportSipNumber(Request):
 
 
 ImportNumber = Annotated[ImportTwilioNumber | ImportTelnyxNumber | ImportSipNumber, Discriminator("provider")]
-_IMPORT: Final[TypeAdapter[ImportNumber]] = TypeAdapter(ImportNumber)
+_IMPORT: Final[TypeAdapter[ImportNumber]] = TypeAdapter(ImportNumber, config=DEFERRED)
 
 
 def import_request(**fields: Any) -> ImportNumber:
@@ -157,7 +157,7 @@ class SipNumber(_Number):
 
 
 NumberResource = Annotated[TwilioNumber | TelnyxNumber | SipNumber, Discriminator("provider")]
-_NUMBER: Final[TypeAdapter[NumberResource]] = TypeAdapter(NumberResource)
+_NUMBER: Final[TypeAdapter[NumberResource]] = TypeAdapter(NumberResource, config=DEFERRED)
 
 
 class ImportedTwilioNumber(TwilioNumber, WithWarnings):
@@ -173,7 +173,7 @@ class ImportedSipNumber(SipNumber, WithWarnings):
 
 
 ImportedNumber = Annotated[ImportedTwilioNumber | ImportedTelnyxNumber | ImportedSipNumber, Discriminator("provider")]
-_IMPORTED: Final[TypeAdapter[ImportedNumber]] = TypeAdapter(ImportedNumber)
+_IMPORTED: Final[TypeAdapter[ImportedNumber]] = TypeAdapter(ImportedNumber, config=DEFERRED)
 
 
 class Released(Resource):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 from pydantic import AfterValidator, Discriminator, Field, StrictBool, StringConstraints, TypeAdapter
 
 from control.numbers import canonical
-from control.resources.base import Request
+from control.resources.base import DEFERRED, Request
 from control.resources.fields import Parameters, RecordingName, SipHeaders
 from control.resources.urls import AudioSocketUrl, HttpUrl, WebSocketUrl
 
@@ -233,7 +233,7 @@ Pipeline = Annotated[
     | WebRtcPipeline,
     Discriminator("protocol"),
 ]
-_PIPELINE: Final[TypeAdapter[Pipeline]] = TypeAdapter(Pipeline)
+_PIPELINE: Final[TypeAdapter[Pipeline]] = TypeAdapter(Pipeline, config=DEFERRED)
 
 
 def parse_pipeline(stored: Mapping[str, Any]) -> Pipeline:

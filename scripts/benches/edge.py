@@ -31,7 +31,7 @@ def media_streams(url: str) -> dict[str, Any]:
 
 
 class Served:
-    """A running edge. ``workers`` as ``media.workers``; None: the default."""
+    """A running edge, whose registry was there before. ``workers`` as ``media.workers``; None: the default."""
 
     def __init__(self, folder: Path, pipeline: Mapping[str, Any], workers: int | None = None) -> None:
         self.registry = folder / "registry.db"
@@ -48,6 +48,8 @@ class Served:
             '[[trunks]]\nname = "lab"\naddresses = ["127.0.0.0/8"]\nlab = true\nallow_private_media = true\n'
         )
         self._command = Path(sys.executable).with_name("truedy-edge")
+        self._run("accounts", "create", "bench")
+        self.key = self._run("keys", "create", "--account", "bench", "--operator")
         self.log = folder / "log"
         began = time.perf_counter()
         with self.log.open("wb") as log:
@@ -67,8 +69,6 @@ class Served:
         self._number(pipeline)
 
     def _number(self, pipeline: Mapping[str, Any]) -> None:
-        self._run("accounts", "create", "bench")
-        self.key = self._run("keys", "create", "--account", "bench", "--operator")
         import_ = {"phone_number": NUMBER, "provider": "sip", "provider_trunk": "lab"}
         number = self.ask("POST", "/telephony/numbers/import", import_)["data"]
         agent = self.ask("POST", "/agents", {"name": "bench", "pipeline": pipeline})["data"]

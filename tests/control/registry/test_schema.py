@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from control.registry.schema import migrate, migrations, what_integrations_are_found_by
 from control.registry.sealed import BY_REFERENCE
-from control.registry.sqlite import _NUMBERS_ON, _ROUTE
+from control.registry.sqlite import _NUMBERS_ON, _ROUTE, MIGRATIONS
 from control.registry.types import RegistryUnusable
 
 
@@ -31,6 +31,7 @@ def tables(connection: sqlite3.Connection) -> set[str]:
 
 def test_migrations_run_once_in_order(connection: sqlite3.Connection) -> None:
     names = [migration.name for migration in migrations.pending(Database(memory=True))]
+    assert len(names) == MIGRATIONS
     assert migrate(connection) == names
     assert migrate(connection) == []
     assert [migration.name for migration in migrations.applied(Database(connection))] == names
