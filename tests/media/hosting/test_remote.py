@@ -148,7 +148,7 @@ def test_the_facts_are_plain() -> None:
         "trunk": "lab",
         "caller_name": "",
         "sip_call_id": "",
-        "identity": {},
+        "identity": {"verstat": "TN-Validation-Passed-A"},
         "headers": {"X-Campaign": "spring"},
         "parameters": {"mood": "calm"},
     }
