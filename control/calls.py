@@ -819,6 +819,7 @@ class CallManager:
             wish = None if call.outgoing is None else call.outgoing.recorded
             call.recording = self._do.recordings.order(call.id, call.route.agent, call.route.number, call.started, wish)
         spec = call.spec
+        call.seed = call.seed or self._do.entropy(_SEED_BYTES)
         for _ in range(_PORT_ATTEMPTS):
             if call.spec is None or call.port is None:
                 return
@@ -832,6 +833,7 @@ class CallManager:
                 recording=call.recording,
                 detection=self._do.detect(call.route.agent) if call.route and call.route.agent else None,
                 conversation=self._do.conversation,
+                seed=call.seed,
             )
             result = await self._request(command)
             if not self._moved_on(call, result):
@@ -853,13 +855,18 @@ class CallManager:
         if not wanted or call.outgoing is not None or call.state not in (State.OPENING, State.OPENING_READY):
             return
         self._note(call, "early_media")
+        call.described = True
         self._do.signalling.progress(call.key, 183, call.sdp, _headers_of(call))
         await self._request(StartMedia(call=call.id, early=True))
 
     def _moved_on(self, call: Call, result: Result | None) -> bool:
-        """Whether the call has another pair of ports to try: another program may hold one of our range."""
+        """Whether the call has another pair of ports to try: another program may hold one of our range.
+
+        Not once the phone has been told of this one: it keeps to the first description that it is given (RFC 3261
+        §13.2.1).
+        """
         taken = isinstance(result, Failed) and result.code == "port_unavailable"
-        if not taken or call.end is not None or call.port is None:
+        if not taken or call.end is not None or call.port is None or call.described:
             return False
         other = self._do.ports.lease(self._do.now())
         if other is None:
@@ -1103,6 +1110,7 @@ def _fallback_keys(call: Call) -> tuple[tuple[str, str], ...]:
 
 
 _PORT_ATTEMPTS: Final = 5
+_SEED_BYTES: Final = 32
 _MOST_DIGITS: Final = 128
 _NO_MORE: Final = " "
 """Stands for the time after the last digit, so that one that comes meanwhile waits for its turn."""

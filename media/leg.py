@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from hashlib import shake_256
+from io import BytesIO
 from typing import Final
 
 from media import g711, rtcp, rtp
@@ -56,11 +58,12 @@ class LegError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LegSettings:
-    """``address`` and ``rtp_port`` are what the peer is told."""
+    """``address`` and ``rtp_port`` are what the peer is told; ``seed`` as in :class:`media.messages.OpenCall`."""
 
     address: str
     rtp_port: int
     policy: LegPolicy
+    seed: bytes = field(default=b"", repr=False)
 
 
 class _Outgoing:
@@ -133,14 +136,15 @@ class PhoneLeg:
         self._on_source = on_source
         self._on_lost = on_lost
         self._policy = settings.policy
+        describe = _drawn_from(settings.seed) if settings.seed else entropy
         self._capabilities = Capabilities(
             address=settings.address,
             port=settings.rtp_port,
-            session_id=int.from_bytes(entropy(8), "big") >> 1,
+            session_id=int.from_bytes(describe(8), "big") >> 1,
             codecs=_known(settings.policy.codecs),
             allow_private=settings.policy.allow_private,
             srtp=settings.policy.srtp,
-            keys={} if settings.policy.srtp == "off" else {suite: entropy(KEY_BYTES) for suite in SUITES},
+            keys={} if settings.policy.srtp == "off" else {suite: describe(KEY_BYTES) for suite in SUITES},
             rtcp_mux=settings.policy.rtcp_mux,
         )
         self.law: Encoding = encoding_of(self._capabilities.codecs[0])
@@ -626,6 +630,11 @@ def address_text(address: Address) -> str:
     """``host:port``, an IPv6 host in brackets."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _drawn_from(seed: bytes) -> Callable[[int], bytes]:
+    """What a description needs of randomness, the same for the same seed."""
+    return BytesIO(shake_256(seed).digest(8 + KEY_BYTES * len(SUITES))).read
 
 
 def _known(codecs: tuple[str, ...]) -> tuple[str, ...]:

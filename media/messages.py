@@ -251,6 +251,9 @@ class OpenCall(Message, frozen=True, kw_only=True, tag="open_call"):
     Reply: :class:`CallOpened`, or :class:`Failed` with ``no_common_codec``, ``bad_sdp``,
     ``media_address_refused``, ``port_unavailable``, ``bad_agent``, ``call_exists``. Nothing is sent to
     the phone before :class:`StartMedia`.
+
+    With the same ``seed``, port, policy and offer the answer is the same to the byte, whoever gives it: the one that a
+    provisional response had already (RFC 3261 §13.2.1). Empty: its session id and keys are drawn anew.
     """
 
     call: str
@@ -262,6 +265,10 @@ class OpenCall(Message, frozen=True, kw_only=True, tag="open_call"):
     recording: RecordingOrder | None = None
     detection: DetectionOrder | None = None
     conversation: bool = True
+    seed: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"OpenCall(call={self.call!r}, rtp_port={self.rtp_port}, agent={self.agent.protocol!r})"
 
 
 class ApplyAnswer(Message, frozen=True, kw_only=True, tag="apply_answer"):

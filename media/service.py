@@ -467,6 +467,7 @@ class MediaService:
                 address=address,
                 rtp_port=command.rtp_port,
                 policy=command.policy,
+                seed=command.seed,
             ),
             entropy=self._entropy,
             on_source=learnt,

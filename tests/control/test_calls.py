@@ -1031,6 +1031,28 @@ async def test_a_full_edge_plays_nobody_anything() -> None:
         assert w.phone.sent[-1] == ("refuse", "k2", 503)
 
 
+async def test_after_early_media_the_fallback_is_described_as_the_agent_was() -> None:
+    """RFC 3261 §13.2.1: the phone keeps to the first description; the port is told, so no other one is tried."""
+    async with world() as w:
+        await fallen_back(w)
+        pipeline = {"protocol": "builtin", "name": "parrot", "early_media": True}
+        await w.registry.update_agent(Agent("agent-1", ACCOUNT, "Parrot", pipeline, 0.0, 0.0))
+        call = await w.offer()
+        w.calls.on_notice(AgentFailed(call=call, cause="error", message="died"))
+        await w.settle()
+        first, second = w.media.of(OpenCall)
+        assert (first.seed, first.rtp_port) == (second.seed, second.rtp_port)
+        assert len(first.seed) == 32
+        call = await w.offer("k2")
+        w.media.answers[OpenCall] = Failed(code="port_unavailable", message="in use")
+        w.calls.on_notice(AgentFailed(call=call, cause="error", message="died"))
+        await w.settle()
+        *_, third, fourth = w.media.of(OpenCall)
+        assert third.rtp_port == fourth.rtp_port
+        assert third.seed != first.seed
+        assert w.phone.sent[-1] == ("refuse", "k2", 503)
+
+
 async def test_a_message_that_cannot_be_played_is_a_refusal_at_last() -> None:
     async with world() as w:
         await fallen_back(w)

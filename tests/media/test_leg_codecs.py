@@ -304,6 +304,24 @@ def test_where_it_is_only_allowed_a_call_may_leave_srtp_and_come_back_under_anot
     assert line.ours.key != first.key
 
 
+def test_of_one_seed_every_answer_is_the_same_to_the_byte_and_of_none_no_two() -> None:
+    """RFC 3261 §13.2.1: a 200 has the answer that a 183 had, whichever process gives it; keys included."""
+    offered = sdp("0 101", crypto(), EVENTS, profile="RTP/SAVP")
+
+    def answer(seed: bytes, draw: int) -> bytes:
+        given = LegSettings(address="127.0.0.1", rtp_port=20000, policy=policy(srtp="allow"), seed=seed)
+        leg = PhoneLeg(
+            given,
+            entropy=Random(draw).randbytes,
+            on_source=lambda source: None,
+            on_lost=lambda kind, after_s: None,
+        )
+        return leg.answer(offered, 0.0)
+
+    assert answer(b"one", 1) == answer(b"one", 2)
+    assert len({answer(b"one", 1), answer(b"other", 1), answer(b"", 1), answer(b"", 2)}) == 4
+
+
 def test_our_offer_is_answered_with_srtp() -> None:
     """A delayed offer, or a call out."""
     leg = PhoneLeg(
