@@ -6,6 +6,7 @@ Exit status: 0 done (for ``call``: answered), 1 not done, 2 the settings or the 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import os
 import sys
@@ -19,7 +20,7 @@ from config.load import SettingsError, load
 from config.settings import Settings
 from control import logs
 from control.entropy import entropy, wall_clock
-from control.errors import OperationError
+from control.errors import OperationError, SecretsUnavailable
 from control.operations import NoLiveCalls, Operations, Principal
 from control.registry.types import Page, RegistryError
 from control.resources.accounts import CreateAccount, CreateKey
@@ -60,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     add("rotate", _keys_rotate, "Replace a key; prints the new one.", keys).add_argument("id")
     numbers = group("numbers", "Imported numbers.")
     add("list", _numbers_list, "List all numbers.", numbers)
+    secrets = group("secrets", "What is sealed at rest.")
+    add("reseal", _secrets_reseal, "Seal all anew with secrets.key, so that previous keys can go.", secrets)
     _add_call(add("call", _call, "Place one call with the softphone and draw its ladder."))
     return parser
 
@@ -181,6 +184,25 @@ async def _numbers_list(arguments: argparse.Namespace, settings: Settings) -> in
         return 0
 
     return await _with_operations(settings, work)
+
+
+async def _secrets_reseal(arguments: argparse.Namespace, settings: Settings) -> int:
+    from control.main import open_registry, open_vault  # noqa: PLC0415
+    from control.recordings import reseal  # noqa: PLC0415
+
+    vault = open_vault(settings)
+    if vault is None:
+        raise SecretsUnavailable("secrets.key is not set")
+    registry = open_registry(settings, serving=False)
+    try:
+        credentials = await registry.reseal()
+    finally:
+        await registry.close()
+    recordings, unopened = await asyncio.to_thread(reseal, settings.recording.path.absolute(), vault)
+    print(f"sealed anew: {credentials} rows of credentials, {recordings} recordings")
+    if unopened:
+        print(f"truedy-edge: {unopened} recordings are open to none of the keys, or damaged", file=sys.stderr)
+    return 1 if unopened else 0
 
 
 async def _call(arguments: argparse.Namespace, settings: Settings) -> int:

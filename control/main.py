@@ -77,7 +77,7 @@ from media.settings import ServiceSettings
 if TYPE_CHECKING:
     from media.in_process import InProcessMedia
 
-__all__ = ["GAUGES", "Edge", "StartError", "open_registry", "serve"]
+__all__ = ["GAUGES", "Edge", "StartError", "open_registry", "open_vault", "seal_anew", "serve"]
 
 log = logging.getLogger("truedy.main")
 
@@ -177,6 +177,16 @@ def open_registry(settings: Settings, *, serving: bool) -> SqliteRegistry:
     return SqliteRegistry.open(settings.registry.path, open_vault(settings), serve=serving)
 
 
+async def seal_anew(registry: SqliteRegistry) -> None:
+    """Of the registry's credentials what a previous key had sealed; without one of the keys all stays as it is."""
+    try:
+        count = await registry.reseal()
+    except RegistryError as error:
+        log.error("credentials cannot be sealed anew", extra={"error": str(error)})
+    else:
+        log.info("credentials sealed anew", extra={"count": count})
+
+
 class Edge:
     """Everything one process serves with: :meth:`run` opens it all, waits, drains and closes.
 
@@ -257,6 +267,8 @@ class Edge:
             wall=wall_clock,
         )
         tasks.spawn(self.recordings.run(), "recordings' sweep")
+        if settings.secrets.previous_keys:
+            tasks.spawn(seal_anew(registry), "credentials sealed anew")
         surroundings = Surroundings(
             signalling=commands,
             media=media,

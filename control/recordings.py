@@ -41,7 +41,7 @@ from media.recording_file import (
     read_head,
 )
 
-__all__ = ["NO_KEY", "OpenRecording", "Recordings"]
+__all__ = ["NO_KEY", "OpenRecording", "Recordings", "reseal"]
 
 log = logging.getLogger("truedy.recordings")
 
@@ -299,7 +299,8 @@ class Recordings:
 
     async def _settle_left(self, ours: set[str]) -> None:
         """What the process before this one left, by its files and by the records, once."""
-        left = {path.stem for path in self._files(SUFFIXES[0])} | set(await self._registry.calls_being_recorded())
+        unfinished = {path.stem for path in _files(self._folder, SUFFIXES[0])}
+        left = unfinished | set(await self._registry.calls_being_recorded())
         for call_id in sorted(left):
             if call_id not in ours:
                 await self._settle(call_id, None, "the process died")
@@ -310,7 +311,7 @@ class Recordings:
         oldest = None if days is None else self._wall() - days * 86400
         return [
             path.stem
-            for path in self._files(SUFFIXES[1])
+            for path in _files(self._folder, SUFFIXES[1])
             if (oldest is not None and _age(path) < oldest) or not self._has_owner(path, accounts)
         ]
 
@@ -325,33 +326,9 @@ class Recordings:
 
     async def reseal(self) -> int:
         """Seal anew the files' keys that a previous key had sealed; how many. Afterwards that key can be dropped."""
-        return await asyncio.to_thread(self._reseal)
-
-    def _reseal(self) -> int:
-        count = 0
-        for path in self._files(SUFFIXES[1]):
-            with contextlib.suppress(FileNotFoundError, Damaged, VaultError), path.open("r+b") as file:
-                count += self._reseal_file(file)
-        return count
-
-    def _reseal_file(self, file: BinaryIO) -> bool:
-        """The free slot first, then the other is emptied: whenever this is cut short, a slot opens."""
-        vault, stored = self._vault, read_head(file)
-        if vault is None or all(vault.is_current(slot) for slot in stored.slots):
-            return False
-        status = os.fstat(file.fileno())
-        sealed = vault.seal(self._key(stored), _identity(stored.text))
-        size = len(sealed)
-        file.seek(stored.offset)
-        first_is_free = file.read(size) == bytes(size)
-        places = (0, size) if first_is_free else (size, 0)
-        for place, data in zip(places, (sealed, bytes(size)), strict=True):
-            file.seek(stored.offset + place)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
-        return True
+        if self._vault is None:
+            return 0
+        return (await asyncio.to_thread(reseal, self._folder, self._vault))[0]
 
     # --- small tools ---
 
@@ -359,30 +336,69 @@ class Recordings:
         part, whole = (self._folder / f"{call_id}{suffix}" for suffix in SUFFIXES)
         return part, whole
 
-    def _files(self, suffix: str) -> list[Path]:
-        try:
-            return sorted(self._folder.glob(f"*{suffix}"))
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return []
-
     def _reader(self, file: BinaryIO, stored: Stored) -> SealedReader:
-        return SealedReader(file, stored, self._key(stored))
-
-    def _key(self, stored: Stored) -> bytes:
-        """From whichever slot opens. Raises :class:`VaultError`, or :class:`Damaged` where its key would open it."""
         if self._vault is None:
             raise VaultError("secrets.key is not set")
-        unknown: UnknownKey | None = None
-        for slot in stored.slots:
-            try:
-                return self._vault.open(slot, _identity(stored.text))
-            except UnknownKey as error:
-                unknown = error
-            except Tampered:
-                continue
-        raise unknown or Damaged("its head or its key was altered")
+        return SealedReader(file, stored, _key(stored, self._vault))
+
+
+def reseal(folder: Path, vault: Vault) -> tuple[int, int]:
+    """Seal anew the keys of ``folder``'s recordings that a previous key had sealed; does I/O.
+
+    How many were, and how many no key of the vault's opens.
+    """
+    renewed = unopened = 0
+    for path in _files(folder, SUFFIXES[1]):
+        try:
+            with path.open("r+b") as file:
+                renewed += _reseal_file(file, vault)
+        except FileNotFoundError:
+            continue
+        except (Damaged, VaultError):
+            unopened += 1
+    return renewed, unopened
+
+
+def _reseal_file(file: BinaryIO, vault: Vault) -> bool:
+    """The free slot first, then the other is emptied: whenever this is cut short, a slot opens."""
+    stored = read_head(file)
+    if all(vault.is_current(slot) for slot in stored.slots):
+        return False
+    status = os.fstat(file.fileno())
+    sealed = vault.seal(_key(stored, vault), _identity(stored.text))
+    size = len(sealed)
+    file.seek(stored.offset)
+    first_is_free = file.read(size) == bytes(size)
+    places = (0, size) if first_is_free else (size, 0)
+    for place, data in zip(places, (sealed, bytes(size)), strict=True):
+        file.seek(stored.offset + place)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+    return True
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    try:
+        return sorted(folder.glob(f"*{suffix}"))
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return []
+
+
+def _key(stored: Stored, vault: Vault) -> bytes:
+    """From whichever slot opens. Raises :class:`VaultError`, or :class:`Damaged` where its key would open it."""
+    unknown: UnknownKey | None = None
+    for slot in stored.slots:
+        try:
+            return vault.open(slot, _identity(stored.text))
+        except UnknownKey as error:
+            unknown = error
+        except Tampered:
+            continue
+    raise unknown or Damaged("its head or its key was altered")
 
 
 def _identity(text: bytes) -> str:

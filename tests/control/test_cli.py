@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from control.cli import main
+from control.registry.sqlite import SqliteRegistry
+from control.registry.types import Account, Integration
+from control.vault import Vault
+from media.recording_file import Head, make_head
 
 Run = Callable[..., tuple[int, str, str]]
 KEY = re.compile(r"truedy_[0-9A-Za-z]{43}")
@@ -62,6 +71,43 @@ def test_a_rotated_key_is_replaced_and_a_revoked_one_refused(run: Run) -> None:
     live = next(line.split()[0] for line in listing.splitlines()[1:] if line.endswith("live"))
     assert run("keys", "revoke", live)[0] == 0
     assert "live" not in run("keys", "list")[1]
+
+
+@pytest.mark.realtime
+def test_after_a_change_of_the_key_everything_is_sealed_anew_and_the_old_one_can_go(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials and recordings; a recording that no key opens is told of, with exit status 1."""
+    keys = [base64.b64encode(bytes([number]) * 32).decode() for number in range(3)]
+    folder = tmp_path / "recordings"
+    monkeypatch.setenv("TRUEDY_RECORDING__PATH", str(folder))
+
+    def reseal(current: int, *previous: int) -> tuple[int, str, str]:
+        monkeypatch.setenv("TRUEDY_SECRETS__KEY", keys[current])
+        monkeypatch.setenv("TRUEDY_SECRETS__PREVIOUS_KEYS", json.dumps([keys[each] for each in previous]))
+        return run("secrets", "reseal")
+
+    asyncio.run(_with_secrets(tmp_path / "registry.db", folder, bytes(32)))
+    assert reseal(1, 0)[:2] == (0, "sealed anew: 1 rows of credentials, 1 recordings\n")
+    assert reseal(1)[:2] == (0, "sealed anew: 0 rows of credentials, 0 recordings\n")
+    assert (reseal(2)[0], "not configured" in reseal(2)[2]) == (1, True)
+    (tmp_path / "registry.db").unlink()
+    status, _, complaint = reseal(2)
+    assert (status, "1 recordings are open to none" in complaint) == (1, True)
+    monkeypatch.delenv("TRUEDY_SECRETS__KEY")
+    assert run("secrets", "reseal")[0] == 1
+
+
+async def _with_secrets(path: Path, folder: Path, key: bytes) -> None:
+    """An integration in the registry, and a recording."""
+    vault = Vault(key, entropy=os.urandom)
+    registry = SqliteRegistry.open(path, vault)
+    await registry.create_account(Account("a1", "acme", 0.0))
+    await registry.save_integration(Integration("a1", "twilio", {}, {"auth_token": "t"}))
+    await registry.close()
+    head = msgspec.json.encode(Head(call="c", account="a1", format="wav", started_at=0.0))
+    folder.mkdir()
+    (folder / "c.rec").write_bytes(make_head(head, vault.seal(bytes(32), "recordings " + head.decode())))
 
 
 @pytest.mark.realtime

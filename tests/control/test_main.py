@@ -17,14 +17,16 @@ import pytest
 
 from config import settings as config
 from control.entropy import entropy, wall_clock
-from control.main import Edge, open_registry
+from control.main import Edge, open_registry, seal_anew
 from control.operations import NoLiveCalls, Operations, Principal
 from control.phone import PhoneCall, PhoneResult, place_call
-from control.registry.types import CallFilter, Page, RegistryLocked
+from control.registry.sqlite import SqliteRegistry
+from control.registry.types import Account, CallFilter, Integration, Page, RegistryLocked
 from control.resources.accounts import CreateAccount
 from control.resources.agents import CreateAgent
 from control.resources.calls import CallDetail
 from control.resources.numbers import ImportSipNumber, UpdateNumber
+from control.vault import Vault
 from edge.events import TransportName
 
 pytestmark = pytest.mark.realtime
@@ -139,6 +141,22 @@ async def test_ready_means_listening_with_the_registry_open(tmp_path: Path) -> N
         assert await up.status("/readyz") == 200
         assert {listener.partition(":")[0] for listener in up.ready["sip"]} == {"udp", "tcp"}
         assert not any(listener.endswith(":0") for listener in up.ready["sip"])
+
+
+async def test_at_the_start_credentials_are_sealed_anew_or_stay_as_they_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = (Vault(bytes([number]) * 32, entropy=entropy) for number in (1, 2))
+    both = Vault(bytes([2]) * 32, entropy=entropy, previous=[bytes([1]) * 32])
+    with caplog.at_level("INFO"):
+        for vault, told in ((old, 0), (new, None), (both, 1), (new, 0)):
+            registry = SqliteRegistry.open(tmp_path / "registry.db", vault)
+            if vault is old:
+                await registry.create_account(Account("a1", "acme", 0.0))
+                await registry.save_integration(Integration("a1", "twilio", {}, {"auth_token": "t"}))
+            await seal_anew(registry)
+            await registry.close()
+            assert getattr(caplog.records[-1], "count", None) == told
 
 
 async def test_a_second_instance_on_the_same_registry_is_refused(tmp_path: Path) -> None:
