@@ -15,7 +15,8 @@
  * start + n ms, and a call sends in the slots that are its phase modulo 20, so that calls are as spread as if they had
  * begun at any time. Every frame is stamped with its direction, call and number, and filled by them; whoever gets it
  * compares all 160 bytes. The fill is loud for two seconds and nearly silent for half a second, as speech is: a jitter
- * buffer shrinks in pauses. What the edge sends is timed by the kernel, at its arrival.
+ * buffer shrinks in pauses. What the edge sends is timed by the kernel, at its arrival, and looked at once a slot: a
+ * packet to a process that sleeps on another core costs its sender the waking, as none does that leaves the machine.
  */
 #include "common.h"
 
@@ -97,7 +98,7 @@ static struct call calls[MOST];
 static struct agent *agents[MOST];
 static uint8_t call_phase[MOST], agent_phase[MOST]; /* the slots in which they send; NEVER: in none */
 static int call_top, agent_top;                     /* no index at or above these is in use */
-static int epoll_fd, sip_fd, listener_fd, timer_fd, sip_port;
+static int epoll_fd, media_fd, sip_fd, listener_fd, timer_fd, sip_port;
 static struct sockaddr_in edge;
 static char number[64];
 static int talk = PACED;
@@ -321,7 +322,7 @@ static struct call *place_call(int churned, int64_t hold_ns) {
     memset(c, 0, sizeof *c);
     c->fd = udp_socket(1 << 19);
     stamp_arrivals(c->fd);
-    watch(epoll_fd, c->fd, (uint64_t)TAG_RTP << 32 | (uint32_t)index);
+    watch(media_fd, c->fd, (uint64_t)TAG_RTP << 32 | (uint32_t)index);
     c->serial = ++serial;
     c->phase = (int)(c->serial * 7 % PHASES);
     c->state = INVITED;
@@ -553,6 +554,11 @@ static void on_rtp(struct call *c) {
 
 /* --- agents: a WebSocket server that speaks Media Streams --- */
 
+static void hear_at_slots(struct agent *a) {
+    epoll_ctl(epoll_fd, EPOLL_CTL_DEL, a->fd, NULL);
+    watch(media_fd, a->fd, (uint64_t)TAG_AGENT << 32 | (uint32_t)a->place);
+}
+
 static void close_agent(struct agent *a) {
     agents[a->place] = NULL;
     agent_phase[a->place] = NEVER;
@@ -630,7 +636,11 @@ static void on_media(struct agent *a, const char *text, int64_t stamp) {
     if (!payload) return;
     if (a->index < 0) { /* of no call: a client of the WebSocket bench */
         window.strangers++;
-        if (!a->flowing) a->flowing = 1, agent_phase[a->place] = (uint8_t)(a->place % PHASES);
+        if (!a->flowing) {
+            a->flowing = 1;
+            agent_phase[a->place] = (uint8_t)(a->place % PHASES);
+            hear_at_slots(a);
+        }
         return;
     }
     payload += 11;
@@ -664,6 +674,7 @@ static void on_start(struct agent *a, const char *text) {
     a->serial = calls[index].serial;
     a->phase = (calls[index].phase * 3 + 7 + (int)(a->serial / PHASES)) % PHASES;
     calls[index].agent = a;
+    hear_at_slots(a);
 }
 
 static int on_frame_of(struct agent *a, struct frame *f, int64_t stamp) {
@@ -985,10 +996,27 @@ static void run_slot(uint64_t n, int64_t now) {
     if (used) sample(&window.generator, now - due);
 }
 
+static void on_media_events(void) {
+    struct epoll_event events[512];
+    int n;
+    do {
+        n = epoll_wait(media_fd, events, 512, 0);
+        for (int i = 0; i < n; i++) {
+            uint32_t index = (uint32_t)events[i].data.u64;
+            if (events[i].data.u64 >> 32 == TAG_AGENT) {
+                if (agents[index] && read_agent(agents[index])) close_agent(agents[index]);
+            } else if (calls[index].state != FREE) {
+                on_rtp(&calls[index]);
+            }
+        }
+    } while (n == 512);
+}
+
 static void on_timer(void) {
     uint64_t expired;
-    int64_t now = now_ns();
     if (read(timer_fd, &expired, sizeof expired) < 0) return;
+    on_media_events();
+    int64_t now = now_ns();
     for (; start_ns + (int64_t)slot * MS <= now; slot++) {
         run_slot(slot, now);
         if (slot % 100 == 0) repeat_requests(now);
@@ -1013,6 +1041,7 @@ int main(int argc, char **argv) {
     prepare_frames();
     real_offset = measure_offset();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    media_fd = epoll_create1(EPOLL_CLOEXEC);
     sip_fd = udp_socket(4 << 20);
     sip_port = port_of(sip_fd);
     stamp_arrivals(sip_fd);
@@ -1040,9 +1069,6 @@ int main(int argc, char **argv) {
         for (int i = 0; i < n; i++) {
             uint32_t index = (uint32_t)events[i].data.u64;
             switch (events[i].data.u64 >> 32) {
-            case TAG_RTP:
-                if (calls[index].state != FREE) on_rtp(&calls[index]);
-                break;
             case TAG_AGENT:
                 if (agents[index] && read_agent(agents[index])) close_agent(agents[index]);
                 break;
