@@ -1,17 +1,20 @@
 """WebSocket links to agents (RFC 6455), the edge being the client: the only WebSocket I/O of media.
 
-picows underneath. One parked task owns each link from the first connection attempt to its end.
+picows underneath. One parked task owns each link from the first connection attempt to its end. Once its call is
+established a link without TLS is read once a tick, with all others, as RTP is (:mod:`media.udp`): what an agent says
+waits for its tick anyway, and a wake-up of the loop for each message costs more than all that is done with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 import ssl
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, cast
 
 import picows
 from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport
@@ -29,6 +32,13 @@ FailureCause = Literal["refused", "timeout", "error", "forbidden"]
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values for the handshake; they can hold secrets, and are never logged."""
+
+# An enumeration's own look-up is ten times a global's, and every message passes here.
+_TEXT: Final = WSMsgType.TEXT
+_BINARY: Final = WSMsgType.BINARY
+_CLOSE: Final = WSMsgType.CLOSE
+_PING: Final = WSMsgType.PING
+_PONG: Final = WSMsgType.PONG
 
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 _HIGH_WATER_BYTES: Final = 16 * 1024  # this process
@@ -76,11 +86,47 @@ class Plan:
     headers: Headers = field(default=(), repr=False)
 
 
+class Arrivals:
+    """The links that are read at ticks."""
+
+    __slots__ = ("_epoll", "_links")
+
+    def __init__(self) -> None:
+        self._epoll: select.epoll | None = None
+        self._links: dict[int, Link] = {}
+
+    def add(self, descriptor: int, link: Link) -> None:
+        """From here on :meth:`receive` reads it."""
+        if self._epoll is None:
+            self._epoll = select.epoll()
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._links[descriptor] = link
+
+    def remove(self, descriptor: int) -> None:
+        """Not any more. The descriptor is still open."""
+        del self._links[descriptor]
+        if self._epoll is not None:
+            self._epoll.unregister(descriptor)
+            if not self._links:
+                self._epoll.close()
+                self._epoll = None
+
+    def receive(self) -> None:
+        """Hand out what has come since the last time."""
+        if self._epoll is not None:
+            for descriptor, _ in self._epoll.poll(0, len(self._links)):
+                if (link := self._links.get(descriptor)) is not None:
+                    link.receive()
+
+
 class Link(picows.WSListener):
     """One connection to an agent."""
 
-    def __init__(self, handler: LinkHandler) -> None:
+    def __init__(self, handler: LinkHandler, arrivals: Arrivals) -> None:
         self._handler: LinkHandler | None = handler
+        self._arrivals = arrivals
+        self._at_ticks = False
+        self._reading: tuple[socket.socket, asyncio.BufferedProtocol] | None = None
         self._transport: WSTransport | None = None
         self._parts: list[bytes] = []
         self._parts_bytes = 0
@@ -97,12 +143,12 @@ class Link(picows.WSListener):
     def send(self, data: bytes) -> None:
         """A text message; ignored when the link is not open. Look at ``writable`` before sending media."""
         if self._transport is not None and not self._closing:
-            self._transport.send(WSMsgType.TEXT, data)
+            self._transport.send(_TEXT, data)
 
     def send_binary(self, data: bytes) -> None:
         """A binary message; see :meth:`send`."""
         if self._transport is not None and not self._closing:
-            self._transport.send(WSMsgType.BINARY, data)
+            self._transport.send(_BINARY, data)
 
     def close(self) -> None:
         """Close in order: a close frame, the peer's in return (2 s at most), then the connection.
@@ -114,10 +160,52 @@ class Link(picows.WSListener):
             return
         self._closing = True
         if self._transport is not None:
+            self._read_by_loop()
             self._transport.send_close(WSCloseCode.OK)
             self._abort = asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self._transport.disconnect, False)
         elif self._task is not None:
             self._task.cancel()
+
+    def read_at_ticks(self) -> None:
+        """The call is established: its ticks come, and the agent is read at them."""
+        self._at_ticks = True
+        if self._transport is not None and self._reading is None:
+            self._leave_loop(self._transport)
+
+    def _leave_loop(self, transport: WSTransport) -> None:
+        below = transport.underlying_transport
+        if self._socket is not None and not (transport.is_secure or self._closing or below.is_closing()):
+            below.pause_reading()
+            self._reading = self._socket, cast("asyncio.BufferedProtocol", below.get_protocol())
+            self._arrivals.add(self._socket.fileno(), self)
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._arrivals.remove(self._reading[0].fileno())
+            self._reading = None
+
+    def _read_by_loop(self) -> None:
+        """As before the call: a link's end is the loop's to see."""
+        if self._reading is not None and self._transport is not None:
+            self._stop_reading()
+            if not self._transport.underlying_transport.is_closing():
+                self._transport.underlying_transport.resume_reading()
+
+    def receive(self) -> None:
+        """Something has come; as much of it as there is room for."""
+        if self._reading is None:
+            return
+        opened, protocol = self._reading
+        try:
+            size = opened.recv_into(protocol.get_buffer(-1))
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        if size:
+            protocol.buffer_updated(size)
+        else:
+            self._read_by_loop()
 
     # --- picows calls these ---------------------------------------------------------------------
 
@@ -126,20 +214,26 @@ class Link(picows.WSListener):
         self._transport = transport
         self.writable = True
         transport.underlying_transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        if self._at_ticks:
+            self._leave_loop(transport)
         if self._handler is not None:
             self._handler.on_open()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The descriptor is about to be closed."""
+        self._stop_reading()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """A frame: a whole message, a part of one, or the peer's close."""
         kind = frame.msg_type
-        if kind == WSMsgType.CLOSE:
+        if kind is _CLOSE:
             self._closed_by_peer(transport, frame)
-        elif self._handler is None or kind in (WSMsgType.PING, WSMsgType.PONG):
+        elif self._handler is None or kind is _PING or kind is _PONG:
             return
         elif frame.payload_size > MAX_MESSAGE_BYTES:
             return  # picows hands it over all the same while it disconnects
         elif frame.fin and not self._parts:
-            self._handler.on_message(frame.get_payload_as_bytes(), kind == WSMsgType.TEXT)
+            self._handler.on_message(frame.get_payload_as_bytes(), kind is _TEXT)
         else:
             self._part(transport, frame)
 
@@ -161,17 +255,19 @@ class Link(picows.WSListener):
         self._close_reason = plain(payload[2:].decode("utf-8", "replace"))
         if not transport.is_close_frame_sent:
             transport.send_close(WSCloseCode.OK)
+        self._stop_reading()
         transport.disconnect()
 
     def _part(self, transport: WSTransport, frame: WSFrame) -> None:
         """A fragmented message (RFC 6455 §5.4), bounded like any other."""
         if not self._parts:
-            self._parts_text = frame.msg_type == WSMsgType.TEXT
+            self._parts_text = frame.msg_type is _TEXT
         self._parts.append(frame.get_payload_as_bytes())
         self._parts_bytes += frame.payload_size
         if self._parts_bytes > MAX_MESSAGE_BYTES:
             self._fault = f"a message of more than {MAX_MESSAGE_BYTES} bytes"
             transport.send_close(WSCloseCode.MESSAGE_TOO_BIG)
+            self._stop_reading()
             transport.disconnect()
             self._parts.clear()
             return
@@ -305,6 +401,9 @@ class WebSocketClient:
         self._tasks = tasks
         self._context = context
         self._targets = targets or Targets()
+        self._arrivals = Arrivals()
+        self.receive = self._arrivals.receive
+        """At every tick: what has come on the links that are read at them."""
         self._anywhere = Targets(allow_private=True)
 
     async def prepare(self) -> None:
@@ -326,7 +425,7 @@ class WebSocketClient:
 
         ``anywhere``: the operator has chosen the URL, no account has, so it may be private.
         """
-        link = Link(handler)
+        link = Link(handler, self._arrivals)
         targets = self._anywhere if anywhere else self._targets
         link.start(self._tasks, Plan(url, timeout_s, self._context, targets, headers), name)
         return link

@@ -198,10 +198,17 @@ class WebSocketAgent(LinkedAgent):
         """Raises :class:`BadAgent` for a URL that is none."""
         super().__init__(host)
         self._url = websocket_url(host.spec.protocol, host.spec.url)
+        self._websocket: Link | None = None
 
     def _connect(self, name: str, timeout_s: float) -> Link:
         headers = (*self._host.request_headers(self._url), *self.headers)
-        return self._host.websockets.connect(self._url, self, timeout_s, name, headers)
+        self._websocket = self._host.websockets.connect(self._url, self, timeout_s, name, headers)
+        return self._websocket
+
+    def on_start(self) -> None:
+        """Media follows: what the agent says is due at ticks."""
+        if self._websocket is not None:
+            self._websocket.read_at_ticks()
 
 
 class Unacknowledged:

@@ -107,6 +107,9 @@ class FakeLink:
         self.sent.append(data)
         self.binary.append(True)
 
+    def read_at_ticks(self) -> None:
+        """There is nothing to read."""
+
     def close(self) -> None:
         self.closed = True
 
