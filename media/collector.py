@@ -1,15 +1,17 @@
 """What Python's garbage collector costs a process: how often it stopped it, and for how long.
 
-The collector is frozen after the start, so that what lives as long as the process is never walked again; what is left
-is shown in the metrics.
+After the start what lives as long as the process is frozen, so that it is never walked again. A collection of all
+generations walks everything that the calls hold, 20 ms for 300 of them: it waits until there are none. What is left is
+shown in the metrics.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
+from typing import Final
 
-__all__ = ["Pauses"]
+__all__ = ["FullCollections", "Pauses"]
 
 
 class Pauses:
@@ -47,3 +49,43 @@ class Pauses:
             self.collections += 1
             self.total_s += pause
             self.longest_s = max(self.longest_s, pause)
+
+
+class FullCollections:
+    """The collector's oldest generation, by hand. What calls leave behind is freed without it; the rest can wait.
+
+    Next: :meth:`begin` when the process is ready, then :meth:`attend` now and then. ``clock`` [s] is monotonic.
+    """
+
+    LEAST_S: Final = 10.0
+    """Between two of them in a process without calls."""
+    MOST_S: Final = 600.0
+    """In one that is never without."""
+
+    __slots__ = ("_before", "_clock", "_last")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._before = gc.get_threshold()
+        self._last = 0.0
+
+    def begin(self) -> None:
+        """Freeze what there is; from here on no full collection comes by itself, and the others do."""
+        gc.freeze()
+        gc.set_threshold(*self._before[:2], _NEVER)
+        gc.enable()
+        self._last = self._clock()
+
+    def attend(self, calls: int) -> None:
+        """Collect if it is time to; ``calls`` are open."""
+        now = self._clock()
+        if now - self._last >= (self.MOST_S if calls else self.LEAST_S):
+            gc.collect()
+            self._last = now
+
+    def close(self) -> None:
+        """The collector is as it was."""
+        gc.set_threshold(*self._before)
+
+
+_NEVER: Final = 2**31 - 1

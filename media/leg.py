@@ -46,6 +46,8 @@ _ATTEND_EVERY_S: Final = 0.1
 _MASK16: Final = 0xFFFF
 _MASK32: Final = 0xFFFFFFFF
 _pack: Final = rtp.HEADER.pack
+_REFUSED: Final = Verdict.REFUSED
+_MOVED: Final = Verdict.MOVED
 
 
 class LegError(Exception):
@@ -124,6 +126,50 @@ class PhoneLeg:
     what their names say. RTP that comes before :meth:`start` is not looked at.
     """
 
+    __slots__ = (
+        "_agreed",
+        "_capabilities",
+        "_concealer",
+        "_digits",
+        "_entropy",
+        "_event_in",
+        "_events",
+        "_inband",
+        "_inband_digits",
+        "_jitter",
+        "_latch",
+        "_laws",
+        "_loss_runs",
+        "_lost_after",
+        "_noise",
+        "_offer",
+        "_offered",
+        "_on_lost",
+        "_on_source",
+        "_once",
+        "_out",
+        "_policy",
+        "_reception",
+        "_refused",
+        "_reported_packets",
+        "_reporter",
+        "_sdp",
+        "_secure",
+        "_send_rtcp",
+        "_send_rtp",
+        "_silence",
+        "_sockets",
+        "_source",
+        "_target",
+        "_tracker",
+        "_unauthentic",
+        "_watchdog",
+        "_wire",
+        "attend_at",
+        "law",
+        "on_digit",
+    )
+
     def __init__(
         self,
         settings: LegSettings,
@@ -132,7 +178,7 @@ class PhoneLeg:
         on_source: Callable[[Address], None],
         on_lost: Callable[[str, float], None],
     ) -> None:
-        self.on_digit: Callable[[str, int], None] = lambda digit, duration_ms: None
+        self.on_digit: Callable[[str, int], None] = _unheard
         self._on_source = on_source
         self._on_lost = on_lost
         self._policy = settings.policy
@@ -382,6 +428,7 @@ class PhoneLeg:
         if self._reporter is not None and self._out.packets:
             self._report(self._reporter.goodbye(now))
         self._reporter = self._send_rtp = self._send_rtcp = self._sockets = None
+        self.on_digit = _unheard
 
     @property
     def _event(self) -> TelephoneEvent | None:
@@ -472,9 +519,9 @@ class PhoneLeg:
                 self._refused += 1
             return
         verdict = latch.accept(source, packet.ssrc, packet.sequence, now)
-        if verdict is Verdict.REFUSED:
+        if verdict is _REFUSED:
             return
-        if verdict is Verdict.MOVED:
+        if verdict is _MOVED:
             self._begin_source(source, packet.ssrc)
         self._watchdog.heard(now)
         if self._tracker is not None and self._tracker.update(packet.sequence, packet.timestamp, now):
@@ -635,6 +682,10 @@ def address_text(address: Address) -> str:
 def _drawn_from(seed: bytes) -> Callable[[int], bytes]:
     """What a description needs of randomness, the same for the same seed."""
     return BytesIO(shake_256(seed).digest(8 + KEY_BYTES * len(SUITES))).read
+
+
+def _unheard(digit: str, duration_ms: int) -> None:
+    """Nobody listens."""
 
 
 def _known(codecs: tuple[str, ...]) -> tuple[str, ...]:

@@ -79,6 +79,7 @@ __all__ = ["MediaService"]
 log = logging.getLogger("truedy.media")
 
 _STATISTICS_EVERY_S: Final = 1.0
+_PORTIONS: Final = 100
 _NOT_TALKING: Final = Failed(code="not_talking", message="nothing is played in the call, or not any more")
 
 
@@ -150,6 +151,9 @@ class MediaService:
         self._recordings: Mapping[str, bytes] = {}
         self._calls: dict[str, _Call] = {}
         self._replies: OrderedDict[int, bytes | None] = OrderedDict()
+        self._counted: dict[str, LegStatistics] = {}
+        self._uncounted: list[str] = []
+        self._portion = 1
         self._pauses = Pauses(clock)
         self._started_at = 0.0
         self._closing = False
@@ -504,7 +508,8 @@ class MediaService:
     # --- the tickers ----------------------------------------------------------------------------
 
     def tick(self, served: Mapping[str, _Call], tick: Tick) -> None:
-        """20 ms of each: first all that is to be sent, then all that was received, then all that is heard."""
+        """20 ms of each: first what agents have said, then all that is to be sent, that was received, that is heard."""
+        self._websockets.receive()
         calls = tuple(served.items())
         for name, call in calls:
             if not call.broken:
@@ -522,6 +527,8 @@ class MediaService:
                         call.leg.attend(now)
                 except Exception as error:
                     self._break(name, call, error)
+        if self._uncounted:
+            self._count(now)
 
     def _break(self, name: str, call: _Call, error: Exception) -> None:
         log.error("a call's media failed", extra={"call": name}, exc_info=error)
@@ -532,11 +539,21 @@ class MediaService:
         self._beat = asyncio.get_running_loop().call_later(_STATISTICS_EVERY_S, self._every_second)
         self._tell_statistics()
 
+    def _count(self, now: float) -> None:
+        """The statistics of a few calls, so that no tick has all of them to make."""
+        for _ in range(min(self._portion, len(self._uncounted))):
+            name = self._uncounted.pop()
+            if (call := self._calls.get(name)) is not None:
+                self._counted[name] = call.bridge.statistics(now)
+
     def _tell_statistics(self) -> None:
+        """All calls' of the second that has passed."""
+        counted, self._counted = self._counted, {}
+        self._uncounted, self._portion = list(self._calls), 1 + len(self._calls) // _PORTIONS
         if self._congested():
             return
         now = self._clock()
-        calls = {name: call.bridge.statistics(now) for name, call in self._calls.items()}
+        calls = {name: counted.get(name) or call.bridge.statistics(now) for name, call in self._calls.items()}
         self._notify(
             Statistics(
                 calls=calls,

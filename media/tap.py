@@ -96,6 +96,7 @@ class Tap:
             self._detector.change(encoding)
 
     def end(self) -> None:
-        """The call is over."""
+        """The call is over; nobody is told of anything any more."""
+        self.on_detection = lambda detection: None
         if self._recording is not None:
             self._recording.end()

@@ -7,15 +7,17 @@ says goodbye to their agents and is done. What starts the process gives it the p
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
+from media.collector import FullCollections
 from media.pipe import QUEUE_LIMIT_BYTES, Pipe, PipeFull, adopt
 from media.service import MediaService
 from media.settings import ServiceSettings
+from media.ticker import Ticker
 
 __all__ = ["Worker", "run"]
 
@@ -31,9 +33,12 @@ class Worker:
     CLOSE_S: Final = 5.0
     """How long the agents' goodbyes may take in all."""
 
+    ATTEND_EVERY_S: Final = 1.0
+
     def __init__(self, settings: ServiceSettings, *, entropy: Callable[[int], bytes]) -> None:
         self.service = MediaService(settings, send=self._send, entropy=entropy, congested=self._congested)
         self._pipe = Pipe(self.service.receive, self._lost)
+        self._collections = FullCollections(Ticker.now)
         self._over = asyncio.Event()
         self._failed = False
 
@@ -45,15 +50,23 @@ class Worker:
         end = adopt(descriptor)
         await self.service.start()
         await self._pipe.open(end)
-        gc.freeze()
-        gc.enable()
-        await self._over.wait()
+        self._collections.begin()
         try:
+            await self._until_over()
             async with asyncio.timeout(self.CLOSE_S):
                 await self.service.close()
         except TimeoutError:
             log.warning("agents did not take leave in time")
+        finally:
+            self._collections.close()
         return 1 if self._failed else 0
+
+    async def _until_over(self) -> None:
+        while not self._over.is_set():
+            self._collections.attend(self.service.calls)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.ATTEND_EVERY_S):
+                    await self._over.wait()
 
     def _congested(self) -> bool:
         return self._pipe.queued > self.CONGESTED_BYTES

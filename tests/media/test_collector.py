@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from media.collector import Pauses
+from media.collector import FullCollections, Pauses
 
 
 class _Clock:
@@ -58,3 +58,46 @@ def test_an_end_without_its_start_is_no_pause(pauses: Pauses, clock: _Clock) -> 
     """It is watched from within a collection."""
     pauses._note("stop", {})
     assert pauses.collections == 0
+
+
+@pytest.fixture
+def full(clock: _Clock) -> Iterator[FullCollections]:
+    made = FullCollections(clock)
+    clock.step = 0.0
+    made.begin()
+    yield made
+    made.close()
+    gc.unfreeze()
+
+
+def test_a_process_with_calls_is_not_stopped_for_a_full_collection(
+    full: FullCollections, pauses: Pauses, clock: _Clock
+) -> None:
+    """Not before so long that what calls have left behind must be looked after all the same."""
+    assert gc.get_freeze_count() > 0
+    clock.now += FullCollections.MOST_S - 1
+    full.attend(calls=1)
+    assert pauses.collections == 0
+    clock.now += 1
+    full.attend(calls=1)
+    full.attend(calls=1)
+    assert pauses.collections == 1
+
+
+def test_a_process_without_calls_collects_now_and_then(full: FullCollections, pauses: Pauses, clock: _Clock) -> None:
+    full.attend(calls=0)
+    assert pauses.collections == 0
+    clock.now += FullCollections.LEAST_S
+    full.attend(calls=0)
+    assert pauses.collections == 1
+
+
+def test_no_full_collection_comes_by_itself_until_the_end(clock: _Clock) -> None:
+    before = gc.get_threshold()
+    full = FullCollections(clock)
+    full.begin()
+    gc.unfreeze()
+    assert gc.get_threshold()[:2] == before[:2]
+    assert gc.get_threshold()[2] > 10**9
+    full.close()
+    assert gc.get_threshold() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import socket
 from pathlib import Path
@@ -20,6 +21,7 @@ from media.messages import (
     CallOpened,
     CloseCall,
     Command,
+    DetectionOrder,
     DigitReceived,
     Done,
     Failed,
@@ -520,3 +522,21 @@ async def test_nobody_listens_in_before_the_answer_and_once_after_it() -> None:
         assert tap is not None
         await it.request(StartMedia(call="c"))
         assert bridge._tap is tap
+
+
+@pytest.mark.realtime
+async def test_a_call_that_is_closed_leaves_nothing_to_the_garbage_collector() -> None:
+    """A worker does not stop for a full collection while there are calls."""
+    port = free_ports(2)
+    async with room() as it:
+        detection = DetectionOrder()
+        await it.opened(open_call("c", port, offer(4000), detection=detection, conversation=True))
+        await it.request(StartMedia(call="c"))
+        await it.told(Statistics)
+        gc.collect()
+        gc.disable()
+        try:
+            await it.request(CloseCall(call="c", reason="bye"))
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
