@@ -2,7 +2,9 @@
 
 A lost frame is the last pitch periods repeated: one at first, up to three as the loss goes on, so
 that it does not buzz; from 10 ms on it fades by a fifth every 10 ms, and is silence after 60 ms.
-Both seams are cross-faded. The one at the start lies in the past, so the output is 3.75 ms late.
+The seam at the end is cross-faded. The one at the start lies in the past, for which the appendix delays all
+audio by 3.75 ms (§I.2.2). Here nothing is delayed: what is repeated begins where the last sample was, and comes
+to be as it was in a quarter of a pitch period.
 """
 
 from __future__ import annotations
@@ -17,9 +19,7 @@ from media import g711
 from media.agents.base import Encoding
 from media.convert import is_linear, rate_hz, silence
 
-__all__ = ["LATENCY_MS", "Concealer"]
-
-LATENCY_MS: Final = 3.75
+__all__ = ["Concealer"]
 
 Samples = NDArray[np.floating[Any]]
 
@@ -38,7 +38,6 @@ class _Sizes:
         "correlation",
         "fall",
         "history",
-        "overlap_bytes",
         "overlap_step",
         "pitch_max",
         "pitch_min",
@@ -51,9 +50,7 @@ class _Sizes:
         """Bytes of a sample."""
         self.block = 80 * scale
         self.pitch_min, self.pitch_max = 40 * scale, 120 * scale
-        overlap_max = self.pitch_max // 4
-        self.overlap_bytes = overlap_max * width
-        self.history = 3 * self.pitch_max + overlap_max
+        self.history = 3 * self.pitch_max + self.pitch_max // 4
         self.correlation = 160 * scale
         self.overlap_step = 32 * scale
         counts = range(self.block + 1)
@@ -73,7 +70,7 @@ def _same(audio: bytes) -> bytes:
 class Concealer:
     """One stream's. Every 20 ms call one of ``good``, ``lost`` and ``pause``; each gives one frame.
 
-    A good frame costs two slices and a concatenation; samples are looked at only around a loss.
+    A good frame is remembered and costs nothing else; samples are looked at only around a loss.
     """
 
     __slots__ = (
@@ -84,10 +81,10 @@ class Concealer:
         "_last",
         "_offset",
         "_older",
-        "_overlap_bytes",
         "_pitch",
         "_quiet",
         "_sizes",
+        "_step",
         "_tail",
         "_wave",
     )
@@ -97,13 +94,12 @@ class Concealer:
         self._decode = _same if linear else g711.DECODERS[encoding]
         self._encode = _same if linear else g711.ENCODERS[encoding]
         self._sizes = _sizes(encoding)
-        self._overlap_bytes = self._sizes.overlap_bytes
         self._quiet = silence(encoding)
-        # The last three frames; of the last one 3.75 ms are still to be heard.
         self._older = self._before = self._last = self._quiet
         self._blocks = 0
         self._pitch = self._sizes.pitch_min
         self._offset = 0
+        self._step: np.floating[Any] = np.float32(0)
         self._wave: Samples = np.zeros(self._sizes.history, np.float32)
         self._tail: Samples = self._wave[:0]
 
@@ -111,7 +107,8 @@ class Concealer:
         """A frame has come."""
         if self._blocks:
             frame = self._recover(frame)
-        return self._append(frame)
+        self._older, self._before, self._last = self._before, self._last, frame
+        return frame
 
     def pause(self) -> bytes:
         """The stream pauses: silence, without a click."""
@@ -126,10 +123,8 @@ class Concealer:
         return self._append(self._to_law(np.concatenate((self._block(), self._block()))))
 
     def _append(self, frame: bytes) -> bytes:
-        overlap = self._overlap_bytes
-        heard = self._last[-overlap:] + frame[:-overlap]
         self._older, self._before, self._last = self._before, self._last, frame
-        return heard
+        return frame
 
     def _to_law(self, samples: Samples) -> bytes:
         return self._encode(samples.clip(-32768, 32767).astype(np.int16).tobytes())
@@ -142,7 +137,7 @@ class Concealer:
         self._pitch = _pitch(self._wave[-sizes.correlation - sizes.pitch_max :], sizes)
         self._tail = self._wave[-self._overlap :].copy()
         self._join(1)
-        self._last = self._last[: -self._overlap * sizes.width] + self._to_law(self._wave[-self._overlap :])
+        self._step = self._tail[-1] - self._wave[-1]
         self._offset = 0
 
     @property
@@ -169,7 +164,10 @@ class Concealer:
             return np.zeros(count, np.float32)
         grows = 0 < done < _PERIODS_MAX
         wave = self._lengthen(done) if grows else self._repeat(count, min(done + 1, _PERIODS_MAX))
-        return wave * (1 - _ATTENUATION * (done - 1) - self._sizes.fall) if done else wave
+        if not done:
+            wave[: self._overlap] += self._step * (1 - self._sizes.ramps[self._overlap])
+            return wave
+        return wave * (1 - _ATTENUATION * (done - 1) - self._sizes.fall)
 
     def _lengthen(self, periods: int) -> Samples:
         """10 ms with one period more than before, faded in over a quarter of one."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from media.agents.base import Encoding
 from media.messages import Conversation, Stretches
-from media.voice import VoiceDetector, frame_level
+from media.voice import VoiceDetector, level_of
 
 __all__ = ["ConversationMeter"]
 
@@ -78,8 +78,8 @@ class ConversationMeter:
         "_caller_heard",
         "_caller_last",
         "_caller_loud",
-        "_encoding",
         "_frame",
+        "_level",
         "_overlap",
         "_responses",
         "_silences",
@@ -88,7 +88,7 @@ class ConversationMeter:
     )
 
     def __init__(self, encoding: Encoding) -> None:
-        self._encoding = encoding
+        self._level = level_of(encoding)
         self._voice = VoiceDetector(hangover_frames=self.PAUSE_FRAMES)
         self._frame = 0
         self._agent_quiet = self.PAUSE_FRAMES
@@ -100,11 +100,11 @@ class ConversationMeter:
 
     def change(self, encoding: Encoding) -> None:
         """Frames are in ``encoding`` from here on."""
-        self._encoding = encoding
+        self._level = level_of(encoding)
 
     def said(self, frame: bytes | None) -> None:
         """20 ms that went to the phone; None: silence did."""
-        if frame is None or frame_level(frame, self._encoding) < self.AUDIBLE_RMS:
+        if frame is None or self._level(frame) < self.AUDIBLE_RMS:
             if self._agent_quiet < self.PAUSE_FRAMES:
                 self._agent_quiet += 1
             return
@@ -118,9 +118,8 @@ class ConversationMeter:
         """20 ms of the caller."""
         now = self._frame = self._frame + 1
         voice = self._voice
-        level = frame_level(frame, self._encoding)
         before = voice.speaking
-        voice.heed(level)
+        voice.heed(self._level(frame))
         if voice.speaking:
             if not before:
                 self._began(now)

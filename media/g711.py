@@ -20,6 +20,7 @@ __all__ = [
     "DECODERS",
     "ENCODERS",
     "FRAME_BYTES",
+    "LEVELS",
     "PCMA",
     "PCMU",
     "SAMPLE_RATE_HZ",
@@ -89,6 +90,18 @@ def mix(one: bytes, other: bytes) -> bytes:
 def level(pcm16: bytes) -> int:
     """The root mean square of linear samples: 0 to 32767; 0 for none."""
     return audioop.rms(pcm16, 2)
+
+
+def _level_ulaw(data: bytes) -> int:
+    return audioop.rms(audioop.ulaw2lin(data, 2), 2)
+
+
+def _level_alaw(data: bytes) -> int:
+    return audioop.rms(audioop.alaw2lin(data, 2), 2)
+
+
+LEVELS: Final[Mapping[str, Callable[[bytes], int]]] = MappingProxyType({PCMU: _level_ulaw, PCMA: _level_alaw})
+"""What :func:`level` says of each law's bytes."""
 
 
 def swap_bytes(pcm16: bytes) -> bytes:

@@ -99,6 +99,11 @@ class _Transits:
         if transit < self.lowest or len(window) % self.EVERY == 0 or len(window) == 1:
             self._aim()
 
+    @property
+    def still(self) -> bool:
+        """There is no jitter to speak of: the target is the least there is."""
+        return self.target - self.lowest <= self._minimum
+
     def miss(self) -> None:
         """A packet has been dropped for coming late."""
         self._missed += 1
@@ -144,10 +149,51 @@ class JitterBuffer:
     LATE_JUMP: Final = _PER_S
     """… nor later, beyond the greatest delay."""
     SLACK: Final = 2 * _PER_MS
-    """Delay that must be left above the target when quiet frames are merged."""
+    """Delay that must be left above the target when quiet frames are merged …"""
+    LASTING_FRAMES: Final = 25
+    """… unless the network is still, and there has been a whole step too much of it for so long."""
     HURRY: Final = 60 * _PER_MS
     """Delay above the target at which loud frames are merged too, one in ``HURRY_FRAMES``."""
     HURRY_FRAMES: Final = 5
+
+    __slots__ = (
+        "_content_max",
+        "_encoding",
+        "_expected_odd",
+        "_grid",
+        "_highest",
+        "_last",
+        "_late_run",
+        "_limits",
+        "_next_start",
+        "_next_timestamp",
+        "_packets",
+        "_play",
+        "_played_sequence",
+        "_played_to",
+        "_quiet",
+        "_run",
+        "_seen",
+        "_since_merge",
+        "_since_spare",
+        "_size",
+        "_soundless",
+        "_suspect",
+        "_transits",
+        "_unit_bytes",
+        "duplicate",
+        "expected",
+        "frames_concealed",
+        "frames_inserted",
+        "frames_merged",
+        "frames_played",
+        "late",
+        "overflowed",
+        "received",
+        "refused",
+        "reordered",
+        "resets",
+    )
 
     def __init__(
         self, encoding: Encoding = "PCMU", *, min_ms: int = 10, max_ms: int = 200, initial_ms: int = 40
@@ -192,6 +238,7 @@ class JitterBuffer:
         self._run = 0
         self._late_run = 0
         self._since_merge = 0
+        self._since_spare = 0
         self._size = 0
         self._grid = FRAME
         self._suspect: tuple[int, int, _Payload, int] | None = None
@@ -381,10 +428,15 @@ class JitterBuffer:
     def _next(self, clock: int, play: int) -> bytes | Gap:
         packets, grid = self._packets, self._grid
         surplus = clock - play - (self._transits.target + FRAME - grid)  # see _wanted_lag
-        if surplus > grid + self.SLACK:
-            merged = self._merge(play, surplus)
-            if merged is not None:
-                return merged
+        if surplus < grid:
+            self._since_spare = 0
+        else:
+            self._since_spare += 1
+            lasting = self._since_spare > self.LASTING_FRAMES and self._transits.still
+            if lasting or surplus > grid + self.SLACK:
+                merged = self._merge(play, surplus)
+                if merged is not None:
+                    return merged
         if packets and packets[0][_START] == play and packets[0][_END] == play + FRAME:
             _, _, self._played_sequence, payload = packets.pop(0)
             frame = payload if isinstance(payload, bytes) else payload.audio()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from media import mos
-from media.concealment import LATENCY_MS
 from media.jitter import JitterBuffer
 from media.messages import LegStatistics
 from media.rtcp import Reporter
@@ -69,7 +68,7 @@ def leg_statistics(
     """The phone leg's part; the agent's counts and the pacing are the bridge's to add.
 
     ``reporter`` is None before the call is established. ``jitter_buffer_ms`` is the whole delay from
-    the fastest packet's arrival to the agent, with the concealment's own. ``r_factor`` and ``mos`` are of what the
+    the fastest packet's arrival to the agent. ``r_factor`` and ``mos`` are of what the
     agent hears (:mod:`media.mos`), whose way is half the round trip.
     """
     delay_ms = jitter.delay_ms(now)
@@ -81,7 +80,6 @@ def leg_statistics(
             codec,
             delay_ms=_PACKET_MS
             + (jitter.target_ms if delay_ms is None else delay_ms)
-            + LATENCY_MS
             + ((reporter.round_trip_s or 0.0) * 500 if reporter else 0.0),
             share=share,
             burst=mos.burst_ratio(jitter.frames_concealed, loss_runs, share),
@@ -99,7 +97,7 @@ def leg_statistics(
         frames_concealed=jitter.frames_concealed,
         frames_played=jitter.frames_played,
         jitter_ms=_rounded(reception.tracker.jitter_ms) if reception.received else None,
-        jitter_buffer_ms=None if delay_ms is None else _rounded(delay_ms + LATENCY_MS),
+        jitter_buffer_ms=None if delay_ms is None else _rounded(delay_ms),
         round_trip_ms=_ms(reporter.round_trip_s) if reporter else None,
         remote_fraction_lost=reporter.remote_fraction_lost if reporter else None,
         remote_jitter_ms=reporter.remote_jitter_ms if reporter else None,

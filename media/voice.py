@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from media import g711
 from media.agents.base import Encoding
 from media.convert import is_linear
 
-__all__ = ["Heard", "VoiceDetector", "frame_level"]
+__all__ = ["Heard", "VoiceDetector", "level_of"]
 
 
-def frame_level(frame: bytes, encoding: Encoding) -> int:
-    """The root mean square of a frame, as of 16-bit samples."""
-    return g711.level(frame if is_linear(encoding) else g711.DECODERS[encoding](frame))
+def level_of(encoding: Encoding) -> Callable[[bytes], int]:
+    """What gives the root mean square of a frame in ``encoding``, as of 16-bit samples."""
+    return g711.level if is_linear(encoding) else g711.LEVELS[encoding]
 
 
 class Heard:
@@ -54,7 +55,7 @@ class VoiceDetector:
         return self.heed(g711.level(frame))
 
     def heed(self, level: float) -> str:
-        """One 20 ms frame of this level (:func:`frame_level`); a :class:`Heard` word."""
+        """One 20 ms frame of this level (:func:`level_of`); a :class:`Heard` word."""
         loud = self.loud = self.is_loud(level)
         if not self.speaking:
             self._loud = self._loud + 1 if loud else 0

@@ -153,7 +153,7 @@ class OpusDecoder:
 
 class OpusConcealer:
     """What is heard of an Opus stream at its own 16 kHz: its decoder's concealment, helped by the next packet's
-    redundancy. As :class:`media.concealment.Concealer`, and without its delay.
+    redundancy. As :class:`media.concealment.Concealer`.
     """
 
     PAUSE_FRAMES: Final = 25

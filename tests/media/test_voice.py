@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from media import g711
-from media.voice import Heard, VoiceDetector, frame_level
+from media.voice import Heard, VoiceDetector, level_of
 from tests.support.audio import encode_ulaw, tone
 
 
 def test_a_frame_s_level_is_the_same_in_every_encoding() -> None:
     samples = tone(400, 0.02, 0.25)
     linear = samples.tobytes()
-    level = frame_level(linear, "L16")
+    level = level_of("L16")(linear)
     assert level == g711.level(linear)
-    assert frame_level(encode_ulaw(samples), "PCMU") == pytest.approx(level, rel=0.02)
-    assert frame_level(g711.encode_alaw(linear), "PCMA") == pytest.approx(level, rel=0.02)
+    assert level_of("PCMU")(encode_ulaw(samples)) == pytest.approx(level, rel=0.02)
+    assert level_of("PCMA")(g711.encode_alaw(linear)) == pytest.approx(level, rel=0.02)
 
 
 def test_speech_begins_with_the_third_loud_frame_and_ends_after_the_hangover() -> None:
