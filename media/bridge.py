@@ -326,6 +326,8 @@ class Bridge:
         self._mix = mix
         self._overhear = overhear
         self._pass_digit = pass_digit
+        if self._tap is not None:
+            self._tap.pause(mix is not None)
         self._retake()
 
     def _retake(self) -> None:

@@ -22,7 +22,7 @@ Take = Callable[[], bytes | None]
 class Tap:
     """For each 20 ms the bridge calls :meth:`take` through the leg, :meth:`said`, and then :meth:`heard`."""
 
-    __slots__ = ("_detector", "_meter", "_recording", "_taken", "_tone", "detected", "on_detection")
+    __slots__ = ("_detector", "_meter", "_paused", "_recording", "_taken", "_tone", "detected", "on_detection")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Tap:
         self._recording = recording
         self._tone = tone
         self._meter = meter
+        self._paused: ConversationMeter | None = None
         self._detector = detector
         self._taken: bytes | None = None
         self.detected: str | None = None
@@ -44,7 +45,13 @@ class Tap:
     @property
     def conversation(self) -> Conversation | None:
         """How the conversation goes; None where nobody measures."""
-        return None if self._meter is None else self._meter.summary()
+        meter = self._meter or self._paused
+        return None if meter is None else meter.summary()
+
+    def pause(self, paused: bool) -> None:
+        """The caller has somebody else to talk to than the agent: that conversation is not measured, or is again."""
+        meter = self._meter or self._paused
+        self._meter, self._paused = (None, meter) if paused else (meter, None)
 
     def take(self, take: Take) -> bytes | None:
         """What the phone is to hear now; ``take`` gives the agent's audio."""
@@ -86,8 +93,8 @@ class Tap:
 
     def change(self, encoding: Encoding) -> None:
         """The leg's encoding is another from here on."""
-        if self._meter is not None:
-            self._meter.change(encoding)
+        if (meter := self._meter or self._paused) is not None:
+            meter.change(encoding)
         if self._recording is not None:
             self._recording.change(encoding)
         if self._tone is not None:

@@ -10,6 +10,7 @@ import pytest
 from media import g711
 from media.agents.base import Encoding
 from media.consent_tone import ConsentTone
+from media.conversation import ConversationMeter
 from media.crossing import Crossing, mixed
 from media.recorder import Audio, RecorderInput
 from media.recording import CallRecording
@@ -112,6 +113,22 @@ def test_what_is_recorded_once_joined_is_the_caller_left_and_what_it_hears_right
     assert len(call.agent.heard) == (4 if listened else 1)
     told, crossed = ConsentTone("PCMU"), iter([None, CALLER, CALLER])
     assert lines.peer.sent == [told.take(lambda: next(crossed)) for _ in range(3)]
+
+
+def test_what_the_peer_says_is_no_answer_of_the_agents() -> None:
+    """The conversation is measured while the caller has the agent, and again when it has it back."""
+    lines, meter = Lines(codec="PCMU"), ConversationMeter("PCMU")
+    call = Call(lines.caller).answered()
+    call.bridge.listen(Tap(meter=meter))
+    call.tick()
+    call.bridge.rewire(lines.crossing, lines.crossing.mix, lines.crossing.overhear)
+    lines.crossing.join()
+    call.run(1.0)
+    assert meter._frame == 1
+    assert call.bridge.statistics(0.0).conversation == meter.summary()
+    call.bridge.rewire(lines.caller)
+    call.run(0.2)
+    assert meter._frame == 11
 
 
 def test_the_tone_of_a_recording_follows_the_peers_encoding() -> None:
