@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +191,45 @@ async def test_a_place_that_takes_no_file_costs_the_call_nothing_and_is_told(tmp
         assert recording["gaps_ms"] == pytest.approx(recording["seconds"] * 1000)
         assert recording["problem"]
         assert (await edge.api.get(f"{API}/calls/{record['id']}/recording")).status_code == 404
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for half a second of audio."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    mounted = subprocess.run(mounting, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_full_disk_costs_the_call_nothing_and_is_told(
+    tmp_path: Path, small_disk: Path, keyring: Keyring
+) -> None:
+    """The record has why, the log a line, the counter one; what was written before can be heard."""
+    given = settings(small_disk, 'format = "wav"\nconsent_tone = false\n', media={"workers": 0})
+    async with Edge.open(tmp_path / "edge", keyring, given) as edge:
+        edge.allowed += ["a recording's disk failed"]
+        await edge.add_echo()
+        async with Phone.open(edge.listeners["udp"]) as phone:
+            call = await established(phone)
+            await call.media.play(np.concatenate([tone(440, 1.5), silence(0.2)]))
+            assert heard_s(call.media.audio(), 440) > 1.3
+            await call.bye()
+        [record] = await edge.expect_records(1)
+        assert record["end_reason"] == "caller_hung_up"
+        recording = await recording_of(edge, record["id"], "cut")
+        assert recording["problem"] == os.strerror(errno.ENOSPC)
+        assert recording["gaps_ms"] < recording["seconds"] * 1000
+        assert (await edge.metrics())['truedy_recordings_total{status="cut"}'] == 1
+        assert [line["problem"] for line in edge.log() if line["event"] == "a recording's disk failed"] == [
+            recording["problem"]
+        ]
+        samples, _ = await audio_of(edge, record["id"])
+        assert heard_s(samples[:, 0], 440) > 0.2
 
 
 async def test_an_edge_that_is_killed_leaves_its_recordings_to_the_next(tmp_path: Path, keyring: Keyring) -> None:
