@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Literal, Protocol
 
-from control.call_table import Input, State
+from control.call_table import State
 from control.dialling import Way
 from control.hold import Holding
 from control.registry.types import Route
@@ -15,13 +14,11 @@ from control.toll import Destination, Ticket
 from edge.events import CallKey, CallOffered
 from edge.identity import Identity
 from edge.reasons import Reason
-from media.messages import AgentSpec, Command, LegStatistics, RecordingOrder, Result
+from media.messages import AgentSpec, LegStatistics, RecordingOrder
 
-__all__ = ["PRESS_MS", "Call", "Direction", "End", "Motor", "Outgoing", "Timer"]
+__all__ = ["Call", "Direction", "End", "Outgoing", "Timer"]
 
 Direction = Literal["inbound", "outbound"]
-PRESS_MS: Final = 160
-"""How long a digit is said to be pressed that goes out by INFO [ms]."""
 
 
 class Timer(Protocol):
@@ -151,20 +148,3 @@ class Call:
     def peer(self) -> str:
         """Who is on the phone: the record's ``ended_by`` when it hangs up."""
         return "caller" if self.direction == "inbound" else "callee"
-
-
-@dataclass(frozen=True, slots=True)
-class Motor:
-    """What drives a call, for the modules that drive parts of it: :class:`control.calls.CallManager`'s own methods."""
-
-    feed: Callable[[Call, Input], None]
-    end: Callable[..., None]
-    """``(call_id, by, reason, detail="", *, refused=False)``: the first reason counts."""
-    begin: Callable[[Call], str | None]
-    """Take in a call that is placed; the cap that it would break, and then it is not."""
-    bind: Callable[[Call, CallKey], None]
-    """The engine's name for it."""
-    journal: Callable[[Call, str, Mapping[str, Any]], None]
-    note: Callable[[Call, str, str], None]
-    request: Callable[[Command], Coroutine[Any, Any, Result]]
-    spawn: Callable[[Call, Coroutine[Any, Any, None], str], None]

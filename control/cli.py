@@ -21,7 +21,9 @@ from config.settings import Settings
 from control import logs
 from control.entropy import entropy, wall_clock
 from control.errors import OperationError, SecretsUnavailable
-from control.operations import NoLiveCalls, Operations, Principal
+from control.live_calls import NoLiveCalls
+from control.operations import Operations
+from control.operations.principal import Principal
 from control.registry.types import Page, RegistryError
 from control.resources.accounts import CreateAccount, CreateKey
 

@@ -29,7 +29,7 @@ from control.api.health import Readiness
 from control.api.server import ApiServer
 from control.api.server import ListenError as ApiListenError
 from control.call import Call
-from control.calls import CallManager, Surroundings
+from control.calls import CallManager
 from control.dialling import Dialler, Way
 from control.entropy import entropy, monotonic_clock, wall_clock
 from control.hops import Hops
@@ -56,6 +56,7 @@ from control.registry.sqlite import SqliteRegistry
 from control.registry.types import Registry, RegistryError
 from control.routing import PASS_TRUNK, Router
 from control.supervisor import OnFailure, Supervisor
+from control.surroundings import Surroundings
 from control.toll import TollGuard
 from control.twilio_calls import PASS_S, TwilioCalls
 from control.vault import Vault
@@ -123,7 +124,7 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class _Commands:
-    """:class:`control.calls.Signalling` over the engine and its shell."""
+    """:class:`control.surroundings.Signalling` over the engine and its shell."""
 
     def __init__(self, engine: Endpoint, shell: SipTransport) -> None:
         self._engine = engine

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from control.call import Call, End, Motor, Outgoing
+from control.call import Call, End, Outgoing
 from control.call_table import Input, State
 from control.dialling import Dialler, Invitation, Way
 from control.entropy import new_id
 from control.hops import Hops
+from control.motor import Motor
 from control.outcomes import of_sip, of_twilio
 from control.registry.types import Agent, Number, Route
 from control.toll import Admission, Destination, TollGuard
@@ -138,7 +139,7 @@ class Outward:
     refer: Callable[[CallKey, str], None]
     """REFER a call's peer to a URI."""
     cancel: Callable[[CallKey, str | None], None]
-    """:meth:`control.calls.Signalling.hang_up`."""
+    """:meth:`control.surroundings.Signalling.hang_up`."""
     ring_timeout_s: float = 30.0
     """Whom a caller is transferred to is given up after this [s]."""
 
@@ -293,7 +294,7 @@ class Outbound:
             return
         if event.status == 180 and not outgoing.ringing:
             outgoing.ringing = True
-            self._motor.note(call, "ringing", "")
+            self._motor.note(call, "ringing")
         if event.body is not None and event.body != outgoing.early:
             outgoing.early = event.body
             self._motor.note(call, "early_media", f"{event.status} {event.phrase}")
@@ -312,7 +313,7 @@ class Outbound:
             return
         if status == "ringing" and not outgoing.ringing:
             outgoing.ringing = True
-            self._motor.note(call, "ringing", "")
+            self._motor.note(call, "ringing")
         elif status in _CARRIER_FAILURES:
             if call.end is None:
                 reason, words = of_twilio(status)

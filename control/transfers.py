@@ -15,10 +15,12 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from control.call import PRESS_MS, Call, Motor, Timer
+from control.call import Call, Timer
 from control.call_table import State as CallState
 from control.dialling import Invitation, NoWay, Way
 from control.entropy import new_id
+from control.info_digits import PRESS_MS
+from control.motor import Motor
 from control.outbound import CarrierRefused, Outward, carrier_ids
 from control.outcomes import of_sip
 from control.ports import PortPool

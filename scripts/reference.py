@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from config.load import PREFIX
 from config.settings import Settings
-from control import calls, transfer_table
+from control import call_table, transfer_table
 from control.api.app import openapi_document
 from control.errors import ERRORS
 from control.main import GAUGES
@@ -276,7 +276,7 @@ def sip_page() -> str:
     """Every refusal, every end, every counter."""
     return page(
         "SIP answers",
-        "`edge/` and `control/calls.py`",
+        "`edge/` and `control/call_table.py`",
         ["What the edge answers, and what it counts. The reason also stands in the answer's `Reason` and in the log."],
         ["## Calls that are refused"],
         ["Counted as `calls_refused`, by reason and status; the name is the `end_reason` of the call's record."],
@@ -290,7 +290,7 @@ def sip_page() -> str:
                     refusal.reason,
                     "" if refusal.retry_after_s is None else f"{refusal.retry_after_s} s",
                 )
-                for name, refusal in sorted(calls.REFUSALS.items(), key=lambda item: item[1].status)
+                for name, refusal in sorted(call_table.REFUSALS.items(), key=lambda item: item[1].status)
             ),
         ),
         ["## Requests that are refused before there is a call"],
@@ -301,7 +301,7 @@ def sip_page() -> str:
         table(("status", "phrase", "reasons"), _grouped(_calls_of("ParseError", [ROOT / "edge"]))),
         ["## How calls end"],
         ["The `end_reason` of a call's record; counted as `calls_ended`, by reason and who ended it."],
-        table(("name", "meaning"), ((code(name), text) for name, text in calls.END_REASONS.items())),
+        table(("name", "meaning"), ((code(name), text) for name, text in call_table.END_REASONS.items())),
         ["## Counters"],
         ["Shown by `/metrics` as `truedy_NAME_total`. Values of a label beyond its cap count as `other`."],
         table(("counter", "labels"), ((code(name), ", ".join(map(code, labels))) for name, labels in _counters())),
@@ -388,7 +388,7 @@ def states_page() -> str:
 
 
 def _tables() -> Iterator[tuple[str, str, Table]]:
-    yield "call (control)", "control/call_table.py", calls.TRANSITIONS
+    yield "call (control)", "control/call_table.py", call_table.TRANSITIONS
     yield "transfer (control)", "control/transfer_table.py", transfer_table.TRANSITIONS
     yield "agent in its call (media)", "media/bridge.py", bridge.TRANSITIONS
     yield "agents that may fail (media)", "media/agents/supervised.py", supervised.TRANSITIONS

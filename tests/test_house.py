@@ -23,6 +23,7 @@ VALUES_ONLY = {
     "media/settings.py",
     "edge/events.py",
     "control/registry/types.py",
+    "control/surroundings.py",
     "media/agents/base.py",
 }
 

@@ -15,7 +15,8 @@ from fastapi.security import HTTPBearer
 
 from config.settings import Limits
 from control.errors import RateLimited, Unauthorized
-from control.operations import Operations, Principal
+from control.operations import Operations
+from control.operations.principal import Principal
 from edge.throttle import Throttle
 
 __all__ = ["Caller", "Doorkeeper", "Lane", "Ops", "basic_credentials", "bearer_key", "source_of"]

@@ -17,7 +17,8 @@ from control.api.door import Doorkeeper, Lane, Ops, basic_credentials, source_of
 from control.api.failures import TWILIO_PREFIX
 from control.errors import CallNotFound, CallNotLive, Unauthorized, ValidationFailed
 from control.instructions import MAX_BYTES, Instruction, InstructionsError, read
-from control.operations import Operations, Principal
+from control.operations import Operations
+from control.operations.principal import Principal
 from control.resources.ids import account_sid, call_sid, id_of
 
 __all__ = ["router"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from config.settings import Settings
 from control.call import Call, Outgoing
-from control.calls import CallManager, Surroundings
+from control.calls import CallManager
 from control.dialling import Dialler, Way
 from control.hops import Hops
 from control.outbound import CarrierRefused, Order, Outward
@@ -21,6 +21,7 @@ from control.registry.memory import MemoryRegistry
 from control.registry.types import Account, Agent, CallEvent, Connection, Integration, Number
 from control.routing import Router
 from control.supervisor import Supervisor
+from control.surroundings import Surroundings
 from control.toll import Destination, TollGuard
 from edge.auth import Challenger
 from edge.counters import Counters
@@ -37,7 +38,7 @@ from edge.events import (
 )
 from edge.trunks import TrunkTable
 from media.messages import AgentReady, AgentSpec, LegPolicy, OpenCall, TellAgent
-from tests.control.test_calls import ACCOUNT, FLOW, Clock, Media, Phone
+from tests.control.inward import ACCOUNT, FLOW, Clock, Media, Phone
 
 DID = "+14155550100"
 CALLER = "+12025550123"

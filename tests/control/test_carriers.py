@@ -16,7 +16,9 @@ from control.errors import (
     ProviderVerificationFailed,
     ResourceNotFound,
 )
-from control.operations import NoLiveCalls, Operations, Principal
+from control.live_calls import NoLiveCalls
+from control.operations import Operations
+from control.operations.principal import Principal
 from control.providers import DISPROVING, Check, Checked, Claim, ProviderWarning, Verified, signing_tokens
 from control.registry.memory import MemoryRegistry
 from control.registry.types import CarrierImport, Connection, Integration, Number, Page, Removal, SecretsUnavailable

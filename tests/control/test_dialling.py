@@ -9,8 +9,8 @@ import pytest
 from control.dialling import Invitation, NoWay
 from control.registry.types import Connection, Integration
 from control.toll import Destination
+from tests.control.inward import ACCOUNT
 from tests.control.outward import DID, TARGET, desk
-from tests.control.test_calls import ACCOUNT
 
 INVITATION = Invitation(Destination("number", TARGET), DID, b"sdp", "call-id", hops=1)
 

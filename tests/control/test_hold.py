@@ -9,7 +9,7 @@ import pytest
 from control.hold import HoldOutcome
 from edge.events import CallEnded, CallKey, Cause, MediaAnswered, MediaOffered, MediaRefused, Party
 from media.messages import AgentAsks, ApplyAnswer, CallOpened, Failed, Hold, Renegotiate, TellAgent, Withdraw
-from tests.control.test_calls import ACCOUNT, OTHER, World, world
+from tests.control.inward import ACCOUNT, OTHER, World, world
 
 KEY = CallKey("k1")
 

@@ -17,8 +17,10 @@ import pytest
 
 from config import settings as config
 from control.entropy import entropy, wall_clock
+from control.live_calls import NoLiveCalls
 from control.main import Edge, open_registry, seal_anew
-from control.operations import NoLiveCalls, Operations, Principal
+from control.operations import Operations
+from control.operations.principal import Principal
 from control.phone import PhoneCall, PhoneResult, place_call
 from control.registry.sqlite import SqliteRegistry
 from control.registry.types import Account, CallFilter, Integration, Page, RegistryLocked

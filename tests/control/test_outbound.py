@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from control.calls import TRANSITIONS, Input, State
+from control.call_table import TRANSITIONS, Input, State
 from control.outbound import CarrierRefused, PlaceRefused, carrier_ids
 from control.toll import Denied, TollRefusal
 from edge.events import (
@@ -31,8 +31,8 @@ from media.messages import (
     SendDigits,
     StartMedia,
 )
+from tests.control.inward import ACCOUNT, FLOW
 from tests.control.outward import DID, TARGET, desk
-from tests.control.test_calls import ACCOUNT, FLOW
 
 IDS = (("X-Telnyx-Session-ID", "s-1"), ("x-telnyx-leg-id", "l-1"), ("X-Other", "no"))
 

@@ -25,8 +25,8 @@ from control.registry.types import Account, Agent, Number
 from control.resources.call_control import PlaceCall, TransferCall
 from control.toll import Denied, TollRefusal
 from control.transfers import AgentPlace, Transfer, TransferRefused
+from tests.control.inward import ACCOUNT, OTHER
 from tests.control.outward import TARGET, Desk, desk
-from tests.control.test_calls import ACCOUNT, OTHER
 
 AGENT = "9f1c2f5e-8f0d-4d6e-9a53-0d6e7c7f4a11"
 

@@ -39,8 +39,8 @@ from media.messages import (
     Renegotiate,
     Ring,
 )
+from tests.control.inward import ACCOUNT, OTHER
 from tests.control.outward import CALLER, DID, TARGET, Desk, desk
-from tests.control.test_calls import ACCOUNT, OTHER
 
 OPENED = CallOpened(sdp=b"second offer", codec=None)
 

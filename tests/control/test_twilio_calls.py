@@ -23,7 +23,7 @@ from edge.auth import Challenger
 from edge.counters import Counters
 from edge.events import CallKey, CallOffered, Identification
 from edge.trunks import TrunkTable
-from tests.control.test_calls import ACCOUNT, FLOW
+from tests.control.inward import ACCOUNT, FLOW
 
 DID, CALLEE = "+14155550300", "+14155550123"
 WAY = Way("twilio", "twilio", account_sid="AC1", auth_token="token")

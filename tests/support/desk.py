@@ -18,7 +18,9 @@ from control.api.app import create_app
 from control.api.health import Readiness
 from control.hold import HoldOutcome
 from control.instructions import Instruction
-from control.operations import Operations, Principal
+from control.live_calls import LiveCall
+from control.operations import Operations
+from control.operations.principal import Principal
 from control.providers import Checked, Claim, Verified
 from control.recordings import Recordings
 from control.registry.memory import MemoryRegistry
@@ -27,7 +29,7 @@ from control.resources.accounts import AccountResource, CreateAccount, CreateKey
 from control.resources.integrations import SaveTelnyxIntegration, SaveTwilioIntegration
 from control.vault import Vault
 from edge.counters import Counters
-from media.messages import Command, Done, LegStatistics, Result
+from media.messages import Command, Done, Result
 from tests.support.clock import FakeClock
 
 __all__ = [
@@ -38,9 +40,9 @@ __all__ = [
     "FakeConnections",
     "FakeHealth",
     "FakeLiveCalls",
-    "LiveOne",
     "believe",
     "counting_entropy",
+    "live_one",
     "offered",
 ]
 
@@ -61,28 +63,27 @@ def counting_entropy() -> Any:
     return draw
 
 
-@dataclass(frozen=True, slots=True)
-class LiveOne:
-    """A live call, as whoever carries it tells."""
-
-    id: str
-    account_id: str
-    number_id: str = "0198c0de-0000-4000-8000-000000000001"
-    agent_id: str = ""
-    trunk: str = "lab"
-    from_number: str = "+12025550199"
-    to_number: str = "+14155550100"
-    state: str = "ringing"
-    direction: str = "inbound"
-    age_s: float = 2.0
-    statistics: LegStatistics | None = None
+def live_one(id: str, account_id: str, **fields: Any) -> LiveCall:
+    """A call that rings, unless ``fields`` say otherwise."""
+    ringing: dict[str, Any] = {
+        "number_id": "0198c0de-0000-4000-8000-000000000001",
+        "agent_id": "",
+        "trunk": "lab",
+        "from_number": "+12025550199",
+        "to_number": "+14155550100",
+        "state": "ringing",
+        "direction": "inbound",
+        "age_s": 2.0,
+        "statistics": None,
+    }
+    return LiveCall(id=id, account_id=account_id, **(ringing | fields))
 
 
 @dataclass
 class FakeLiveCalls:
     """Calls that a test puts in ``up``; ``ended`` says who ended which, ``parting`` with which headers at last."""
 
-    up: dict[str, LiveOne] = field(default_factory=dict)
+    up: dict[str, LiveCall] = field(default_factory=dict)
     ended: list[tuple[str, str]] = field(default_factory=list)
     parting: dict[str, str] = field(default_factory=dict)
     held: list[str] = field(default_factory=list)
@@ -132,7 +133,7 @@ class FakeLiveCalls:
         self.held.append(verb)
         return self.outcome
 
-    def live(self, account_id: str) -> list[LiveOne]:
+    def live(self, account_id: str) -> list[LiveCall]:
         """The account's."""
         return [call for call in self.up.values() if call.account_id == account_id]
 

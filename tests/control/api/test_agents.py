@@ -417,7 +417,7 @@ async def test_headers_are_refused_where_no_request_could_carry_them(
 async def test_a_webrtc_agent_has_a_url_a_form_and_headers(
     acme: httpx.AsyncClient, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("control.operations.find_spec", lambda name: object())
+    monkeypatch.setattr("control.operations.agents.find_spec", lambda name: object())
     pipeline = {"protocol": "webrtc", "url": "https://agent.example.com/whip"}
     body = {"name": "a", "pipeline": pipeline, "headers": {"Authorization": "Bearer planted"}}
     answer = await acme.post(AGENTS, json=body)
@@ -439,7 +439,7 @@ async def test_a_webrtc_agent_has_a_url_a_form_and_headers(
 async def test_without_aiortc_a_webrtc_agent_is_refused_with_what_to_install(
     acme: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("control.operations.find_spec", lambda name: None)
+    monkeypatch.setattr("control.operations.agents.find_spec", lambda name: None)
     pipeline = {"protocol": "webrtc", "url": "https://agent.example.com/whip"}
     answer = await acme.post(AGENTS, json={"name": "a", "pipeline": pipeline})
     assert answer.status_code == 422

@@ -12,7 +12,8 @@ import pytest
 from config.settings import Api, Settings
 from control.api.app import OPENAPI_PATH, create_app, openapi_document
 from control.errors import Code
-from control.operations import NoLiveCalls, Operations
+from control.live_calls import NoLiveCalls
+from control.operations import Operations
 from control.registry.memory import MemoryRegistry
 from tests.support.clock import FakeClock
 from tests.support.desk import Desk, FakeHealth, counting_entropy

@@ -24,7 +24,7 @@ from media.messages import (
     Stretches,
 )
 from media.recording_file import Count, SealedWriter, Trailer
-from tests.support.desk import BASE, Desk, LiveOne, offered
+from tests.support.desk import BASE, Desk, live_one, offered
 
 CALLS = f"{BASE}/calls"
 FIRST = "0198c0de-0000-4000-8000-000000000011"
@@ -116,10 +116,10 @@ async def test_a_list_leaves_timeline_and_statistics_to_the_single_call(desk: De
 async def test_a_call_too_young_for_a_record_is_shown_as_it_stands(desk: Desk, acme: httpx.AsyncClient) -> None:
     """The journal is a moment behind; the operator is not told 404 about a phone that rings."""
     account_id = desk.accounts["acme"].id
-    desk.calls.up[FIRST] = LiveOne(FIRST, account_id, age_s=5.0)
+    desk.calls.up[FIRST] = live_one(FIRST, account_id, age_s=5.0)
     call = (await acme.get(f"{CALLS}/{FIRST}")).json()["data"]
     assert (call["status"], call["started_at"], call["agent_id"]) == ("ringing", "2026-09-21T14:13:15.000Z", None)
-    desk.calls.up[FIRST] = LiveOne(FIRST, account_id, state="established")
+    desk.calls.up[FIRST] = live_one(FIRST, account_id, state="established")
     assert (await acme.get(f"{CALLS}/{FIRST}")).json()["data"]["status"] == "in_progress"
 
 
@@ -127,7 +127,7 @@ async def test_a_live_call_shows_its_statistics_of_the_moment(desk: Desk, acme: 
     """Its record gets them when it ends."""
     await recorded(desk)
     live = LegStatistics(codec="PCMU", packets_received=42)
-    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id, statistics=live)
+    desk.calls.up[SECOND] = live_one(SECOND, desk.accounts["acme"].id, statistics=live)
     call = (await acme.get(f"{CALLS}/{SECOND}")).json()["data"]
     assert (call["statistics"]["codec"], call["statistics"]["packets_received"]) == ("PCMU", 42)
 
@@ -136,7 +136,7 @@ async def test_numbers_that_are_none_do_not_break_the_answer(desk: Desk, acme: h
     """NaN is no JSON: null instead."""
     await recorded(desk)
     live = LegStatistics(jitter_ms=float("nan"), round_trip_ms=float("inf"))
-    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id, statistics=live)
+    desk.calls.up[SECOND] = live_one(SECOND, desk.accounts["acme"].id, statistics=live)
     call = (await acme.get(f"{CALLS}/{SECOND}")).json()["data"]
     assert (call["statistics"]["jitter_ms"], call["statistics"]["round_trip_ms"]) == (None, None)
 
@@ -144,7 +144,7 @@ async def test_numbers_that_are_none_do_not_break_the_answer(desk: Desk, acme: h
 @pytest.mark.parametrize("spelling", [FIRST, "CA" + FIRST.replace("-", "")])
 async def test_a_live_call_is_hung_up(desk: Desk, acme: httpx.AsyncClient, spelling: str) -> None:
     """By its id or its CA… form; the record will say: by the operator."""
-    desk.calls.up[FIRST] = LiveOne(FIRST, desk.accounts["acme"].id)
+    desk.calls.up[FIRST] = live_one(FIRST, desk.accounts["acme"].id)
     answer = await acme.post(f"{CALLS}/{spelling}/hangup")
     assert answer.status_code == 200
     assert answer.json()["data"] == {"id": FIRST, "hung_up": True}
@@ -156,7 +156,7 @@ async def test_a_live_call_is_hung_up(desk: Desk, acme: httpx.AsyncClient, spell
     [({"X-Result": "sold"}, 200), ({"X-Result": "a\r\nb"}, 422), ({"X Result": "sold"}, 422), ("X-Result", 422)],
 )
 async def test_headers_go_with_a_hang_up(desk: Desk, acme: httpx.AsyncClient, headers: object, status: int) -> None:
-    desk.calls.up[FIRST] = LiveOne(FIRST, desk.accounts["acme"].id)
+    desk.calls.up[FIRST] = live_one(FIRST, desk.accounts["acme"].id)
     answer = await acme.post(f"{CALLS}/{FIRST}/hangup", json={"headers": headers})
     assert answer.status_code == status, answer.text
     assert desk.calls.parting == (headers if status == 200 else {})
@@ -176,7 +176,7 @@ async def test_a_call_that_has_ended_cannot_be_hung_up(desk: Desk, acme: httpx.A
 async def test_another_account_s_calls_do_not_exist(desk: Desk, globex: httpx.AsyncClient) -> None:
     """Neither to read nor to end, live or recorded."""
     await recorded(desk)
-    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id)
+    desk.calls.up[SECOND] = live_one(SECOND, desk.accounts["acme"].id)
     assert (await globex.get(CALLS)).json()["data"] == []
     for id in (FIRST, SECOND):
         assert (await globex.get(f"{CALLS}/{id}")).status_code == 404
@@ -344,7 +344,7 @@ async def test_a_live_call_does_what_its_account_asks(
     desk: Desk, acme: httpx.AsyncClient, verb: str, body: Any, command: Command
 ) -> None:
     """By the call's id, or as Twilio's libraries spell it."""
-    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id)
+    desk.calls.up[SECOND] = live_one(SECOND, desk.accounts["acme"].id)
     for id in (SECOND, call_sid(SECOND)):
         answer = await acme.post(f"{CALLS}/{id}/{verb}", json=body)
         assert (answer.status_code, answer.json()["data"]) == (200, {"id": SECOND, "done": True})
@@ -357,7 +357,7 @@ async def test_a_call_that_is_another_accounts_over_or_not_ready_is_left_alone(
 ) -> None:
     """404, 409 with the record's end, 409 with the reason."""
     await recorded(desk)
-    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id)
+    desk.calls.up[SECOND] = live_one(SECOND, desk.accounts["acme"].id)
     assert (await globex.post(f"{CALLS}/{SECOND}/{verb}", json=body)).status_code == 404
     assert (await acme.post(f"{CALLS}/nonsense/{verb}", json=body)).status_code == 404
     over = await acme.post(f"{CALLS}/{FIRST}/{verb}", json=body)
@@ -385,7 +385,7 @@ async def test_a_call_that_is_another_accounts_over_or_not_ready_is_left_alone(
 async def test_what_cannot_be_done_to_any_call_is_422(
     desk: Desk, acme: httpx.AsyncClient, verb: str, body: dict[str, Any]
 ) -> None:
-    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id)
+    desk.calls.up[SECOND] = live_one(SECOND, desk.accounts["acme"].id)
     assert (await acme.post(f"{CALLS}/{SECOND}/{verb}", json=body)).status_code == 422
     assert desk.calls.commands == []
 
@@ -394,7 +394,7 @@ async def test_a_live_call_is_held_and_taken_back(
     desk: Desk, acme: httpx.AsyncClient, globex: httpx.AsyncClient
 ) -> None:
     await recorded(desk)
-    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id)
+    desk.calls.up[SECOND] = live_one(SECOND, desk.accounts["acme"].id)
     for verb in ("hold", "resume"):
         assert (await acme.post(f"{CALLS}/{SECOND}/{verb}")).json()["data"] == {"id": SECOND, "done": True}
         assert (await globex.post(f"{CALLS}/{SECOND}/{verb}")).status_code == 404
@@ -408,6 +408,6 @@ async def test_a_live_call_is_held_and_taken_back(
 async def test_a_live_call_shows_how_its_conversation_goes(desk: Desk, acme: httpx.AsyncClient) -> None:
     await recorded(desk)
     statistics = LegStatistics(conversation=Conversation(response=Stretches(count=1, total_ms=800, p50_ms=800)))
-    desk.calls.up[SECOND] = LiveOne(SECOND, desk.accounts["acme"].id, statistics=statistics)
+    desk.calls.up[SECOND] = live_one(SECOND, desk.accounts["acme"].id, statistics=statistics)
     shown = (await acme.get(f"{CALLS}/{SECOND}")).json()["data"]["statistics"]["conversation"]
     assert shown["response"] == {"count": 1, "total_ms": 800, "p50_ms": 800, "p95_ms": None, "max_ms": None}

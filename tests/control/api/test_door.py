@@ -11,7 +11,7 @@ import pytest
 from fastapi import Request
 
 from control.api.door import basic_credentials, bearer_key, source_of
-from tests.support.desk import BASE, Desk, LiveOne
+from tests.support.desk import BASE, Desk, live_one
 
 ID = "0198c0de-0000-4000-8000-000000000011"
 
@@ -162,7 +162,7 @@ async def test_hanging_up_is_never_too_fast_for_the_calls_there_are() -> None:
     """An agent that ends a hundred calls at once ends them all, with its requests spent."""
     desk = await Desk(limits={"api_requests_per_minute": 1}).furnish()
     ids = [f"0198c0de-0000-4000-8000-{count:012}" for count in range(100)]
-    desk.calls.up = {id: LiveOne(id, desk.accounts["acme"].id) for id in ids}
+    desk.calls.up = {id: live_one(id, desk.accounts["acme"].id) for id in ids}
     async with desk.client("acme") as acme:
         await acme.get(f"{BASE}/account")
         assert (await acme.get(f"{BASE}/account")).status_code == 429

@@ -23,13 +23,13 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from control.api.app import openapi_document
-from control.operations import Principal
+from control.operations.principal import Principal
 from control.resources.accounts import CreateKey
 from control.resources.agents import CreateAgent
 from control.resources.ids import account_sid, call_sid
 from control.resources.numbers import import_request
 from control.resources.pipelines import BuiltinPipeline
-from tests.support.desk import SID, Desk, LiveOne
+from tests.support.desk import SID, Desk, live_one
 
 SCHEMA = schemathesis.openapi.from_dict(openapi_document())
 OPERATIONS = {result.ok().definition.raw["operationId"]: result.ok() for result in SCHEMA.get_all_operations()}
@@ -61,7 +61,7 @@ class Target:
             case "key":
                 return {"key_id": self._runner.run(self.desk.operations.create_key(self._by, CreateKey())).id}
             case "call":
-                self.desk.calls.up[CALL] = LiveOne(CALL, self._by.account)
+                self.desk.calls.up[CALL] = live_one(CALL, self._by.account)
                 return {"call_id": CALL, "account": account_sid(self._by.account), "call": call_sid(CALL)}
             case _:
                 return {}

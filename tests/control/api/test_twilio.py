@@ -11,7 +11,7 @@ from control.instructions import Dial, Digits
 from control.registry.types import CallEvent
 from control.resources.ids import call_sid
 from media.messages import Failed
-from tests.support.desk import Desk, LiveOne, offered
+from tests.support.desk import Desk, live_one, offered
 
 CALL = "0198c0de-0000-4000-8000-000000000011"
 
@@ -45,7 +45,7 @@ async def asked(
 async def desk() -> Desk:
     """With a live call of acme's."""
     desk = await Desk().furnish()
-    desk.calls.up[CALL] = LiveOne(CALL, desk.accounts["acme"].id)
+    desk.calls.up[CALL] = live_one(CALL, desk.accounts["acme"].id)
     return desk
 
 

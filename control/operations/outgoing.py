@@ -1,0 +1,61 @@
+"""Who places calls and hands callers on, as operations need it."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from control.errors import CallNotFound, OutboundUnavailable
+from control.resources.call_control import PlaceCall, TransferCall
+
+__all__ = ["Begun", "HasId", "NothingPlaced", "Outgoing", "PlacedOne"]
+
+
+class Outgoing(Protocol):
+    """Who places calls and hands callers on: :class:`control.placing.Placing`."""
+
+    async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> PlacedOne:
+        """Begin a call."""
+        ...
+
+    async def transfer(self, account_id: str, call_id: str, request: TransferCall) -> Begun:
+        """Begin a transfer; :class:`CallNotFound` for no such live call."""
+        ...
+
+
+class PlacedOne(Protocol):
+    """A call that was begun."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def agent_id(self) -> str: ...
+
+
+class Begun(Protocol):
+    """A transfer that was begun."""
+
+    @property
+    def call(self) -> HasId: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def method(self) -> Literal["refer", "carrier", "bridge"]: ...
+
+
+class HasId(Protocol):
+    """Of a call."""
+
+    @property
+    def id(self) -> str: ...
+
+
+class NothingPlaced:
+    """For a process that serves no calls: the command line's."""
+
+    async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> PlacedOne:
+        """Refused."""
+        raise OutboundUnavailable("This process places no calls")
+
+    async def transfer(self, account_id: str, call_id: str, request: TransferCall) -> Begun:
+        """There is no call."""
+        raise CallNotFound(call_id)
