@@ -68,8 +68,9 @@ from edge.endpoint import Endpoint, EndpointSettings
 from edge.events import Address, CallKey, Event, OutgoingCall, Refusal, TransportName
 from edge.ladder import TraceEntry
 from edge.throttle import Throttle
-from edge.transport import ListenError as SipListenError
-from edge.transport import SipTransport, client_context, server_context
+from edge.transport.shell import SipTransport
+from edge.transport.sockets import ListenError as SipListenError
+from edge.transport.tls import client_context, server_context
 from edge.trunks import TrunkTable
 from media.collector import Pauses
 from media.messages import NoticeBody, Statistics

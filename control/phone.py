@@ -36,7 +36,8 @@ from edge.events import (
 )
 from edge.ladder import TraceEntry
 from edge.throttle import Throttle
-from edge.transport import SipTransport, client_context
+from edge.transport.shell import SipTransport
+from edge.transport.tls import client_context
 from edge.trunks import TrunkTable
 from edge.uri import ParseError, SipUri
 from media.in_process import InProcessMedia

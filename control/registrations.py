@@ -127,7 +127,7 @@ class _Kept:
 class Registrations:
     """All of them. Satisfies :class:`control.providers.Connections`; :meth:`start` and :meth:`close` alone wait.
 
-    ``run`` gives the engine a command with the time (:meth:`edge.transport.SipTransport.run`). The engine's
+    ``run`` gives the engine a command with the time (:meth:`edge.transport.shell.SipTransport.run`). The engine's
     listeners have to be bound before :meth:`start`: their ports are in the Contacts. Next: hand every event to
     :meth:`on_event`, and ``await close()`` when calls are no longer wanted.
     """

@@ -24,7 +24,8 @@ from edge.endpoint import Endpoint, EndpointSettings
 from edge.events import Address, CallOffered, Event, Identification, Refusal, Registered, RegistrationFailed
 from edge.events import TransportName as Transport
 from edge.throttle import Throttle
-from edge.transport import SipTransport, client_context, server_context
+from edge.transport.shell import SipTransport
+from edge.transport.tls import client_context, server_context
 from edge.trunks import TOKEN_PARAMETER, TrunkTable
 from tests.support.phone import Phone, sdp_offer
 from tests.support.pki import Pki

@@ -10,38 +10,33 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import itertools
 import logging
 import socket
 import ssl
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from edge.actions import Action, Close, Dispatch, Resolve, Target, Transmit
 from edge.counters import Counters, SourceLog
 from edge.dns import Resolver
 from edge.events import Address, Event, Flow, TransportName
-from edge.framing import PONG, FramingError, StreamFramer
+from edge.framing import FramingError
+from edge.transport.sockets import ListenError, bind, is_literal, is_loopback, name_of, reason_of, tune, unconnected
+from edge.transport.stream import Stream, TransportLimits
+from edge.transport.udp import Datagrams
 from edge.trunks import canonical_host
 from edge.uri import ParseError
 
-__all__ = ["Engine", "ListenError", "SipTransport", "TransportLimits", "client_context", "server_context"]
+__all__ = ["Engine", "SipTransport"]
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
 _ACCEPTS_A_WAKE: Final = 64
-_FLOWS_KEPT: Final = 4096
-_PONGS_A_READ: Final = 16
-_TOKENS_KEPT: Final = 1024
-_KEEP_ALIVE_OCTETS: Final = b"\r\n\x00 "
 _LEAST_DELAY_S: Final = 0.001
 
 
@@ -57,339 +52,6 @@ class Engine(Protocol):
     def next_timer(self) -> float | None: ...
     def actions(self) -> list[Action]: ...
     def events(self) -> list[Event]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class TransportLimits:
-    """What one edge, and one peer, may use; times in seconds, sizes in octets.
-
-    ``unlisted_per_address`` and ``unlisted_connections`` hold for peers no trunk lists, the rest of
-    ``connections`` is the carriers'. ``message_s``: from a connection's start, or from the first octet of
-    a message, until the message is whole. ``write_buffer`` is what a slow peer may leave unread.
-    """
-
-    connections: int = 2000
-    unlisted_connections: int = 1000
-    unlisted_per_address: int = 10
-    listed_per_address: int = 500
-    message_s: float = 9.5
-    handshake_s: float = 4.5
-    connect_s: float = 10.0
-    idle_s: float = 14_400.0
-    unlisted_idle_s: float = 1800.0
-    linger_s: float = 1.0
-    accept_pause_s: float = 0.25
-    write_buffer: int = 524_288
-
-
-class ListenError(Exception):
-    """A listener cannot be had: the port is in use, the address is not ours, TLS lacks its certificate."""
-
-    def __init__(self, name: TransportName, address: Address, reason: str) -> None:
-        super().__init__(f"cannot listen on {name.value}:{address}: {reason}")
-        self.name = name
-        self.address = address
-        self.reason = reason
-
-
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 and up with this PEM chain and key. OSError or ssl.SSLError when they cannot be used.
-
-    Calling ``load_cert_chain`` on the result again renews the certificate for new connections.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.load_cert_chain(certificate, key)
-    return context
-
-
-def client_context(ca: Path | None = None) -> ssl.SSLContext:
-    """TLS 1.2 and up that verifies chain and name (RFC 5922 §4), against ``ca`` or the system's authorities."""
-    context = ssl.create_default_context(cafile=str(ca) if ca else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def _bind(name: TransportName, address: Address) -> socket.socket:
-    """A bound, non-blocking socket, listening if it is a stream's. Raises :class:`ListenError`.
-
-    Port reuse is for streams only, past TIME_WAIT: on UDP Linux would let two processes share the port.
-    """
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM if name.reliable else socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if name.reliable:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        sock.bind((address.host, address.port))
-        if name.reliable:
-            sock.listen(512)
-    except OSError as error:
-        sock.close()
-        raise ListenError(name, address, error.strerror or str(error)) from error
-    return sock
-
-
-def _unconnected(remote: Address) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in remote.host else socket.AF_INET, socket.SOCK_STREAM)
-    sock.setblocking(False)
-    _tune(sock)
-    return sock
-
-
-def _tune(sock: socket.socket) -> None:
-    """No Nagle delay; dead peers noticed and NAT bindings kept by TCP keep-alives every minute."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
-
-def _name_of(sock: socket.socket) -> Address:
-    host, port = sock.getsockname()[:2]
-    return Address(host, port)
-
-
-class _DatagramSocket(Protocol):
-    """What both loops' datagram transports have; typeshed leaves the buffer's size out."""
-
-    def sendto(self, data: bytes, addr: tuple[str, int]) -> None: ...
-    def get_write_buffer_size(self) -> int: ...
-    def close(self) -> None: ...
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    """One UDP listener."""
-
-    def __init__(self, owner: SipTransport, local: Address) -> None:
-        self.local = local
-        self.closed = asyncio.get_running_loop().create_future()
-        self._owner = owner
-        self._flows: dict[tuple[str, int], Flow] = {}
-        self._transport: _DatagramSocket | None = None
-        self._errors: deque[Exception] = deque(maxlen=1)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-
-    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        if data.strip(_KEEP_ALIVE_OCTETS):
-            self._owner.received(data, self._flow(addr[0], addr[1]))
-
-    def error_received(self, exc: Exception) -> None:
-        self._errors.append(exc)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def send(self, data: bytes, remote: Address, limit: int) -> str | None:
-        """Why the datagram could not be sent, or None. Both loops report a refused send before returning."""
-        if self._transport is None:
-            return "closed"
-        if self._transport.get_write_buffer_size() > limit:
-            return "send buffer full"
-        self._errors.clear()
-        try:
-            self._transport.sendto(data, (remote.host, remote.port))
-        except (ValueError, OverflowError) as error:
-            return _reason(error)
-        return _reason(self._errors.pop()) if self._errors else None
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def _flow(self, host: str, port: int) -> Flow:
-        flow = self._flows.get((host, port))
-        if flow is None:
-            if len(self._flows) >= _FLOWS_KEPT:
-                self._flows.clear()
-            flow = Flow(TransportName.UDP, self.local, Address(host, port))
-            self._flows[host, port] = flow
-        return flow
-
-
-class _State(Enum):
-    CONNECTING = "connecting"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-class _Stream(asyncio.Protocol):
-    """One TCP or TLS connection, from its first SYN or its accept to its end."""
-
-    def __init__(self, owner: SipTransport, flow: Flow, *, listed: bool, key: Target | None = None) -> None:
-        self.flow = flow
-        self.key = key
-        self.host = canonical_host(flow.remote.host)
-        self.listed = listed
-        self.state = _State.CONNECTING
-        self.unanswered: deque[str] = deque(maxlen=_TOKENS_KEPT)
-        self._owner = owner
-        self._loop = asyncio.get_running_loop()
-        self._framer = StreamFramer()
-        self._queue: list[bytes] = []
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._active_at = self._waiting_since = self._loop.time()
-        self._waiting = key is None
-        self._spoken = False
-        self._reason = ""
-
-    # asyncio's callbacks
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        if self.state is not _State.CONNECTING:
-            transport.abort()  # type: ignore[attr-defined]
-            return
-        self.state = _State.OPEN
-        self._active_at = self._waiting_since = self._loop.time()
-        if self.key is not None and (name := transport.get_extra_info("sockname")):
-            self.flow = Flow(self.flow.transport, Address(*name[:2]), self.flow.remote, self.flow.connection)
-        self._owner.opened(self)
-        self._watch()
-        for data in self._queue:
-            self._write(data)
-        self._queue.clear()
-
-    def data_received(self, data: bytes) -> None:
-        if self.state is not _State.OPEN:
-            return
-        try:
-            messages, error = self._framer.feed(data), None
-        except FramingError as broken:
-            messages, error = broken.messages, broken
-        self._mark(bool(messages))
-        for message in messages:
-            if self.state is _State.OPEN:
-                self._owner.received(message, self.flow)
-        if error is not None:
-            self._owner.malformed(error, self)
-        self._answer_pings()
-
-    def eof_received(self) -> bool:
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.ended("lost" if exc is None else _reason(exc))
-
-    # the owner's
-
-    def send(self, data: bytes, token: str | None) -> str | None:
-        """Why the message cannot be sent, or None; the slow peer of a full buffer is cut off."""
-        if self.state not in (_State.CONNECTING, _State.OPEN):
-            return "connection closed"
-        if self._unsent() + len(data) > self._owner.limits.write_buffer:
-            self.abort("slow peer")
-            return "slow peer"
-        if token is not None:
-            self.unanswered.append(token)
-        if self.state is _State.CONNECTING:
-            self._queue.append(data)
-        else:
-            self._write(data)
-        return None
-
-    def close(self, reason: str) -> None:
-        """Send what is queued, then close; cut off after ``linger_s``."""
-        if self.state is not _State.OPEN or self._transport is None:
-            self.abort(reason)
-            return
-        self._leave(reason)
-        self._transport.close()
-        self._rearm(self._loop.time() + self._owner.limits.linger_s)
-
-    def abort(self, reason: str) -> None:
-        """Close at once; what is queued is lost."""
-        self._leave(reason)
-        if self._transport is None:
-            self.ended(reason)
-        else:
-            self._transport.abort()
-
-    def _leave(self, reason: str) -> None:
-        if self.state in (_State.CONNECTING, _State.OPEN):
-            self.state = _State.CLOSING
-            self._reason = reason
-            self._owner.closing(self)
-
-    def ended(self, reason: str) -> None:
-        """The connection is no more, or never came to be."""
-        if self.state is _State.CLOSED:
-            return
-        self._leave(reason)
-        self.state = _State.CLOSED
-        if self._timer is not None:
-            self._timer.cancel()
-        was_open, self._transport = self._transport is not None, None
-        self._owner.ended(self, was_open, self._reason)
-
-    # time
-
-    def _mark(self, whole: bool) -> None:
-        """Note activity; a message that begins, or still lacks its end, is waited for ``message_s``."""
-        now = self._active_at = self._loop.time()
-        if whole:
-            self.unanswered.clear()
-            self._waiting = False
-        if self._framer.pending and not self._waiting:
-            self._waiting, self._waiting_since = True, now
-            self._watch()
-
-    def _deadline(self) -> tuple[float, str]:
-        limits = self._owner.limits
-        if self._waiting:
-            return self._waiting_since + limits.message_s, "no whole message in time"
-        return self._active_at + (limits.idle_s if self.listed else limits.unlisted_idle_s), "idle"
-
-    def _watch(self) -> None:
-        self._rearm(self._deadline()[0])
-
-    def _rearm(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._check)
-
-    def _check(self) -> None:
-        if self.state is _State.CLOSING:
-            self.abort("lingered")
-            return
-        at, reason = self._deadline()
-        if self._loop.time() + _LEAST_DELAY_S >= at:
-            self.close(reason)
-        else:
-            self._rearm(at)
-
-    # octets
-
-    def _unsent(self) -> int:
-        if self._transport is None:
-            return sum(map(len, self._queue))
-        return self._transport.get_write_buffer_size()
-
-    def _write(self, data: bytes) -> None:
-        self._active_at = self._loop.time()
-        self._spoken = True
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def _answer_pings(self) -> None:
-        """RFC 5626 §4.4.1: CRLF for each CRLF CRLF; nothing for a stranger to whom nothing was ever said."""
-        pings, self._framer.pings = self._framer.pings, 0
-        if not (self.listed or self._spoken):
-            return
-        if pings and self.state is _State.OPEN and self._unsent() < self._owner.limits.write_buffer:
-            self._write(PONG * min(pings, _PONGS_A_READ))
 
 
 @dataclass(slots=True)
@@ -460,12 +122,12 @@ class SipTransport:
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._tasks = _Tasks(self._task_failed)
         self._source_log = SourceLog(_log)
-        self._datagrams: list[_Datagrams] = []
+        self._datagrams: list[Datagrams] = []
         self._listeners: list[_Listener] = []
-        self._streams: dict[_Stream, asyncio.Task[None]] = {}
-        self._open: dict[int, _Stream] = {}
+        self._streams: dict[Stream, asyncio.Task[None]] = {}
+        self._open: dict[int, Stream] = {}
         self._stream_ended = asyncio.Event()
-        self._pool: dict[Target, _Stream] = {}
+        self._pool: dict[Target, Stream] = {}
         self._per_host: Counter[str] = Counter()
         self._unlisted = 0
         self._numbers = itertools.count(1)
@@ -497,10 +159,10 @@ class SipTransport:
     async def _listen(self, name: TransportName, address: Address) -> Address:
         if name is TransportName.TLS and self._tls_server is None:
             raise ListenError(name, address, "no certificate and key")
-        sock = _bind(name, address)
-        local = _name_of(sock)
+        sock = bind(name, address)
+        local = name_of(sock)
         if name is TransportName.UDP:
-            protocol = _Datagrams(self, local)
+            protocol = Datagrams(self.received, local)
             await self._loop.create_datagram_endpoint(lambda: protocol, sock=sock)
             self._datagrams.append(protocol)
         else:
@@ -556,7 +218,7 @@ class SipTransport:
         """A datagram, or one whole message of a stream."""
         self._input("receive", flow.remote.host, lambda now: self._engine.receive(data, flow, now))
 
-    def malformed(self, error: FramingError, stream: _Stream) -> None:
+    def malformed(self, error: FramingError, stream: Stream) -> None:
         """A stream that lost its framing: the engine may answer it, then it is closed (RFC 3261 §18.3)."""
         self._drop("malformed", stream.host, str(error))
         flow = stream.flow
@@ -657,21 +319,21 @@ class SipTransport:
         self._report(failure, token, target.address)
 
     def _send_datagram(self, data: bytes, remote: Address, local: Address | None) -> str | None:
-        if not _is_literal(remote.host):
+        if not is_literal(remote.host):
             return "no address"
         listener = self._datagram_listener(remote, local)
         if listener is None:
             return "no UDP listener of that address family"
         return listener.send(data, remote, self.limits.write_buffer)
 
-    def _datagram_listener(self, remote: Address, local: Address | None) -> _Datagrams | None:
+    def _datagram_listener(self, remote: Address, local: Address | None) -> Datagrams | None:
         """The wanted one, else the first of the family; loopback talks to loopback."""
         family = [one for one in self._datagrams if (":" in one.local.host) == (":" in remote.host)]
         for one in family:
             if one.local == local:
                 return one
-        near = _is_loopback(remote.host)
-        return next((one for one in family if _is_loopback(one.local.host) == near), family[0] if family else None)
+        near = is_loopback(remote.host)
+        return next((one for one in family if is_loopback(one.local.host) == near), family[0] if family else None)
 
     def _send_on_stream(self, data: bytes, target: Target, token: str | None) -> str | None:
         if target.transport is TransportName.TCP and target.server_name is not None:
@@ -687,7 +349,7 @@ class SipTransport:
     def _cannot_connect(self, target: Target) -> str | None:
         if self._closing:
             return "shutting down"
-        if not _is_literal(target.address.host):
+        if not is_literal(target.address.host):
             return "no address"
         if target.transport is TransportName.TLS and self._tls_client is None:
             return "no TLS for outgoing connections"
@@ -720,22 +382,22 @@ class SipTransport:
 
     # outgoing connections
 
-    def _connect(self, target: Target) -> _Stream:
+    def _connect(self, target: Target) -> Stream:
         flow = Flow(target.transport, Address("", 0), target.address, next(self._numbers))
-        stream = _Stream(self, flow, listed=True, key=target)
+        stream = Stream(self, flow, listed=True, key=target)
         self._pool[target] = stream
         self._add(stream, f"connect {target.address}", self._connecting(stream, target))
         return stream
 
-    async def _connecting(self, stream: _Stream, target: Target) -> None:
+    async def _connecting(self, stream: Stream, target: Target) -> None:
         address = target.address
         options: dict[str, Any] = {}
         if target.transport is TransportName.TLS:
             options = self._tls(self._tls_client) | {"server_hostname": target.server_name or address.host}
         try:
-            sock = _unconnected(address)
+            sock = unconnected(address)
         except OSError as error:
-            stream.abort(_reason(error))
+            stream.abort(reason_of(error))
             return
         try:
             async with asyncio.timeout(self.limits.connect_s):
@@ -743,7 +405,7 @@ class SipTransport:
                 await self._loop.create_connection(lambda: stream, sock=sock, **options)
         except (OSError, ValueError) as error:
             sock.close()
-            stream.abort(_reason(error))
+            stream.abort(reason_of(error))
         except BaseException:
             sock.close()
             raise
@@ -772,7 +434,7 @@ class SipTransport:
     def _pause(self, listener: _Listener, error: OSError) -> None:
         self._counters.add("accept_failures", reason=errno.errorcode.get(error.errno or 0, "unknown"))
         self._source_log.write(
-            logging.ERROR, "cannot accept", str(listener.local), self._loop.time(), reason=_reason(error)
+            logging.ERROR, "cannot accept", str(listener.local), self._loop.time(), reason=reason_of(error)
         )
         self._loop.remove_reader(listener.sock.fileno())
         listener.retry = self._loop.call_later(self.limits.accept_pause_s, self._resume, listener)
@@ -789,9 +451,9 @@ class SipTransport:
             self._drop("connection", host, refusal)
             return False
         sock.setblocking(False)
-        _tune(sock)
-        flow = Flow(listener.name, _name_of(sock), remote, next(self._numbers))
-        stream = _Stream(self, flow, listed=listed)
+        tune(sock)
+        flow = Flow(listener.name, name_of(sock), remote, next(self._numbers))
+        stream = Stream(self, flow, listed=listed)
         self._add(stream, f"accept {remote}", self._accepting(stream, sock))
         return True
 
@@ -805,36 +467,36 @@ class SipTransport:
             return "too many connections from this address"
         return None
 
-    async def _accepting(self, stream: _Stream, sock: socket.socket) -> None:
+    async def _accepting(self, stream: Stream, sock: socket.socket) -> None:
         options = self._tls(self._tls_server) if stream.flow.transport is TransportName.TLS else {}
         try:
             await self._loop.connect_accepted_socket(lambda: stream, sock, **options)
         except OSError as error:
             sock.close()
-            self._drop("handshake", stream.host, _reason(error))
-            stream.abort(_reason(error))
+            self._drop("handshake", stream.host, reason_of(error))
+            stream.abort(reason_of(error))
         except BaseException:
             sock.close()
             raise
 
     # what the streams tell
 
-    def _add(self, stream: _Stream, name: str, work: Coroutine[Any, Any, None]) -> None:
+    def _add(self, stream: Stream, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._per_host[stream.host] += 1
         self._unlisted += not stream.listed
         self._streams[stream] = self._tasks.start(name, work)
 
-    def opened(self, stream: _Stream) -> None:
+    def opened(self, stream: Stream) -> None:
         """The connection stands, TLS included."""
         self._open[stream.flow.connection] = stream
 
-    def closing(self, stream: _Stream) -> None:
+    def closing(self, stream: Stream) -> None:
         """No more messages on this one: a new request gets a new connection."""
         self._open.pop(stream.flow.connection, None)
         if stream.key is not None and self._pool.get(stream.key) is stream:
             del self._pool[stream.key]
 
-    def ended(self, stream: _Stream, was_open: bool, reason: str) -> None:
+    def ended(self, stream: Stream, was_open: bool, reason: str) -> None:
         """The connection is gone: its place is free, requests it did not answer have failed."""
         self._counters.add("connections_closed", transport=stream.flow.transport.value, reason=reason)
         task = self._streams.pop(stream)
@@ -871,28 +533,3 @@ class SipTransport:
         if self._own_loop is None:
             raise RuntimeError("start() has not been awaited")
         return self._own_loop
-
-
-@lru_cache(1024)
-def _is_literal(host: str) -> bool:
-    """A name here would make the socket look it up, and block the loop."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "::1" or host.startswith("127.")
-
-
-def _reason(error: BaseException) -> str:
-    """A bounded set of short texts, for counters and logs."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or 'failed'}"
-    if isinstance(error, OSError) and error.errno:
-        return errno.errorcode.get(error.errno, "OSError")
-    return type(error).__name__
