@@ -15,17 +15,18 @@ from typing import Final, Protocol
 
 from edge import uas
 from edge.dialog import Dialog, DialogKey, dialog_key
-from edge.events import CallKey, Cause, Event, Flow, MediaAnswered, MediaOffered, MediaRefused, Refusal
+from edge.events import Cause, MediaAnswered, MediaOffered, MediaRefused, Refusal
+from edge.host import DialogOwner, Host
 from edge.invite import Acknowledgement, Answer, Detail, answer_to, in_dialog, near_of
-from edge.layer import TransactionLayer, safe_headers
+from edge.layer import safe_headers
 from edge.message import Request, Response, response_to
 from edge.session_timer import SessionTimer
 from edge.timers import Timer
 from edge.transaction import Failure, ServerInvite, ServerNonInvite
-from edge.uac import Credential, Outgoing
+from edge.uac import Outgoing
 from edge.uri import ParseError
 
-__all__ = ["TABLES", "TRANSITIONS", "Action", "Call", "Input", "Offers", "OffersHost", "State"]
+__all__ = ["TABLES", "TRANSITIONS", "Action", "Call", "Input", "Offers", "State"]
 
 
 class State(StrEnum):
@@ -132,22 +133,9 @@ _NOTHING: Final = Detail()
 _MAX_GLARES: Final = 8
 
 
-class OffersHost(Protocol):
-    """What the offers of a call need of the endpoint."""
+class Call(DialogOwner, Protocol):
+    """What the offers of a call need of it."""
 
-    @property
-    def layer(self) -> TransactionLayer: ...
-    def emit(self, event: Event) -> None:
-        """Tell the user."""
-
-
-class Call(Protocol):
-    """What they need of their call."""
-
-    key: CallKey
-    dialog: Dialog | None
-    flow: Flow | None
-    credential: Credential | None
     timer: SessionTimer
 
     @property
@@ -178,7 +166,7 @@ class Offers:
     ``local`` is the description of ours that holds: what a session refresh says again (RFC 4028 §7.4).
     """
 
-    def __init__(self, host: OffersHost, call: Call) -> None:
+    def __init__(self, host: Host, call: Call) -> None:
         self.state = State.IDLE
         self.local = b""
         self._host = host

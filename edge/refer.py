@@ -13,19 +13,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
-from edge.dialog import Dialog
-from edge.events import CallKey, Event, Flow, ReferEnded, ReferProgressed, ReferSource
+from edge.events import ReferEnded, ReferProgressed, ReferSource
+from edge.host import DialogOwner, Host
 from edge.invite import in_dialog, near_of
-from edge.layer import Hop, TransactionLayer
+from edge.layer import Hop
 from edge.message import REASON_PHRASES, Message, Request, Response, printable
 from edge.timers import Timer
 from edge.transaction import Failure
-from edge.uac import Credential, Draft, Outgoing
+from edge.uac import Draft, Outgoing
 from edge.uri import ParseError
 
-__all__ = ["TABLES", "TRANSITIONS", "Action", "Call", "Input", "Referral", "ReferralHost", "State", "takes_refer"]
+__all__ = ["TABLES", "TRANSITIONS", "Action", "Input", "Referral", "State", "takes_refer"]
 
 
 class State(StrEnum):
@@ -101,24 +101,6 @@ class _Told:
     target: str = ""
 
 
-class ReferralHost(Protocol):
-    """What a referral needs of the endpoint."""
-
-    @property
-    def layer(self) -> TransactionLayer: ...
-    def emit(self, event: Event) -> None:
-        """Tell the user."""
-
-
-class Call(Protocol):
-    """What it needs of its call."""
-
-    key: CallKey
-    dialog: Dialog | None
-    flow: Flow | None
-    credential: Credential | None
-
-
 def takes_refer(message: Message) -> bool:
     """Whether the Allow header of an INVITE or its 2xx lists REFER."""
     return "REFER" in message.headers.get_all("Allow")
@@ -127,7 +109,7 @@ def takes_refer(message: Message) -> bool:
 class Referral:
     """The REFERs of one call, one at a time."""
 
-    def __init__(self, host: ReferralHost, call: Call) -> None:
+    def __init__(self, host: Host, call: DialogOwner) -> None:
         self.state = State.IDLE
         self._host = host
         self._layer = host.layer

@@ -18,8 +18,9 @@ from typing import Final, Protocol
 
 from edge.actions import Target, Transmit
 from edge.auth import DigestChallenge
-from edge.events import Event, Flow, Registered, RegistrationFailed, RegistrationSpec
-from edge.layer import Hop, Hops, TransactionLayer, parse_next_hop
+from edge.events import Flow, Registered, RegistrationFailed, RegistrationSpec
+from edge.host import Host
+from edge.layer import Hop, Hops, parse_next_hop
 from edge.message import NameAddress, Response
 from edge.timers import Timer
 from edge.transaction import Failure
@@ -120,16 +121,11 @@ def retry_delay_s(status: int, failures: int, retry_after_s: int | None, draw: f
     return max(backoff, min(_RETRY_AFTER_CAP_S, retry_after_s or 0))
 
 
-class RegistrationHost(Protocol):
+class RegistrationHost(Host, Protocol):
     """What a registration needs of the endpoint."""
 
     @property
-    def layer(self) -> TransactionLayer: ...
-    @property
     def trunks(self) -> TrunkTable: ...
-    def emit(self, event: Event) -> None:
-        """Tell the user."""
-
     def unregistered(self, registration: Registration) -> None:
         """Forget a registration that is over for good."""
 

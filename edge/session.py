@@ -21,13 +21,13 @@ from edge.events import (
     CallProgressed,
     Cause,
     DigitPressed,
-    Event,
     Flow,
     MediaAnswered,
     OutgoingCall,
     Party,
     Refusal,
 )
+from edge.host import Host
 from edge.invite import Acknowledgement, Answer, Detail, Nobody, answer_to, in_dialog, near_of
 from edge.layer import Hop, TransactionLayer, parse_next_hop, safe_headers
 from edge.message import REASON_PHRASES, NameAddress, Request, Response, printable, response_to
@@ -40,7 +40,7 @@ from edge.transaction import Failure, ServerInvite
 from edge.uac import Credential, Draft, Outgoing
 from edge.uri import ParseError, SipUri
 
-__all__ = ["TABLES", "TRANSITIONS", "Action", "Host", "Input", "Session", "State"]
+__all__ = ["TABLES", "TRANSITIONS", "Action", "Input", "Session", "SessionHost", "State"]
 
 
 class State(StrEnum):
@@ -162,13 +162,8 @@ _NOTHING: Final = Detail()
 _MAX_FORKS: Final = 16
 
 
-class Host(Protocol):
+class SessionHost(Host, Protocol):
     """What a session needs of the endpoint."""
-
-    @property
-    def layer(self) -> TransactionLayer: ...
-    def emit(self, event: Event) -> None:
-        """Tell the user."""
 
     def bind(self, session: Session, dialog: Dialog) -> None:
         """The dialog's requests are the session's from now on."""
@@ -183,7 +178,7 @@ class Host(Protocol):
 class Session:
     """One call. Made by :meth:`offered` or :meth:`calling`; commands and messages in, events out by the host."""
 
-    def __init__(self, host: Host, key: CallKey, state: State) -> None:
+    def __init__(self, host: SessionHost, key: CallKey, state: State) -> None:
         self.state = state
         self.key = key
         self._host = host
@@ -231,7 +226,9 @@ class Session:
         return None if early is None else early.dialog
 
     @classmethod
-    def offered(cls, host: Host, key: CallKey, request: Request, dialog: Dialog, flow: Flow, *, now: float) -> Session:
+    def offered(
+        cls, host: SessionHost, key: CallKey, request: Request, dialog: Dialog, flow: Flow, *, now: float
+    ) -> Session:
         """The UAS's side of a new INVITE; 100 goes out (§8.2.6.1)."""
         session = cls(host, key, State.OFFERED)
         session.dialog, session.flow = dialog, flow
@@ -249,7 +246,7 @@ class Session:
         return session
 
     @classmethod
-    def calling(cls, host: Host, key: CallKey, call: OutgoingCall) -> Session:
+    def calling(cls, host: SessionHost, key: CallKey, call: OutgoingCall) -> Session:
         """The UAC's side; :meth:`start` sends the INVITE. Raises ParseError where the call's URIs are none."""
         session = cls(host, key, State.CALLING)
         if call.username is not None and call.password is not None:

@@ -22,6 +22,7 @@ VALUES_ONLY = {
     "edge/actions.py",
     "media/settings.py",
     "edge/events.py",
+    "edge/host.py",
     "control/registry/types.py",
     "control/surroundings.py",
     "media/agents/base.py",
