@@ -39,7 +39,8 @@ class Renegotiation:
 
     async def _renegotiate(self, call: Call, offer: bytes | None) -> None:
         key = call.key
-        result = await self._motor.request(Renegotiate(call=call.id, offer=offer))
+        early = call.state is State.DIALLING
+        result = await self._motor.request(Renegotiate(call=call.id, offer=offer, early=early))
         if isinstance(result, CallOpened):
             self._signalling.accept_offer(key, result.sdp)
             await self._renegotiated(call, held=result.held)

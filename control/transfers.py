@@ -345,7 +345,8 @@ class Transfers:
 
     async def _renegotiate(self, transfer: Transfer, offer: bytes | None) -> None:
         key = transfer.leg.key if transfer.leg is not None else CallKey("")
-        result = await self._motor.request(Renegotiate(call=transfer.call.id, offer=offer, second=True))
+        command = Renegotiate(call=transfer.call.id, offer=offer, second=True, early=transfer.offered)
+        result = await self._motor.request(command)
         if isinstance(result, CallOpened):
             self._means.signalling.accept_offer(key, result.sdp)
         else:

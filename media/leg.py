@@ -245,10 +245,15 @@ class PhoneLeg:
         """The peer has put us on hold."""
         return self._agreed.held if self._agreed else False
 
-    def answer(self, offer: bytes, now: float) -> bytes:
-        """Our answer. Raises SdpError; then nothing has changed."""
+    def answer(self, offer: bytes, now: float, *, early: bool = False) -> bytes:
+        """Our answer. Raises SdpError; then nothing has changed.
+
+        ``early``: the peer offers before our INVITE has its final answer, which another fork may give to our own offer.
+        """
+        ours = self._offer if early else None
         agreed = answer(offer, self._capabilities, self._sdp)
         self._agree(agreed, now, answered=False)
+        self._offer = ours
         return agreed.sdp
 
     @property

@@ -300,12 +300,14 @@ class StartMedia(Message, frozen=True, kw_only=True, tag="start_media"):
 class Renegotiate(Message, frozen=True, kw_only=True, tag="renegotiate"):
     """A re-INVITE's offer (None: make one); ``second``: of the second phone leg.
 
+    ``early``: an UPDATE's, before an INVITE of ours has its final answer; that may still be another fork's.
     Reply: :class:`CallOpened` with our SDP, or :class:`Failed`; then nothing changed.
     """
 
     call: str
     offer: bytes | None
     second: bool = False
+    early: bool = False
 
 
 class OpenSecondLeg(Message, frozen=True, kw_only=True, tag="open_second_leg"):

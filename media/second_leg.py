@@ -89,7 +89,8 @@ class SecondLeg:
 
     def renegotiate(self, command: Renegotiate, now: float) -> CallOpened:
         """A re-INVITE of the peer's. Raises SdpError."""
-        sdp = self.leg.offer() if command.offer is None else self.leg.answer(command.offer, now)
+        offer = command.offer
+        sdp = self.leg.offer() if offer is None else self.leg.answer(offer, now, early=command.early)
         self.crossing.peer_changed()
         return CallOpened(sdp=sdp, codec=self.leg.codec, held=self.leg.held)
 

@@ -270,7 +270,8 @@ class MediaService:
                 call.bridge.start()
                 return Done()
             case Renegotiate():
-                sdp = call.leg.offer() if command.offer is None else call.leg.answer(command.offer, self._clock())
+                leg, offer, early = call.leg, command.offer, command.early
+                sdp = leg.offer() if offer is None else leg.answer(offer, self._clock(), early=early)
                 call.bridge.law_changed()
                 return CallOpened(sdp=sdp, codec=call.leg.codec, held=call.leg.held)
             case HearDigit():

@@ -657,6 +657,19 @@ def test_a_key_that_comes_by_info_too_is_told_once() -> None:
     assert [notice.digit for notice in call.notices if isinstance(notice, DigitReceived)] == ["1", "2"]
 
 
+def test_a_callers_digits_are_passed_on_once_whichever_way_they_come() -> None:
+    call = Call().answered()
+    passed: list[str] = []
+    call.bridge.rewire(call.leg, pass_digit=passed.append)
+    call.bridge.digit_by_info("1", 100)
+    call.bridge.digit("1", 100)
+    call.bridge.dismiss()
+    call.bridge.digit_by_info("2", 100)
+    call.bridge.rewire(call.leg)
+    call.bridge.digit("3", 100)
+    assert passed == ["1", "2"]
+
+
 def test_digits_that_the_phone_takes_no_event_for_are_control_s_to_send() -> None:
     call = Call().answered()
     call.leg.send_digits = lambda digits: False  # type: ignore[assignment, method-assign, return-value]

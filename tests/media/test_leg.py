@@ -810,6 +810,19 @@ def test_early_media_is_taken_without_consuming_the_offer() -> None:
         line.leg.apply_early(offer(4200), line.clock())
 
 
+def test_an_early_offer_of_the_peers_leaves_ours_to_be_answered_by_another_fork() -> None:
+    """RFC 3311: the UPDATE of one fork; RFC 3261 §13.2.2.4: the 2xx of another."""
+    line = Line()
+    line.leg.offer()
+    line.leg.apply_early(offer(4000, codecs="0"), line.clock())
+    line.leg.answer(offer(4100, codecs="8"), line.clock(), early=True)
+    assert line.leg.codec == "PCMA"
+    line.leg.apply_answer(offer(4200, codecs="0"), line.clock())
+    assert line.leg.codec == "PCMU"
+    with pytest.raises(LegError):
+        line.leg.apply_answer(offer(4200), line.clock())
+
+
 def test_before_the_answer_the_phone_hears_and_is_not_missed() -> None:
     """Early media (RFC 3960): the watchdog begins with the call."""
     line = Line(WATCHED, start=False)
