@@ -212,12 +212,36 @@ async def test_a_callee_that_prescribes_everything_is_followed(tmp_path: Path, k
             await fork.finish()
 
 
+@pytest.mark.slow
+@needs("sipp")
+@pytest.mark.interop(agent="sipp", feature="session timer")
+async def test_a_callee_that_wants_its_session_refreshed_has_it_refreshed(tmp_path: Path, keyring: Keyring) -> None:
+    """RFC 4028 §7.2: its 2xx makes the edge the refresher; a re-INVITE comes after half of 90 s, and the call goes on."""
+    async with (
+        MediaStreamsAgent.open(greet) as agent,
+        Sipp.serve(tmp_path / "sipp", say=tone(PHONE_HZ, 10), scenario="refreshed", timeout_s=70) as sipp,
+    ):
+        trunk = {"outbound": f"udp:127.0.0.1:{sipp.address[1]}"}
+        async with Edge.open(tmp_path / "edge", keyring, Settings(trunk=trunk)) as edge:
+            await edge.add_agent_at(agent.url)
+            call_id = await place(edge)
+            call = await agent.expect_call()
+            await call.wait_until(lambda: len(call.messages) >= 50 * 50, "50 s of audio", 60.0)
+            assert heard_s(call.heard(), PHONE_HZ) >= 45
+            await edge.request("POST", f"/calls/{call_id}/hangup")
+            await sipp.finish()
+            assert (await record(edge, call_id))["end_reason"] == "operator_hung_up"
+
+
 @has_pjsip
 @needs("kamailio")
-@pytest.mark.interop(agent="kamailio", feature=("calls out", "digest", "UDP", "TCP"))
-@pytest.mark.interop(agent="pjsua2", feature=("calls out", "caller hangs up"))
+@pytest.mark.interop(
+    agent="kamailio", feature=("calls out", "digest", "UDP", "TCP", "held by the edge", "REFER", "caller hangs up")
+)
 async def test_a_call_goes_out_through_a_proxy_that_challenges(tmp_path: Path, keyring: Keyring) -> None:
-    """407 and the trunk's own credentials; Record-Route; the callee's BYE comes back through the proxy."""
+    """407 and the trunk's own credentials; hold, REFER and NOTIFY by the route set, and the callee's BYE."""
+    port = free_port()
+    nobody = f"sip:+14155550199@127.0.0.1:{port};transport=tcp"
     async with (
         MediaStreamsAgent.open(greet) as agent,
         Pjsip.open(tmp_path / "pjsip", tone(PHONE_HZ, 20), transport="tcp", answers=True) as phone,
@@ -229,16 +253,26 @@ async def test_a_call_goes_out_through_a_proxy_that_challenges(tmp_path: Path, k
             "outbound": f"udp:127.0.0.1:{proxy.port}",
             "outbound_username": "edge",
             "outbound_password": "secret",
+            "transfer": "refer",
         }
-        async with Edge.open(tmp_path / "edge", keyring, Settings(trunk=trunk)) as edge:
+        settings = Settings(
+            listen=("udp:127.0.0.1:0", f"tcp:127.0.0.1:{port}"),
+            trunk=trunk,
+            more=f'[outbound]\nsip_targets = ["{nobody}"]\n',
+        )
+        async with Edge.open(tmp_path / "edge", keyring, settings) as edge:
             await edge.add_agent_at(agent.url)
             call_id = await place(edge)
             call = await agent.expect_call()
             await call.expect_tone(PHONE_HZ, 0.5)
             await call.expect("mark")
+            for verb in ("hold", "resume"):
+                await edge.request("POST", f"/calls/{call_id}/{verb}")
+            await edge.request("POST", f"/calls/{call_id}/transfer", {"target": nobody}, status=202)
+            await told(edge, call_id, "transfer_failed: 404")
             await phone.hang_up()
             assert (await record(edge, call_id))["end_reason"] == "callee_hung_up"
-            assert [proxy.requests(method) for method in ("INVITE", "ACK", "BYE")] == [2, 1, 1]
+            assert [proxy.requests(method) for method in ("INVITE", "ACK", "REFER", "BYE")] == [4, 3, 1, 1]
     assert heard_s(phone.heard(), AGENT_HZ) >= 0.8
 
 
