@@ -33,7 +33,7 @@ FEATURES: Final[Mapping[str, str]] = {
     "TCP": "RFC 3261 §18",
     "TLS": "RFC 3261 §26.2.1",
     "IPv6": "signalling and media",
-    "registration": "RFC 3261 §10",
+    "registration": "RFC 3261 §10: the edge registers",
     "digest": "RFC 3261 §22: the edge challenges, or is challenged",
     "PCMU": "RFC 3551",
     "PCMA": "RFC 3551",
@@ -70,6 +70,7 @@ CANNOT: Final[Mapping[str, Mapping[str, str]]] = {
         "rtcp-mux": "it sends no RTCP",
     },
     "baresip": {
+        "registration": "it is no registrar",
         "comfort noise": "1.0 sends its silence as it is",
         "digits by INFO": "1.0 knows telephone-event alone",
         "UPDATE": "its libre 1.1 does not know it",
@@ -77,7 +78,11 @@ CANNOT: Final[Mapping[str, Mapping[str, str]]] = {
         "delayed offer": "it has an offer in every INVITE",
         "session timer": "its libre 1.1 does not know it",
     },
-    "pjsua2": {"comfort noise": "it leaves its silence out without a word"},
+    "linphone": {"registration": "it is no registrar"},
+    "pjsua2": {
+        "registration": "it is no registrar",
+        "comfort noise": "it leaves its silence out without a word",
+    },
     "kamailio": dict.fromkeys(
         (
             "PCMU",

@@ -216,7 +216,7 @@ async def test_a_callee_that_prescribes_everything_is_followed(tmp_path: Path, k
 @needs("sipp")
 @pytest.mark.interop(agent="sipp", feature="session timer")
 async def test_a_callee_that_wants_its_session_refreshed_has_it_refreshed(tmp_path: Path, keyring: Keyring) -> None:
-    """RFC 4028 §7.2: its 2xx makes the edge the refresher; a re-INVITE comes after half of 90 s, and the call goes on."""
+    """RFC 4028 §7.2: its 2xx makes the edge the refresher; after half of 90 s comes a re-INVITE."""
     async with (
         MediaStreamsAgent.open(greet) as agent,
         Sipp.serve(tmp_path / "sipp", say=tone(PHONE_HZ, 10), scenario="refreshed", timeout_s=70) as sipp,

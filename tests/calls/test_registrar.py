@@ -27,11 +27,13 @@ from edge.throttle import Throttle
 from edge.transport.shell import SipTransport
 from edge.transport.tls import client_context, server_context
 from edge.trunks import TOKEN_PARAMETER, TrunkTable
+from tests.support.audio import tone
 from tests.support.phone import Phone, sdp_offer
 from tests.support.pki import Pki
 from tests.support.ports import free_port
 from tests.support.process import needs
 from tests.support.registrar import PASSWORD, Registrar
+from tests.support.sipp import Sipp
 
 pytestmark = needs("kamailio")
 
@@ -210,6 +212,18 @@ async def test_a_call_comes_to_the_registration_and_is_its_connections(
         assert first["authorization"] == "<null>"
         assert ("qop=auth" in second["authorization"]) is qop
         assert edge.registrations.states == {TRUNK: "registered"}
+
+
+@needs("sipp")
+@pytest.mark.interop(agent="sipp", feature=("registration", "digest"))
+async def test_sipp_has_the_binding_until_the_edge_ends(tmp_path: Path, pki: Pki) -> None:
+    """401, credentials, 200, and a removal; the scenario fails on anything else."""
+    async with Sipp.serve(tmp_path / "sipp", say=tone(440, 0.1), scenario="registrar") as sipp:
+        async with Edge.open(f"udp:127.0.0.1:{sipp.address[1]}", pki) as edge:
+            edge.registrations.changed(OFFICE)
+            await edge.registered()
+            assert edge.granted == [600]
+        await sipp.finish()
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
