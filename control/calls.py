@@ -343,6 +343,8 @@ class CallManager:
         call = self._by_id.get(call_id)
         if call is not None and self._outbound is not None:
             self._outbound.carrier_says(call, status)
+        elif self._transfers is not None:
+            self._transfers.carrier_says(call_id, status)
 
     async def _transfer_for_agent(self, call: Call, arguments: Mapping[str, str]) -> None:
         """The agent hears how it goes, a refusal too."""
@@ -372,6 +374,11 @@ class CallManager:
     async def idle(self) -> None:
         """Returns once no call is left."""
         await self._idle.wait()
+
+    def forget_moved(self) -> None:
+        """The edge stops: what becomes of callers whom a carrier has moved is not heard of any more."""
+        if self._transfers is not None:
+            self._transfers.forget_moved()
 
     def live(self, account_id: str) -> list[LiveCall]:
         """The account's live calls that have been routed, oldest first."""

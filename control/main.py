@@ -330,6 +330,7 @@ class Edge:
             refer=commands.refer,
             cancel=commands.hang_up,
             ring_timeout_s=settings.outbound.ring_timeout_s,
+            call_length_s=settings.limits.call_length_s,
         )
 
     def _transports(self) -> frozenset[TransportName]:
@@ -562,6 +563,7 @@ class Edge:
         await asyncio.wait((idle, hurry), timeout=self.settings.limits.drain_s, return_when=asyncio.FIRST_COMPLETED)
         self.calls.hang_up_all()
         await asyncio.wait((idle,), timeout=_LAST_GOODBYE_S)
+        self.calls.forget_moved()
         for waiting in (idle, hurry):
             waiting.cancel()
         log.info("stopped", extra={"calls_left": len(self.calls)})

@@ -25,9 +25,11 @@ from edge.events import CallAnswered, CallEnded, CallKey, CallOffered, CallProgr
 from media.messages import AgentSpec, ApplyAnswer, CallOpened, Failed, Renegotiate
 
 __all__ = [
+    "CARRIER_FAILURES",
     "CARRIER_IDS",
     "CarrierCalls",
     "CarrierRefused",
+    "Handover",
     "NoCarrierCalls",
     "Order",
     "Outbound",
@@ -41,7 +43,8 @@ log = logging.getLogger("truedy.outbound")
 CARRIER_IDS: Final = ("X-Telnyx-Session-ID", "X-Telnyx-Leg-ID", "X-Telnyx-Call-Control-ID", "X-Twilio-CallSid")
 """Headers of a carrier's responses that are kept with the record."""
 
-_CARRIER_FAILURES: Final = frozenset({"busy", "no-answer", "failed", "canceled"})
+CARRIER_FAILURES: Final = frozenset({"busy", "no-answer", "failed", "canceled"})
+"""A carrier's words for a call that nobody has answered."""
 _KNOWN_IDS: Final[Mapping[str, str]] = {name.lower(): name for name in CARRIER_IDS}
 
 
@@ -64,6 +67,18 @@ class Order:
     outgoing: Outgoing
 
 
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A caller who goes on to ``destination`` at the carrier, for ``longest_s`` [s] at most.
+
+    The carrier tells how that goes by the name of ``leg``.
+    """
+
+    leg: str
+    destination: Destination
+    longest_s: float
+
+
 class CarrierCalls(Protocol):
     """A carrier that places calls itself and then calls us (Twilio): see :class:`control.twilio_calls.TwilioCalls`."""
 
@@ -79,13 +94,13 @@ class CarrierCalls(Protocol):
     def over(self, call: Call) -> None:
         """The call has ended: what it was announced with is worth nothing any more."""
 
-    def authorise(self, call: Call, destination: Destination) -> None:
+    def authorise(self, call: Call, handover: Handover) -> None:
         """A caller is to be moved by REFER: the carrier may ask once where to."""
 
     def revoke(self, call: Call) -> bool:
         """It may not any more; whether it has asked."""
 
-    async def move(self, call: Call, destination: Destination) -> None:
+    async def move(self, call: Call, handover: Handover) -> None:
         """Have the carrier connect the caller to somebody. Raises :class:`CarrierRefused`."""
 
 
@@ -114,14 +129,14 @@ class NoCarrierCalls:
     def over(self, call: Call) -> None:
         """Nothing was announced."""
 
-    def authorise(self, call: Call, destination: Destination) -> None:
+    def authorise(self, call: Call, handover: Handover) -> None:
         """Nobody asks."""
 
     def revoke(self, call: Call) -> bool:
         """Nobody has asked."""
         return False
 
-    async def move(self, call: Call, destination: Destination) -> None:
+    async def move(self, call: Call, handover: Handover) -> None:
         """Refused."""
         raise CarrierRefused("carrier_refused", "this edge does not move callers at that carrier")
 
@@ -142,6 +157,8 @@ class Outward:
     """:meth:`control.surroundings.Signalling.hang_up`."""
     ring_timeout_s: float = 30.0
     """Whom a caller is transferred to is given up after this [s]."""
+    call_length_s: float = 14_400.0
+    """The longest that a caller may talk who has been moved by a carrier [s]."""
 
 
 class Outbound:
@@ -314,7 +331,7 @@ class Outbound:
         if status == "ringing" and not outgoing.ringing:
             outgoing.ringing = True
             self._motor.note(call, "ringing")
-        elif status in _CARRIER_FAILURES:
+        elif status in CARRIER_FAILURES:
             if call.end is None:
                 reason, words = of_twilio(status)
                 call.end = End("callee", reason, detail=words)

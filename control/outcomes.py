@@ -28,6 +28,7 @@ OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
         "carrier_account_level": "the carrier's account level does not allow such calls",
         "callee_redirected": "the carrier answered with another destination, which is never followed",
         "transferred_call_ended": "the call whose caller was transferred ended",
+        "moved_out_of_sight": "a caller whom a carrier had moved was not heard of any more",
         "transfer_failed": "the second leg of a transfer was not joined",
         "media_refused": "the carrier takes none of the codecs or addresses offered",
     }

@@ -21,8 +21,8 @@ from control.dialling import Invitation, NoWay, Way
 from control.entropy import new_id
 from control.info_digits import PRESS_MS
 from control.motor import Motor
-from control.outbound import CarrierRefused, Outward, carrier_ids
-from control.outcomes import of_sip
+from control.outbound import CARRIER_FAILURES, CarrierRefused, Handover, Outward, carrier_ids
+from control.outcomes import of_sip, of_twilio
 from control.ports import PortPool
 from control.toll import Admission
 from control.transfer_table import TRANSITIONS, Action, Input, State
@@ -66,6 +66,9 @@ AgentPlace = Literal["leaves", "listens"]
 """What becomes of the agent when a second leg has answered: it leaves, or stays and hears both."""
 
 _ENDED_FIRST: Final = "the call ended first"
+_UNHEARD_S: Final = 60.0
+"""How much later than a carrier must have ended a caller's leg nothing more is expected of it [s]."""
+_MOST_SAID: Final = 8
 _UNTOLD: Final = {
     ReferSource.TERMINATED: "the peer did not say how it went",
     ReferSource.EXPIRED: "the peer never said how it went",
@@ -110,6 +113,10 @@ class Transfer:
     offered: bool = False
     """The target has made an offer of its own before it answered (RFC 3311): that holds."""
     ringing: bool = False
+    taken: bool = False
+    """The carrier has said that the target has answered."""
+    said: list[str] = field(default_factory=list)
+    """What the carrier has said of the target's leg before the caller was moved."""
     timer: Timer | None = None
     status: int = 0
     phrase: str = ""
@@ -120,6 +127,11 @@ class Transfer:
     def target(self) -> str:
         """E.164 or a SIP URI."""
         return self.admission.destination.target
+
+    @property
+    def has_moved(self) -> bool:
+        """The caller is with the target, and the edge is out of it."""
+        return self.state is State.OVER and self.method != "bridge" and 200 <= self.status < 300
 
     async def outcome(self) -> Outcome:
         """Returns when the caller is with the target, or will not be."""
@@ -156,6 +168,7 @@ class Transfers:
         self._means = means
         self._by_call: dict[str, Transfer] = {}
         self._by_key: dict[CallKey, Transfer] = {}
+        self._moved: dict[str, Transfer] = {}
         self._asked: set[str] = set()
 
     def of(self, call: Call) -> Transfer | None:
@@ -243,6 +256,48 @@ class Transfers:
                 return transfer is not None
             case _:
                 return False
+
+    def carrier_says(self, leg: str, status: str) -> None:
+        """How a leg goes that a carrier moves a caller to; one that is not known is ignored."""
+        if (moved := self._moved.get(leg)) is not None:
+            self._heard_of(moved, status)
+            return
+        under_way = next((each for each in self._by_call.values() if each.id == leg), None)
+        if under_way is not None and len(under_way.said) < _MOST_SAID:
+            under_way.said.append(status)
+
+    def _heard_of(self, transfer: Transfer, status: str) -> None:
+        if status == "in-progress" and transfer.leg is not None and not transfer.taken:
+            transfer.taken = True
+            self._motor.journal(transfer.leg, "answered", {})
+            self._means.outward.guard.answered(transfer.admission.ticket)
+        elif status == "completed":
+            self._part(transfer, "callee", "transferred_call_ended")
+        elif status in CARRIER_FAILURES:
+            reason, transfer.phrase = of_twilio(status)
+            self._part(transfer, "callee", reason)
+
+    def forget_moved(self) -> None:
+        """Nothing will be heard of them any more."""
+        for transfer in tuple(self._moved.values()):
+            self._part(transfer, "edge", "moved_out_of_sight")
+
+    def _follow(self, transfer: Transfer) -> None:
+        """The caller talks on at a carrier that tells of it: a record of its own, which counts as any outgoing call."""
+        self._moved[transfer.id] = transfer
+        self._begin_leg(transfer, None)
+        wait_s = self._handover(transfer).longest_s + _UNHEARD_S
+        transfer.timer = self._means.call_later(wait_s, lambda: self._part(transfer, "edge", "moved_out_of_sight"))
+        for status in transfer.said:
+            self._heard_of(transfer, status)
+
+    def _part(self, transfer: Transfer, by: str, reason: str) -> None:
+        if self._moved.pop(transfer.id, None) is None or transfer.leg is None:
+            return
+        self._stop_timer(transfer)
+        transfer.leg_end = (by, reason)
+        self._motor.journal(transfer.leg, "ended", _end_data(transfer, None))
+        self._means.outward.guard.release(transfer.admission.ticket)
 
     def call_ended(self, call: Call) -> None:
         """The call itself is ending."""
@@ -387,7 +442,7 @@ class Transfers:
 
     def _send_refer(self, transfer: Transfer) -> None:
         call, destination = transfer.call, transfer.admission.destination
-        self._means.outward.carrier.authorise(call, transfer.admission.destination)
+        self._means.outward.carrier.authorise(call, self._handover(transfer))
         uri = transfer.way.uri(destination) if transfer.way.host else f"sip:{destination.target}@{call.remote_host}"
         self._means.outward.refer(call.key, destination.target if destination.kind == "sip" else uri)
 
@@ -396,7 +451,7 @@ class Transfers:
 
     async def _move(self, transfer: Transfer) -> None:
         try:
-            await self._means.outward.carrier.move(transfer.call, transfer.admission.destination)
+            await self._means.outward.carrier.move(transfer.call, self._handover(transfer))
         except CarrierRefused as error:
             self._settle(transfer, 503, str(error))
             self._feed(transfer, Input.FAILED)
@@ -404,13 +459,24 @@ class Transfers:
         self._settle(transfer, 200, "the carrier has taken the caller over")
         self._feed(transfer, Input.MOVED)
 
+    def _handover(self, transfer: Transfer) -> Handover:
+        admission = transfer.admission
+        longest_s = min(admission.left_s, self._means.outward.call_length_s)
+        return Handover(transfer.id, admission.destination, longest_s)
+
     def _open_leg(self, transfer: Transfer) -> None:
-        means, call = self._means, transfer.call
+        means = self._means
         port = means.ports.lease(means.now())
         if port is None:
             self._settle(transfer, 503, "no RTP port is free")
             self._feed(transfer, Input.FAILED)
             return
+        self._begin_leg(transfer, port)
+        self._motor.spawn(transfer.call, self._open(transfer, port), "open second leg")
+
+    def _begin_leg(self, transfer: Transfer, port: int | None) -> None:
+        """Its record; ``port`` is None for one that a carrier has."""
+        means, call = self._means, transfer.call
         number = call.route.number if call.route is not None else None
         transfer.leg = Call(
             id=transfer.id,
@@ -426,7 +492,6 @@ class Transfers:
             port=port,
         )
         self._motor.journal(transfer.leg, "offered", _offer_data(transfer.leg, number.id if number else None))
-        self._motor.spawn(call, self._open(transfer, port), "open second leg")
 
     async def _open(self, transfer: Transfer, port: int) -> None:
         policy = self._means.policy(transfer.way.trunk)
@@ -522,7 +587,7 @@ class Transfers:
         self._motor.journal(leg, "ended", _end_data(transfer, statistics))
 
     def _tell(self, transfer: Transfer) -> None:
-        moved = transfer.state is State.OVER and transfer.method != "bridge" and 200 <= transfer.status < 300
+        moved = transfer.has_moved
         if not transfer.done.done():
             self._motor.note(
                 transfer.call, "transferred" if moved else "transfer_failed", f"{transfer.status} {transfer.phrase}"
@@ -551,9 +616,12 @@ class Transfers:
 
     def _release(self, transfer: Transfer) -> None:
         self._stop_timer(transfer)
-        self._means.outward.guard.release(transfer.admission.ticket)
         self._means.outward.carrier.revoke(transfer.call)
         leg = transfer.leg
+        if transfer.has_moved and transfer.way.carrier == "twilio":
+            self._follow(transfer)
+        else:
+            self._means.outward.guard.release(transfer.admission.ticket)
         if leg is not None:
             self._means.outward.hops.remove(leg.from_number, leg.to_number, leg.hops)
             self._by_key.pop(leg.key, None)

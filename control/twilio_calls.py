@@ -15,11 +15,10 @@ from config.settings import Settings
 from control.call import Call
 from control.dialling import Way
 from control.inbound import MOVED_PATH, REFER_PATH, STATUS_PATH
-from control.outbound import CarrierRefused
+from control.outbound import CarrierRefused, Handover
 from control.outcomes import of_twilio
 from control.passes import Announced, CallPass, CallPasses, PassesExhausted
 from control.routing import PASS_TRUNK
-from control.toll import Destination
 from control.twiml import Dial, Onward, dial, onward
 from edge.events import CallOffered
 
@@ -77,7 +76,7 @@ class TwilioCalls:
         self._way = way
         self._now = now
         self._awaited: dict[str, str] = {}
-        self._authorised: dict[str, tuple[str, Destination, str]] = {}
+        self._authorised: dict[str, tuple[str, Handover, str]] = {}
         self._asked: set[str] = set()
 
     # --- placing ---
@@ -142,11 +141,11 @@ class TwilioCalls:
 
     # --- moving a caller ---
 
-    def authorise(self, call: Call, destination: Destination) -> None:
+    def authorise(self, call: Call, handover: Handover) -> None:
         """Twilio may ask once where this call's REFER leads."""
         sid = self._sid(call)
         if sid:
-            self._authorised[sid] = (call.id, destination, _own_number(call))
+            self._authorised[sid] = (call.id, handover, _own_number(call))
 
     def revoke(self, call: Call) -> bool:
         """Not any more; whether it has asked."""
@@ -164,25 +163,27 @@ class TwilioCalls:
         """
         for sid in call_sids:
             if (found := self._authorised.pop(sid, None)) is not None:
-                id, destination, number = found
+                id, handover, number = found
                 self._asked.add(id)
-                return self._onward(destination, number, action="")
+                return self._onward(handover, number, action="")
         return None
 
-    async def move(self, call: Call, destination: Destination) -> None:
+    async def move(self, call: Call, handover: Handover) -> None:
         """Update the call at Twilio: its caller is connected to the destination, and our leg ends."""
         way, sid = await self._way(call), self._sid(call)
         if way is None or not sid:
             raise CarrierRefused("carrier_refused", "Twilio's name for the call is not known")
         try:
-            twiml = self._onward(destination, _own_number(call), action=self._public_url + MOVED_PATH)
+            twiml = self._onward(handover, _own_number(call), action=self._public_url + MOVED_PATH)
             fields: dict[str, object] = {"twiml": twiml}
             await self._rest.update_call(way.account_sid, way.auth_token, sid, fields)
         except TwilioRefused as error:
             raise CarrierRefused(*of_twilio("", error.code)) from error
 
-    def _onward(self, destination: Destination, number: str, *, action: str) -> str:
-        return onward(Onward(destination.target, destination.kind, number, action, int(self._call_length_s)))
+    def _onward(self, handover: Handover, number: str, *, action: str) -> str:
+        destination, status = handover.destination, f"{self._public_url}{STATUS_PATH}?call={handover.leg}"
+        longest_s = max(1, int(handover.longest_s))
+        return onward(Onward(destination.target, destination.kind, number, action, longest_s, status))
 
     def _sid(self, call: Call) -> str:
         """Of the parent call: that which the caller, or the callee, is on."""

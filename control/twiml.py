@@ -32,7 +32,8 @@ class Dial:
 class Onward:
     """Whom a caller goes on to: ``kind`` ``number`` or ``sip``; ``caller_id`` is shown, ``action`` hears the end.
 
-    Without ``action`` nobody does, and Twilio goes on as the document says: it ends, or our leg has the caller again.
+    ``status`` is told when the target has answered, and when its leg is over. Without ``action``, Twilio goes on as the
+    document says: it ends, or our leg has the caller again.
     """
 
     target: str
@@ -40,6 +41,7 @@ class Onward:
     caller_id: str
     action: str
     time_limit_s: int
+    status: str
 
 
 async def prepare() -> None:
@@ -68,10 +70,15 @@ def onward(leg: Onward) -> str:
     response = _response()
     hears = {"action": leg.action, "method": "POST"} if leg.action else {}
     verb = response.dial(caller_id=leg.caller_id, answer_on_bridge=True, time_limit=leg.time_limit_s, **hears)
+    tells = {
+        "status_callback": leg.status,
+        "status_callback_event": "answered completed",
+        "status_callback_method": "POST",
+    }
     if leg.kind == "sip":
-        verb.sip(leg.target)
+        verb.sip(leg.target, **tells)
     else:
-        verb.number(leg.target)
+        verb.number(leg.target, **tells)
     return str(response)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -175,9 +176,13 @@ async def test_a_twilio_caller_is_moved_by_a_rest_update_of_its_call(stage: Stag
     assert begun["method"] == "refer"
     await call.until_ended()
     (updated,) = [each for each in stage.twilio_rest.calls.values() if each.updates]
-    assert f"<Number>{CALLEE}</Number>" in updated.updates[0]["Twiml"]
-    (record,) = await stage.tenant.records()
-    assert record["end_reason"] == "transferred"
+    noun = ElementTree.fromstring(updated.updates[0]["Twiml"]).find("Dial/Number")
+    assert noun is not None
+    assert noun.text == CALLEE
+    for status in ("in-progress", "completed"):
+        await stage.twilio.tell_onward(call, noun, status)
+    records = await stage.tenant.records(2)
+    assert {record["end_reason"] for record in records} == {"transferred", "transferred_call_ended"}
 
 
 async def test_a_twilio_caller_is_moved_by_refer_and_its_signed_refer_url(stage: Stage) -> None:
@@ -192,9 +197,14 @@ async def test_a_twilio_caller_is_moved_by_refer_and_its_signed_refer_url(stage:
     call.leg.on_refer = refer
     (live,) = await recorded(stage.tenant)
     await stage.tenant.request("POST", f"/calls/{live['id']}/transfer", {"target": CALLEE}, status=202)
-    (record,) = await stage.tenant.records()
-    assert call.moved_to == [CALLEE]
-    detail = await stage.tenant.request("GET", f"/calls/{record['id']}")
+    await call.leg.ended.wait()
+    (noun,) = call.moved_to
+    assert noun.text == CALLEE
+    await stage.twilio.tell_onward(call, noun, "completed")
+    records = {record["direction"]: record for record in await stage.tenant.records(2)}
+    assert records["outbound"]["end_reason"] == "transferred_call_ended"
+    assert records["outbound"]["answered_at"]
+    detail = await stage.tenant.request("GET", f"/calls/{records['inbound']['id']}")
     assert any(entry["event"].startswith("transferred") for entry in detail["timeline"])
     await stage.twilio.refer(call)
     assert call.moved_to == [], "a second question gets no target"

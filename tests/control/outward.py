@@ -14,7 +14,7 @@ from control.call import Call, Outgoing
 from control.calls import CallManager
 from control.dialling import Dialler, Way
 from control.hops import Hops
-from control.outbound import CarrierRefused, Order, Outward
+from control.outbound import CarrierRefused, Handover, Order, Outward
 from control.passes import CallPasses
 from control.ports import PortPool
 from control.registry.memory import MemoryRegistry
@@ -22,7 +22,7 @@ from control.registry.types import Account, Agent, CallEvent, Connection, Integr
 from control.routing import Router
 from control.supervisor import Supervisor
 from control.surroundings import Surroundings
-from control.toll import Destination, TollGuard
+from control.toll import TollGuard
 from edge.auth import Challenger
 from edge.counters import Counters
 from edge.events import (
@@ -82,6 +82,7 @@ class Carrier:
     given_up: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     authorised: dict[str, str] = field(default_factory=dict)
+    handovers: list[Handover] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     refuses: CarrierRefused | None = None
 
@@ -100,17 +101,19 @@ class Carrier:
     def over(self, call: Call) -> None:
         pass
 
-    def authorise(self, call: Call, destination: Destination) -> None:
-        self.authorised[call.id] = destination.target
+    def authorise(self, call: Call, handover: Handover) -> None:
+        self.authorised[call.id] = handover.destination.target
+        self.handovers.append(handover)
 
     def revoke(self, call: Call) -> bool:
         self.authorised.pop(call.id, None)
         return call.id in self.taken
 
-    async def move(self, call: Call, destination: Destination) -> None:
+    async def move(self, call: Call, handover: Handover) -> None:
         if self.refuses is not None:
             raise self.refuses
-        self.moved.append(destination.target)
+        self.moved.append(handover.destination.target)
+        self.handovers.append(handover)
 
 
 @dataclass

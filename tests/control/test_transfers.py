@@ -361,6 +361,63 @@ async def test_twilio_is_referred_with_the_target_authorised_once() -> None:
         assert d.told()[-1] == (200, True)
         assert d.carrier.authorised == {}
         assert d.counters.get("transfers", method="refer", outcome="moved") == 1
+
+
+@pytest.mark.parametrize(
+    ("says", "end"),
+    [
+        ("completed", ("callee", "transferred_call_ended")),
+        ("busy", ("callee", "callee_busy")),
+        ("the edge stops", ("edge", "moved_out_of_sight")),
+        ("nothing", ("edge", "moved_out_of_sight")),
+    ],
+)
+async def test_a_caller_moved_by_twilio_has_a_record_and_a_place_until_twilio_tells_of_the_end(
+    says: str, end: tuple[str, str]
+) -> None:
+    """Its minutes count as any outgoing call's."""
+    async with desk() as d:
+        call = await twilio_caller(d)
+        await d.calls.transfer(ACCOUNT, call, TARGET)
+        await d.settle()
+        await d.bye("k1", Party.LOCAL)
+        (handover,) = d.carrier.handovers
+        assert 0 < handover.longest_s <= 14_400
+        assert d.kinds(handover.leg) == ["offered"]
+        d.calls.carrier_says(handover.leg, "in-progress")
+        d.calls.carrier_says(handover.leg, "in-progress")
+        d.calls.carrier_says("somebody else", "completed")
+        assert d.guard._ledger.live(ACCOUNT) == 1
+        d.clock.advance(30.0)
+        match says:
+            case "the edge stops":
+                d.calls.forget_moved()
+            case "nothing":
+                d.clock.advance(14_500.0)
+            case _:
+                d.calls.carrier_says(handover.leg, says)
+        d.calls.carrier_says(handover.leg, "completed")
+        assert d.kinds(handover.leg) == ["offered", "answered", "ended"]
+        assert d.end(handover.leg)[:2] == end
+        assert d.quiet()
+
+
+@pytest.mark.parametrize("brief", [True, False])
+async def test_what_twilio_says_of_a_target_before_our_leg_is_over_counts(brief: bool) -> None:
+    """The conversation may even be over by then."""
+    async with desk() as d:
+        call = await twilio_caller(d, takes_refer=True)
+        await d.calls.transfer(ACCOUNT, call, TARGET)
+        await d.settle()
+        (handover,) = d.carrier.handovers
+        for status in ("in-progress", *(["completed"] if brief else [])):
+            d.calls.carrier_says(handover.leg, status)
+        assert d.kinds(handover.leg) == []
+        d.carrier.taken.add(call)
+        await d.bye("k1")
+        assert d.kinds(handover.leg) == ["offered", "answered", *(["ended"] if brief else [])]
+        d.calls.carrier_says(handover.leg, "completed")
+        assert d.end(handover.leg)[1] == "transferred_call_ended"
         assert d.quiet()
 
 

@@ -13,7 +13,7 @@ import pytest
 from config.settings import Settings
 from control.call import Call, Outgoing
 from control.dialling import Way
-from control.outbound import CarrierRefused
+from control.outbound import CarrierRefused, Handover
 from control.passes import CallPasses
 from control.registry.types import Number, Route
 from control.routing import Found
@@ -169,31 +169,37 @@ async def test_a_refer_leads_to_the_authorised_target_once_and_for_that_call_alo
     w = World()
     call = w.inbound()
     assert w.calls.referred(("CAinbound",)) is None
-    w.calls.authorise(call, Destination("number", CALLEE))
+    w.calls.authorise(call, Handover("leg", Destination("number", CALLEE), 600.0))
     assert w.calls.referred(("CAother",)) is None
     twiml = w.calls.referred(("CAchild", "CAinbound"))
     assert twiml is not None
     dial = ElementTree.fromstring(twiml).find("Dial")
     assert dial is not None
     assert (dial.attrib["callerId"], dial.findtext("Number")) == (DID, CALLEE)
+    assert dial.attrib["timeLimit"] == "600"
     assert "action" not in dial.attrib, "whom nobody answers is ours again"
+    (noun,) = dial
+    assert noun.attrib["statusCallback"].endswith("/telephony/outbound/twilio/status?call=leg")
+    assert noun.attrib["statusCallbackEvent"] == "answered completed"
     assert w.calls.referred(("CAinbound",)) is None, "one use"
     assert w.calls.revoke(call) is True
     assert w.calls.revoke(call) is False
-    w.calls.authorise(call, Destination("number", CALLEE))
+    w.calls.authorise(call, Handover("leg", Destination("number", CALLEE), 600.0))
     w.calls.revoke(call)
     assert w.calls.referred(("CAinbound",)) is None
 
 
 async def test_a_caller_is_moved_by_an_update_of_its_call() -> None:
     w = World()
-    await w.calls.move(w.inbound(), Destination("sip", "sip:hunt@pbx.example.com"))
+    await w.calls.move(w.inbound(), Handover("leg", Destination("sip", "sip:hunt@pbx.example.com"), 600.0))
     ((sid, fields),) = w.rest.updated
     assert sid == "CAinbound"
-    assert "<Sip>sip:hunt@pbx.example.com</Sip>" in fields["twiml"]
+    sip = ElementTree.fromstring(fields["twiml"]).find("Dial/Sip")
+    assert sip is not None
+    assert sip.text == "sip:hunt@pbx.example.com"
     w.rest.refuses = TwilioRefused("no", "20404")
     with pytest.raises(CarrierRefused):
-        await w.calls.move(w.inbound(), Destination("number", CALLEE))
+        await w.calls.move(w.inbound(), Handover("leg", Destination("number", CALLEE), 600.0))
     nameless = replace(w.inbound(), found=None)
     with pytest.raises(CarrierRefused, match="name"):
-        await w.calls.move(nameless, Destination("number", CALLEE))
+        await w.calls.move(nameless, Handover("leg", Destination("number", CALLEE), 600.0))

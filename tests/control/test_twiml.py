@@ -56,7 +56,7 @@ def test_secrets_stay_out_of_sight() -> None:
 
 def test_a_caller_goes_on_to_a_number_or_a_sip_uri() -> None:
     for kind, tag, target in (("number", "Number", "+14155550123"), ("sip", "Sip", "sip:a@b.example")):
-        leg = twiml.Onward(target, kind, "+14155550100", "https://edge.test/moved", 60)
+        leg = twiml.Onward(target, kind, "+14155550100", "https://edge.test/moved", 60, "https://edge.test/status")
         dial = ElementTree.fromstring(twiml.onward(leg)).find("Dial")
         assert dial is not None
         assert (dial.findtext(tag), dial.attrib["callerId"], dial.attrib["timeLimit"]) == (target, "+14155550100", "60")

@@ -79,7 +79,7 @@ class InboundCall:
     dial: Dial | None = None
     leg: Leg | None = None
     dial_status: str = ""
-    moved_to: list[str] = field(default_factory=list)
+    moved_to: list[ElementTree.Element] = field(default_factory=list)
     more: Mapping[str, str] = field(default_factory=dict)
     _answered_at: float = 0.0
 
@@ -244,8 +244,15 @@ class FakeTwilio:
             raise AssertionError("no leg to refer")
         parameters = {**call.parameters(), "ReferTransferTarget": call.leg.referred[-1].get("refer-to")}
         verbs = await self._ask(call, call.dial.refer_url, "POST", parameters, "right")
-        call.moved_to = [noun.text or "" for verb in verbs if verb.tag == "Dial" for noun in verb]
+        call.moved_to = [noun for verb in verbs if verb.tag == "Dial" for noun in verb]
+        for noun in call.moved_to:
+            await self.tell_onward(call, noun, "in-progress")
         await call.leg.hang_up()
+
+    async def tell_onward(self, call: InboundCall, noun: ElementTree.Element, status: str) -> None:
+        """A status callback of the leg of ``noun``, whom a caller was moved to."""
+        fields = {"CallSid": "CA" + fresh(16), "ParentCallSid": call.sid, "AccountSid": call.account_sid}
+        await self._ask(call, noun.attrib["statusCallback"], "POST", {**fields, "CallStatus": status}, "right")
 
     async def placed(self, asked: TwilioCall) -> InboundCall:
         """The callee of a call that was asked for by REST has answered: do what its TwiML says."""
