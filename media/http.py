@@ -14,25 +14,30 @@ import httpx
 
 from media.targets import Resolved, TargetRefused, Targets
 
-__all__ = ["MAX_ANSWER_BYTES", "client", "refused"]
+__all__ = ["MAX_ANSWER_BYTES", "TooLong", "bounded", "client", "refused"]
 
 MAX_ANSWER_BYTES: Final = 256 * 1024
 """Of one answer's body: an SDP answer has a few kilobytes."""
 
-# It writes a line for each request, with its URL.
+# It writes a line for each request, with its URL, of carriers too (:mod:`control.providers.web`).
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
+class TooLong(httpx.DecodingError):
+    """A body that goes on beyond what anybody asked for."""
+
+
 class _Bounded(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+    def __init__(self, stream: httpx.AsyncByteStream, most_bytes: int) -> None:
         self._stream = stream
+        self._most_bytes = most_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = MAX_ANSWER_BYTES
+        left = self._most_bytes
         async for piece in self._stream:
             left -= len(piece)
             if left < 0:
-                raise httpx.DecodingError(f"more than {MAX_ANSWER_BYTES} bytes")
+                raise TooLong(f"more than {self._most_bytes} bytes")
             yield piece
 
     async def aclose(self) -> None:
@@ -57,7 +62,7 @@ class _Transport(httpx.AsyncHTTPTransport):
             for _, _, _, _, address in await self._allowed(request):
                 request.url = named.copy_with(host=str(address[0]))
                 try:
-                    return self._bounded(await super().handle_async_request(request))
+                    return bounded(await super().handle_async_request(request), MAX_ANSWER_BYTES)
                 except httpx.ConnectError as error:
                     failure = error
         finally:
@@ -71,11 +76,12 @@ class _Transport(httpx.AsyncHTTPTransport):
         except OSError as error:
             raise httpx.ConnectError(str(error), request=request) from error
 
-    @staticmethod
-    def _bounded(response: httpx.Response) -> httpx.Response:
-        if isinstance(response.stream, httpx.AsyncByteStream):
-            response.stream = _Bounded(response.stream)
-        return response
+
+def bounded(response: httpx.Response, most_bytes: int) -> httpx.Response:
+    """One whose body, when it is read, raises :class:`TooLong` beyond ``most_bytes``."""
+    if isinstance(response.stream, httpx.AsyncByteStream):
+        response.stream = _Bounded(response.stream, most_bytes)
+    return response
 
 
 def refused(error: httpx.HTTPError) -> TargetRefused | None:

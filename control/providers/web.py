@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
 import httpx
 
 from control.providers.sdk import CarrierError, TimedOut, Unreachable, WrongAnswer
+from media.http import bounded
 
 __all__ = ["ERRORS", "MAX_ANSWER_BYTES", "client", "error_of", "rehearse"]
 
 MAX_ANSWER_BYTES: Final = 1 << 20
 """Of one answer's body. The largest one asked for, a page of an account's subaccounts, has some hundred kilobytes."""
-
-# It writes a line for each request, with the number that is asked for in the URL.
-logging.getLogger("httpx").setLevel(logging.WARNING)
 
 ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL)
 """What a request can raise; :func:`error_of` knows what they mean."""
@@ -31,32 +28,9 @@ ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL)
 _TLS: Final = httpx.create_ssl_context()
 
 
-class _TooLong(httpx.DecodingError):
-    """A body that goes on beyond what anybody asked for."""
-
-
-class _Bounded(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = MAX_ANSWER_BYTES
-        async for piece in self._stream:
-            left -= len(piece)
-            if left < 0:
-                raise _TooLong(f"more than {MAX_ANSWER_BYTES} bytes")
-            yield piece
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 class _Transport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await super().handle_async_request(request)
-        if isinstance(response.stream, httpx.AsyncByteStream):
-            response.stream = _Bounded(response.stream)
-        return response
+        return bounded(await super().handle_async_request(request), MAX_ANSWER_BYTES)
 
 
 def client(timeout_s: float) -> httpx.AsyncClient:
