@@ -282,7 +282,8 @@ class Recorder:
 # --- the process ------------------------------------------------------------------------------
 
 _READ_BYTES: Final = 256 * 1024
-_NICE: Final = 5
+_NICE: Final = 10
+"""Below the worker that started it, and below control, which that one may be before."""
 
 
 def serve(descriptor: int) -> int:

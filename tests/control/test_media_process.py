@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from control import media_process
-from control.media_process import arguments, main
+from control.media_process import arguments, come_first, main
 from media import worker
 from media.settings import ServiceSettings
 
@@ -60,3 +60,18 @@ def test_its_log_lines_name_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     main(arguments(9, ServiceSettings("127.0.0.1", epoch=12), "info"))
     line = json.loads(stream.getvalue())
     assert (line["event"], line["worker"]) == ("here", 12)
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_pacing_goes_first_where_the_system_grants_it(granted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def nice(increment: int) -> int:
+        asked.append(increment)
+        if not granted:
+            raise PermissionError
+        return increment
+
+    monkeypatch.setattr(media_process.os, "nice", nice)
+    come_first()
+    assert asked == [-5]
