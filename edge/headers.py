@@ -22,6 +22,7 @@ __all__ = [
     "NameAddress",
     "Via",
     "canonical_name",
+    "canonical_pairs",
     "fold_name",
     "is_token",
     "parse_integer",
@@ -233,6 +234,12 @@ def parse_integer(text: str, maximum: int, what: str) -> int:
     return int(text)
 
 
+def canonical_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """As a message keeps them, Content-Length left out. Raises ``ValueError`` for a name that is no token."""
+    named = [(_SPELLINGS.get(name) or canonical_name(name), value.strip(WHITE)) for name, value in pairs]
+    return [pair for pair in named if pair[0] != "Content-Length"]
+
+
 class Headers:
     """Header fields in order: case-insensitive, compact names folded to long ones, immutable.
 
@@ -250,8 +257,7 @@ class Headers:
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         """Raises ``ValueError`` for a name that is no token. Values are checked when serialised."""
-        checked = [(canonical_name(name), value.strip(WHITE)) for name, value in pairs]
-        self._pairs = [pair for pair in checked if pair[0] != "Content-Length"]
+        self._pairs = canonical_pairs(pairs)
         self._index = None
 
     @classmethod
@@ -282,8 +288,7 @@ class Headers:
     def _in_order(self) -> list[tuple[str, str]]:
         if self._pairs is None:
             parts = [line.partition(":") for line in self._lines]
-            named = [(canonical_name(name.rstrip(WHITE)), value.strip(WHITE)) for name, _, value in parts]
-            self._pairs = [pair for pair in named if pair[0] != "Content-Length"]
+            self._pairs = canonical_pairs((name.rstrip(WHITE), value) for name, _, value in parts)
         return self._pairs
 
     def lines(self, name: str) -> list[str]:

@@ -25,6 +25,7 @@ from edge.headers import (
     NameAddress,
     Via,
     canonical_name,
+    canonical_pairs,
     fold_name,
     is_token,
     parse_integer,
@@ -150,8 +151,6 @@ _CR_LF_NUL = re.compile(r"[\r\n\x00]").search
 _ENDS_IN_VERSION = re.compile(r"(?<= )SIP/[0-9.]{1,16}[ \t]*$", re.IGNORECASE).search
 _BRANCH = re.compile(r";[ \t]*branch=([A-Za-z0-9\-.!%*_+`'~]{1,256})[ \t]*(?:[;,]|$)").search
 _BARE_NUL = re.compile(r"(?<!\\)(?:\\\\)*+\x00")
-_NOT_CR_LF_NUL: Final = bytes(set(range(256)) - set(b"\r\n\x00"))
-_LINE_ENDS: Final = b"\r\n" * MAX_HEADER_LINES
 
 M = TypeVar("M", bound="Message")
 T = TypeVar("T")
@@ -277,9 +276,9 @@ class Message:
     content_type = _Typed(_content_type, "Content-Type, or None.")
 
     def _serialise(self, start_line: str) -> bytes:
-        lines = [start_line, *[f"{name}: {value}" for name, value in self.headers], f"Content-Length: {len(self.body)}"]
-        head = "\r\n".join(lines)
-        breaks = len(lines) - 1
+        lines = [f"{name}: {value}" for name, value in self.headers]
+        head = "\r\n".join((start_line, *lines, f"Content-Length: {len(self.body)}"))
+        breaks = len(lines) + 1
         if head.count("\r") != breaks or head.count("\n") != breaks or ("\x00" in head and _BARE_NUL.search(head)):
             raise ValueError("CR, LF or NUL inside a SIP header")
         return (head + "\r\n\r\n").encode("utf-8", "surrogateescape") + self.body
@@ -373,29 +372,27 @@ def _split_lines(head: bytes) -> list[str]:
     lines = text.split("\r\n")
     if len(lines) > MAX_HEADER_LINES:
         raise ParseError(400, "too many headers")
-    controls = head.translate(None, _NOT_CR_LF_NUL)
-    if controls != _LINE_ENDS[: 2 * len(lines) - 2] and (
-        controls.replace(b"\x00", b"") != _LINE_ENDS[: 2 * len(lines) - 2] or _BARE_NUL.search(text)
-    ):
+    breaks = len(lines) - 1
+    if head.count(b"\r") != breaks or head.count(b"\n") != breaks or (b"\x00" in head and _BARE_NUL.search(text)):
         raise ParseError(400, "bare CR, LF or NUL in the headers")
     return lines
 
 
 def _parse_headers(lines: list[str]) -> tuple[Headers, str | None]:
     """Headers, and the value of Content-Length apart from them."""
-    spellings = _SPELLINGS
+    known, white = _SPELLINGS.get, WHITE
     index: dict[str, list[str]] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        key = spellings.get(name)
+        key = known(name)
         if key is None:
-            if line[0] in WHITE and line is not lines[0]:
+            if line[0] in white and line is not lines[0]:
                 return _parse_headers(_FOLD.sub(" ", "\r\n".join(lines)).split("\r\n"))
             key = _unusual_name(name, colon)
         if key in index:
-            index[key].append(value.strip(WHITE))
+            index[key].append(value.strip(white))
         else:
-            index[key] = [value.strip(WHITE)]
+            index[key] = [value.strip(white)]
     lengths = index.pop("Content-Length", None)
     if lengths is not None and len(lengths) > 1:
         raise ParseError(400, "several Content-Length")
@@ -423,6 +420,12 @@ def _body(data: bytes, start: int, length: str | None) -> bytes:
     return data[start : start + octets]
 
 
+_METHODS: Final = frozenset(
+    ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "PRACK", "UPDATE", "REFER", "NOTIFY", "MESSAGE", "REGISTER")
+)
+"""Tokens that need no look."""
+
+
 def _parse_request(line: str, headers: Headers, body: bytes) -> Request:
     method, _, rest = line.partition(" ")
     uri, _, version = rest.partition(" ")
@@ -430,7 +433,7 @@ def _parse_request(line: str, headers: Headers, body: bytes) -> Request:
         if version[:4].upper() == "SIP/" and " " not in version and uri:
             raise ParseError(505, "SIP version not supported")
         raise ParseError(400, "bad request line")
-    if not is_token(method) or not uri or _NOT_IN_REQUEST_URI(uri):
+    if not (method in _METHODS or is_token(method)) or not uri or _NOT_IN_REQUEST_URI(uri):
         raise ParseError(400, "bad request line")
     return Request(headers, body, method, uri)
 
@@ -488,6 +491,8 @@ _MANDATORY_IN_RESPONSES: Final = tuple(map(attrgetter, ("via", "from_", "to", "c
 _MANDATORY: Final = (*_MANDATORY_IN_RESPONSES, *map(attrgetter, ("max_forwards", "request_uri")))
 
 
+_COPIED: Final = ("From", "To", "Call-ID", "CSeq")
+_COPIED_INTO_100: Final = (*_COPIED, "Timestamp")
 _DIALOG_METHODS: Final = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
 
 
@@ -508,17 +513,14 @@ def response_to(
     """
     if not 100 <= status <= 699:
         raise ValueError("bad status")
-    source = request.headers
-    copied = [("Via", value) for value in source.lines("Via")]
+    source = request.headers._by_name()
+    copied = [("Via", value) for value in source.get("Via", ())]
     if 101 <= status < 300 and request.method in _DIALOG_METHODS:
-        copied += [("Record-Route", value) for value in source.lines("Record-Route")]
-    for name in ("From", "To", "Call-ID", "CSeq"):
-        lines = source.lines(name)
-        if lines:
+        copied += [("Record-Route", value) for value in source.get("Record-Route", ())]
+    for name in _COPIED if status > 100 else _COPIED_INTO_100:
+        if lines := source.get(name):
             copied.append((name, _tagged(request, lines[0], to_tag) if name == "To" else lines[0]))
-    if status == 100:
-        copied += [("Timestamp", value) for value in source.lines("Timestamp")[:1]]
-    copied += Headers(headers).items()
+    copied += canonical_pairs(headers)
     phrase = REASON_PHRASES.get(status, "") if phrase is None else phrase
     return Response(Headers._of_pairs(copied), body, status, phrase)
 
