@@ -32,6 +32,7 @@ SAMPLE_RATES_HZ: Final = (8000, 16000, 24000, 48000)
 
 _SAMPLE_BYTES: Final = 2
 _WRAP: Final = 0xFFFFFFFF
+_LONGEST_HEADERS: Final = 8000
 
 
 class CallEnded(Exception):
@@ -303,9 +304,14 @@ class Call:
     def hang_up(self, headers: Mapping[str, str] | None = None) -> None:
         """End the call once all that is queued has been heard.
 
-        ``headers`` go on the BYE, as far as `sip.agent_headers` lets them cross.
+        ``headers`` go on the BYE, as far as `sip.agent_headers` lets them cross. Raises ValueError for what is no text,
+        or more than 8000 characters in all.
         """
-        self._send(wire.encode(Kind.HANG_UP, wire.Parting(dict(headers or {}))))
+        given = dict(headers or {})
+        texts = [text for pair in given.items() for text in pair]
+        if not all(isinstance(text, str) for text in texts) or sum(map(len, texts)) > _LONGEST_HEADERS:
+            raise ValueError(f"headers are names and values, {_LONGEST_HEADERS} characters at most")
+        self._send(wire.encode(Kind.HANG_UP, wire.Parting(given)))
 
     # --- what the host tells it -----------------------------------------------------------------
 

@@ -78,15 +78,17 @@ async def test_the_second_import_of_a_number_loses_even_at_the_same_moment(edge:
 
 
 async def test_a_live_call_is_hung_up_through_the_api(edge: Edge) -> None:
-    """The caller gets one BYE; the record names the operator; doing it again is a conflict."""
+    """The caller gets one BYE, with the headers it is to have; the record names the operator; again is a conflict."""
     await edge.add_echo()
     async with Phone.open(edge.listeners["udp"]) as phone:
         call = await phone.call(DID)
         await call.establish()
         live = await edge.expect_live_call()
-        status, _ = await curl(edge, "POST", f"/calls/{live['id']}/hangup")
+        headers = {"X-Result": "sold", "Route": "<sip:192.0.2.1;lr>", "X-Truedy-Token": "t"}
+        status, _ = await curl(edge, "POST", f"/calls/{live['id']}/hangup", {"headers": headers})
         assert status == 200
-        await call.expect_request("BYE")
+        bye = await call.expect_request("BYE")
+        assert (bye.get("x-result"), bye.get("route"), bye.get("x-truedy-token")) == ("sold", "", "")
         [record] = await edge.expect_records(1)
         assert (record["ended_by"], record["end_reason"]) == ("operator", "operator_hung_up")
         assert (await curl(edge, "POST", f"/calls/{live['id']}/hangup"))[0] == 409

@@ -20,7 +20,8 @@ CALLEE = "+14155550123"
 
 @pytest.fixture
 async def stage(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Stage]:
-    async with Stage.open(tmp_path, keyring) as it:
+    settings = Settings(more=f'[recording]\npath = "{tmp_path / "recordings"}"\n')
+    async with Stage.open(tmp_path, keyring, settings) as it:
         yield it
 
 
@@ -52,10 +53,10 @@ async def agent_of(stage: Stage) -> str:
 
 @pytest.mark.realtime
 async def test_a_call_goes_out_through_telnyx_under_the_connection_and_is_talked_on(stage: Stage) -> None:
-    """INVITE, 407, INVITE with the connection's digest; early media of another codec first."""
+    """INVITE, 407, INVITE with the connection's digest; early media of another codec first. Recorded as it wishes."""
     connection = await stage.telnyx_number()
     stage.telnyx.outbound_early = True
-    placed = await place(stage.tenant, await agent_of(stage))
+    placed = await place(stage.tenant, await agent_of(stage), call_settings={"recording_enabled": True})
     assert (placed["status"], placed["direction"]) == ("queued", "outbound")
     call = await dialled(stage)
     assert call.user_name == connection.user_name
@@ -70,6 +71,7 @@ async def test_a_call_goes_out_through_telnyx_under_the_connection_and_is_talked
     assert (record["id"], record["direction"], record["status"]) == (placed["id"], "outbound", "completed")
     assert record["end_reason"] == "operator_hung_up"
     assert {"X-Telnyx-Session-ID", "X-Telnyx-Leg-ID"} <= record["carrier_ids"].keys()
+    assert record["recording"]["status"] in ("recording", "completed")
 
 
 async def test_a_connection_without_a_voice_profile_says_so_on_the_record(stage: Stage) -> None:

@@ -219,6 +219,12 @@ def test_digits_that_are_none_are_an_error_of_the_agents(digits: str) -> None:
         FakeCall().send_digits(digits)
 
 
+@pytest.mark.parametrize("headers", [{"X-Result": 5}, {5: "sold"}, {"X-Result": "x" * 8000}])
+def test_headers_that_no_bye_can_carry_are_an_error_of_the_agents(headers: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="headers"):
+        FakeCall().hang_up(headers)
+
+
 async def test_a_transfer_that_is_refused_says_why_and_the_agent_has_the_caller() -> None:
     call = FakeCall()
     transfer = asyncio.ensure_future(call.transfer("+14155550123"))

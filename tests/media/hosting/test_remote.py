@@ -119,6 +119,8 @@ async def test_how_a_wish_went_is_told() -> None:
         {"type": "mark", "name": "x" * 2000},
         {"type": "transfer", "target": None},
         {"type": "send-digits", "digits": "one"},
+        {"type": "hang-up", "headers": "X-Result"},
+        {"type": "hang-up", "headers": {"X-Result": 5}},
         {"label": "rtvi-ai", "type": "bot-ready", "id": "1", "data": {}},
         {"label": "rtvi-ai", "type": "server-message", "data": "clear"},
     ],
