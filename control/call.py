@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from control.call_table import State
 from control.dialling import Way
+from control.early_answers import EarlyAnswers
 from control.hold import Holding
 from control.registry.types import Route
 from control.routing import Found, caller_number
@@ -43,7 +44,7 @@ class End:
 class Outgoing:
     """What a call that the edge places has beside the others. Times in seconds.
 
-    ``early`` is the SDP of a provisional response; ``carrier_call`` what the carrier's REST calls it; ``recorded`` the
+    ``early`` is the SDP of provisional responses; ``carrier_call`` what the carrier's REST calls it; ``recorded`` the
     call's own wish to be recorded or not.
     """
 
@@ -54,7 +55,7 @@ class Outgoing:
     max_duration_s: float
     hidden: bool = False
     recorded: bool | None = None
-    early: bytes | None = None
+    early: EarlyAnswers = field(default_factory=EarlyAnswers)
     ringing: bool = False
     ring_timer: Timer | None = None
     carrier_call: str = ""

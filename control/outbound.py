@@ -312,10 +312,9 @@ class Outbound:
         if event.status == 180 and not outgoing.ringing:
             outgoing.ringing = True
             self._motor.note(call, "ringing")
-        if event.body is not None and event.body != outgoing.early:
-            outgoing.early = event.body
+        if (early := outgoing.early.take(event)) is not None:
             self._motor.note(call, "early_media", f"{event.status} {event.phrase}")
-            self._motor.spawn(call, self._take_early(call, event.body), "early media")
+            self._motor.spawn(call, self._take_early(call, early), "early media")
 
     async def _take_early(self, call: Call, body: bytes) -> None:
         """One that cannot be used is passed over: the final answer decides."""
@@ -338,17 +337,15 @@ class Outbound:
             self._motor.feed(call, Input.SIP_ENDED)
 
     def taken(self, call: Call, event: CallAnswered) -> None:
-        """The callee's 2xx. One without SDP confirms what the early answer said.
+        """The callee's 2xx. One without SDP confirms what its fork has said early.
 
         An offer of the callee's own, by UPDATE before it, holds unless another fork has answered.
         """
         self._keep_ids(call, event.headers)
         call.takes_refer, call.takes_info = event.takes_refer, event.takes_info
-        call.confirmed_body = event.body
+        call.confirmed_body = event.body if call.outgoing is None else call.outgoing.early.answer(event)
         if not event.described:
             call.offer = None
-        if event.body is None and call.outgoing is not None:
-            call.confirmed_body = call.outgoing.early
         self._motor.feed(call, Input.TAKEN)
 
     def end_of(self, call: Call, ended: CallEnded) -> End:

@@ -18,6 +18,7 @@ import msgspec
 from control.call import Call, Timer
 from control.call_table import State as CallState
 from control.dialling import Invitation, NoWay, Way
+from control.early_answers import EarlyAnswers
 from control.entropy import new_id
 from control.info_digits import PRESS_MS
 from control.motor import Motor
@@ -109,7 +110,8 @@ class Transfer:
     state: State = State.CHECKING
     method: Literal["refer", "carrier", "bridge"] = "bridge"
     leg: Call | None = None
-    early: bytes | None = None
+    early: EarlyAnswers = field(default_factory=EarlyAnswers)
+    answer: bytes | None = None
     offered: bool = False
     """The target has made an offer of its own before it answered (RFC 3311): that holds."""
     ringing: bool = False
@@ -353,11 +355,12 @@ class Transfers:
     def _leg_progressed(self, transfer: Transfer, event: CallProgressed) -> None:
         self._keep_ids(transfer, event.headers)
         self._progress(transfer, event.status, event.phrase)
-        if event.body is not None and event.body != transfer.early and transfer.state is State.DIALLING:
-            transfer.early = event.body
-            command = ApplyAnswer(call=transfer.call.id, answer=event.body, early=True, second=True)
+        if transfer.state is not State.DIALLING:
+            return
+        if (early := transfer.early.take(event)) is not None:
+            command = ApplyAnswer(call=transfer.call.id, answer=early, early=True, second=True)
             self._motor.spawn(transfer.call, self._ask(command), "early media of the second leg")
-        elif event.status == 180 and transfer.early is None and not transfer.ringing:
+        elif event.status == 180 and not transfer.early and not transfer.ringing:
             transfer.ringing = True
             number = transfer.target if transfer.target.startswith("+") else transfer.call.to_number
             self._motor.spawn(transfer.call, self._ask(Ring(call=transfer.call.id, number=number)), "ringing tone")
@@ -369,7 +372,7 @@ class Transfers:
     def _leg_answered(self, transfer: Transfer, event: CallAnswered) -> None:
         self._keep_ids(transfer, event.headers)
         self._settle(transfer, event.status, event.phrase)
-        transfer.early = event.body or transfer.early
+        transfer.answer = transfer.early.answer(event)
         transfer.offered = transfer.offered and event.described
         if transfer.leg is not None:
             transfer.leg.takes_info = event.takes_info
@@ -542,7 +545,7 @@ class Transfers:
     async def _joined(self, transfer: Transfer) -> None:
         call = transfer.call.id
         if not transfer.offered:
-            applied = await self._motor.request(ApplyAnswer(call=call, answer=transfer.early or b"", second=True))
+            applied = await self._motor.request(ApplyAnswer(call=call, answer=transfer.answer or b"", second=True))
             if not isinstance(applied, Done):
                 self._settle(transfer, 488, "the target's answer cannot be used")
                 self._feed(transfer, Input.FAILED)

@@ -171,7 +171,7 @@ class CallProgressed:
 
 @dataclass(frozen=True, slots=True)
 class CallAnswered:
-    """A 2xx to our INVITE; the ACK has been sent. ``body`` is the SDP answer or None.
+    """A 2xx to our INVITE; the ACK has been sent. ``body`` is the SDP answer or None, ``tag`` as in CallProgressed.
 
     ``takes_refer``, ``takes_info``: the peer's Allow lists them. ``described``: a reliable provisional response of the
     same dialog had the answer, so ``body`` says nothing new (RFC 3262 §5). ``headers`` as in :class:`CallOffered`.
@@ -185,6 +185,7 @@ class CallAnswered:
     headers: tuple[tuple[str, str], ...] = ()
     takes_info: bool = False
     described: bool = False
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)

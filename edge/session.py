@@ -521,6 +521,7 @@ class Session:
             takes_refer=takes_refer(response),
             takes_info=uas.allows(response, "INFO"),
             described=described,
+            tag=tag,
         )
         self._step(Input.SUCCESS, now, detail)
 
@@ -645,6 +646,7 @@ class Session:
             headers=detail.headers,
             takes_info=detail.takes_info,
             described=detail.described,
+            tag=detail.tag,
         )
         self._host.emit(answered)
 

@@ -123,7 +123,7 @@ def test_a_2xx_is_acknowledged_and_reported(ringing: bool) -> None:
     assert (ack.method, ack.uri, str(ack.cseq)) == ("ACK", "sip:bob@192.0.2.7:5060", "1 ACK")
     assert ack.via.branch != sent.via.branch
     assert (ack.from_.tag, ack.to.tag) == (sent.from_.tag, "callee")
-    assert solo.take(CallAnswered) == CallAnswered(key, 200, "OK", ANSWER)
+    assert solo.take(CallAnswered) == CallAnswered(key, 200, "OK", ANSWER, tag="callee")
 
 
 def test_each_copy_of_the_2xx_is_acknowledged_again() -> None:

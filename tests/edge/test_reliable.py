@@ -410,7 +410,7 @@ def test_the_callees_offer_by_update_is_491_while_ours_is_unanswered() -> None:
     assert solo.receive(update_of_callee(acknowledgement, 1, NEW)) == []
     solo.receive(reply(sent, 200, tag="fork", body=ANSWER))
     answered = solo.take(CallAnswered)
-    assert (answered.body, answered.described) == (ANSWER, False), "another fork has answered"
+    assert (answered.body, answered.described, answered.tag) == (ANSWER, False, "fork"), "another fork has answered"
 
 
 def test_an_ended_early_dialog_takes_no_update() -> None:
