@@ -382,7 +382,7 @@ class Transfers:
         """The caller's digits by INFO, where the target takes them no other way."""
         transfer = self._by_call.get(call.id)
         if transfer is None or transfer.leg is None or not transfer.leg.takes_info:
-            self._means.counters.add("digits_unsent")
+            self._means.counters.add("digits_unsent", trunk=call.trunk)
             return
         for digit in digits:
             self._means.signalling.press(transfer.leg.key, digit, PRESS_MS)

@@ -66,7 +66,18 @@ class Sipp:
     ) -> AsyncIterator[Sipp]:
         """``calls`` calls to ``did`` at ``target``; the program ends by itself when they are over."""
         options = [f"{target[0]}:{target[1]}", "-s", did, "-r", str(per_second), "-d", str(hold_ms)]
-        async with cls._run(folder, scenario, say, options, digits, transport, calls, host, timeout_s) as sipp:
+        program = cls._run(
+            folder,
+            scenario,
+            say,
+            options,
+            digits=digits,
+            transport=transport,
+            calls=calls,
+            host=host,
+            timeout_s=timeout_s,
+        )
+        async with program as sipp:
             yield sipp
 
     @classmethod
@@ -83,7 +94,8 @@ class Sipp:
         timeout_s: int = 40,
     ) -> AsyncIterator[Sipp]:
         """Called ``calls`` times at :attr:`address`, once it listens."""
-        async with cls._run(folder, scenario, say, (), "", transport, calls, host, timeout_s) as sipp:
+        program = cls._run(folder, scenario, say, (), transport=transport, calls=calls, host=host, timeout_s=timeout_s)
+        async with program as sipp:
             await until_bound(sipp.address[1], transport)
             yield sipp
 
@@ -95,11 +107,12 @@ class Sipp:
         scenario: str,
         say: Samples,
         options: Sequence[str],
-        digits: str,
+        *,
         transport: str,
         calls: int,
         host: str,
         timeout_s: int,
+        digits: str = "",
     ) -> AsyncIterator[Sipp]:
         folder.mkdir(parents=True)
         (folder / "say.ulaw").write_bytes(encode_ulaw(say))
