@@ -17,7 +17,9 @@ An I/O module: it resolves names and opens sockets. How to use it:
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Awaitable, Callable
@@ -155,9 +157,21 @@ class Targets:
         attempt = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
         try:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            async with asyncio.timeout(timeout_s):
-                await asyncio.get_running_loop().sock_connect(attempt, address)
+            if not _connected_at_once(attempt, address):
+                async with asyncio.timeout(timeout_s):
+                    await asyncio.get_running_loop().sock_connect(attempt, address)
         except BaseException:
             attempt.close()
             raise
         return attempt
+
+
+def _connected_at_once(attempt: socket.socket, address: tuple[Any, ...]) -> bool:
+    """An agent on this machine is there before the loop has turned once, which it may do slowly."""
+    if (error := attempt.connect_ex(address)) not in (0, errno.EINPROGRESS):
+        raise OSError(error, os.strerror(error))
+    try:
+        attempt.getpeername()
+    except OSError:
+        return False
+    return True

@@ -152,3 +152,13 @@ async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
         connected = await named("127.0.0.2", "127.0.0.1", allow_private=True).connect("two", port, 4.0)
         assert connected.getpeername() == ("127.0.0.1", port)
         connected.close()
+
+
+async def test_an_agent_on_this_machine_is_connected_to_within_one_turn_of_the_loop() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connecting = named("127.0.0.1", allow_private=True).connect("here", server.getsockname()[1], 4.0)
+        with pytest.raises(StopIteration) as done:
+            connecting.send(None)
+        with done.value.value as connected:
+            assert connected.getpeername() == server.getsockname()
+            assert not connected.getblocking()
