@@ -16,13 +16,11 @@ from typing import Any
 import pytest
 
 from tests.support.audio import tone
-from tests.support.carriers.misbehaviour import Cut, Fails, Garbage, Misbehaviour, NotJson, Slow, WrongShape
 from tests.support.carriers.sip import values
 from tests.support.carriers.stage import PASSWORD, TELNYX_DID, Stage
-from tests.support.carriers.telnyx import TelnyxCall, with_token, without_token
+from tests.support.carriers.telnyx import with_token, without_token
 from tests.support.carriers.telnyx_rest import TelnyxRegistration
 from tests.support.edge import Edge, Keyring, Settings
-from tests.support.lossy import Impairment
 from tests.support.media_streams_agent import AGENT_HZ, MediaStreamsAgent, greet
 from tests.support.phone import Phone
 
@@ -437,80 +435,3 @@ async def test_final_responses_steer_the_carriers_own_failover(tmp_path: Path, k
         assert full.leg.response.get("retry-after")
         for call in (one, two):
             await call.hang_up()
-
-
-MISBEHAVIOURS: list[tuple[Misbehaviour | None, str]] = [
-    (Slow(), "timeout"),
-    (Fails(500), "unreachable"),
-    (Fails(429), "rate_limited"),
-    (NotJson(), "answer"),
-    (WrongShape([]), "answer"),
-    (Cut(), "answer"),
-    (Garbage(), "answer"),
-    (None, "unreachable"),
-]
-"""None: nothing listens."""
-
-
-async def test_an_import_while_the_carriers_api_misbehaves_says_so_and_leaves_nothing(
-    tmp_path: Path, keyring: Keyring
-) -> None:
-    """422 with the check, within the time set, however it misbehaves; no registration is begun."""
-    settings = Settings(providers={"request_timeout_s": 0.8})
-    async with Stage.open(tmp_path / "edge", keyring, settings) as stage:
-        connection = stage.telnyx_connection()
-        stage.telnyx_rest.add_number(stage.tenant.telnyx, TELNYX_DID, connection)
-        await stage.tenant.save_telnyx()
-        tasks = (await stage.edge.metrics())["truedy_tasks"]
-        for how, check in MISBEHAVIOURS:
-            if how is None:
-                await stage.telnyx_rest.down()
-            else:
-                stage.telnyx_rest.misbehave(how)
-            async with asyncio.timeout(3):
-                error = await stage.tenant.import_telnyx(connection, status=422)
-            stage.telnyx_rest.behave()
-            assert (error["code"], error["details"]["check"]) == ("provider_verification_failed", check), how
-        await stage.telnyx_rest.up()
-        assert await stage.tenant.request("GET", "/telephony/numbers") == []
-        await stage.edge.expect_metrics({"truedy_tasks": tasks, "truedy_registrations_registered": 0.0})
-        assert stage.telnyx.border.passed == []
-        await stage.tenant.assign(await stage.tenant.import_telnyx(connection))
-        await stage.telnyx.registered(connection.user_name or "")
-
-
-@pytest.mark.slow  # Twilio's, of the same name, runs always
-async def test_calls_over_a_network_that_loses_packets_leave_one_record_each(tmp_path: Path, keyring: Keyring) -> None:
-    """A fifth of all datagrams lost, each way, REGISTERs too. Nothing lingers."""
-    async with Stage.open(tmp_path / "edge", keyring, FAST) as stage:
-        border = stage.telnyx.border
-        border.impairment, border.t1_s = Impairment(seed=11, loss=0.2, duplicate=0.05), 0.1
-        await stage.telnyx_number()
-
-        async def short_call() -> TelnyxCall:
-            call = await stage.telnyx.call(TELNYX_DID)
-            assert call.answered, call
-            await call.hang_up()
-            return call
-
-        calls = await asyncio.gather(*(short_call() for _ in range(20)))
-        assert border.impairment.lost
-        records = await stage.edge.expect_records(20)
-        assert {record["sip_call_id"] for record in records} == {call.leg.call_id for call in calls if call.leg}
-        await stage.edge.expect_silence(64 * 0.1 + 8)
-
-
-@pytest.mark.slow  # Twilio's, of the same name, runs always
-async def test_a_carrier_that_vanishes_in_mid_call_leaves_a_record_and_nothing_else(
-    tmp_path: Path, keyring: Keyring
-) -> None:
-    """No BYE and no media any more: the watchdog ends the call, its BYE is given up after 64·T1."""
-    settings = replace(FAST, media={**FAST.media, "silence_timeout_s": 1.0})
-    async with Stage.open(tmp_path / "edge", keyring, settings) as stage:
-        await stage.telnyx_number()
-        call = await stage.telnyx.call(TELNYX_DID)
-        await call.media.play(tone(CALLER_HZ, 0.3))
-        stage.telnyx.border.down = True
-        (record,) = await stage.edge.expect_records(1)
-        assert record["end_reason"] == "media_lost"
-        await stage.edge.expect_silence(64 * 0.1 + 8)

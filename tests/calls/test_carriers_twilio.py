@@ -17,12 +17,10 @@ from typing import Any, Literal
 import pytest
 
 from tests.support.audio import tone
-from tests.support.carriers.misbehaviour import Cut, Fails, Garbage, Misbehaviour, NotJson, Slow, WrongShape
 from tests.support.carriers.sip import values
 from tests.support.carriers.stage import TWILIO_DID, WEBHOOK, Stage
-from tests.support.carriers.twilio import Dial, InboundCall, borrowing, with_header, without_header
+from tests.support.carriers.twilio import Dial, borrowing, with_header, without_header
 from tests.support.edge import COMMAND, Edge, Keyring, Settings
-from tests.support.lossy import Impairment
 from tests.support.media_streams_agent import AGENT_HZ, MediaStreamsAgent, greet
 from tests.support.phone import Phone
 from tests.support.pki import Pki
@@ -361,47 +359,6 @@ async def test_a_draining_edge_sends_the_carrier_elsewhere(tmp_path: Path, keyri
 # --- what is not right at the carrier's ---
 
 
-MISBEHAVIOURS: list[tuple[Misbehaviour | None, str]] = [
-    (Slow(), "timeout"),
-    (Fails(500), "unreachable"),
-    (Fails(429), "rate_limited"),
-    (NotJson(), "answer"),
-    (WrongShape([]), "answer"),
-    (Cut(), "answer"),
-    (Garbage(), "answer"),
-    (None, "unreachable"),
-]
-"""None: nothing listens."""
-
-
-async def test_an_import_while_the_carriers_api_misbehaves_says_so_and_leaves_nothing(
-    tmp_path: Path, keyring: Keyring
-) -> None:
-    """422 with the check, within the time set, however it misbehaves; the same import works when all is well again."""
-    settings = Settings(providers={"request_timeout_s": 0.8})
-    async with Stage.open(tmp_path / "edge", keyring, settings) as stage:
-        stage.twilio_rest.add_number(stage.tenant.twilio, TWILIO_DID, voice_url=WEBHOOK)
-        await stage.tenant.save_twilio()
-        tasks = (await stage.edge.metrics())["truedy_tasks"]
-        for how, check in MISBEHAVIOURS:
-            if how is None:
-                await stage.twilio_rest.down()
-            else:
-                stage.twilio_rest.misbehave(how)
-            async with asyncio.timeout(3):
-                error = await stage.tenant.import_twilio(status=422)
-            stage.twilio_rest.behave()
-            assert (error["code"], error["details"]["check"]) == ("provider_verification_failed", check), how
-        await stage.twilio_rest.up()
-        assert await stage.tenant.request("GET", "/telephony/numbers") == []
-        assert await stage.counted("api_requests", route="/api/public/v1/telephony/numbers/import", status="422") == 8
-        await stage.edge.expect_metrics({"truedy_tasks": tasks})
-        await stage.tenant.assign(await stage.tenant.import_twilio())
-        call = await stage.twilio.call(TWILIO_DID)
-        assert call.answered
-        await call.hang_up()
-
-
 async def test_another_accounts_number_is_not_imported_while_its_carrier_confirms_it(stage: Stage) -> None:
     """409, the same as for one's own; 422 without control of the number; nothing changes for the holder."""
     await stage.twilio_number()
@@ -460,42 +417,6 @@ async def test_a_rotated_auth_token_leaves_no_call_out(stage: Stage) -> None:
         assert call.answered
         await call.hang_up()
     await stage.edge.expect_records(2)
-
-
-async def test_calls_over_a_network_that_loses_packets_leave_one_record_each(tmp_path: Path, keyring: Keyring) -> None:
-    """A fifth of all datagrams lost, each way; both sides repeat (RFC 3261 §17). Nothing lingers."""
-    async with Stage.open(tmp_path / "edge", keyring, FAST) as stage:
-        await stage.twilio_number()
-        border = stage.twilio.border
-        border.impairment, border.t1_s = Impairment(seed=7, loss=0.2, duplicate=0.05), 0.1
-
-        async def short_call() -> InboundCall:
-            call = await stage.twilio.call(TWILIO_DID)
-            assert call.answered, call.error
-            await call.hang_up()
-            return call
-
-        calls = await asyncio.gather(*(short_call() for _ in range(20)))
-        assert border.impairment.lost
-        records = await stage.edge.expect_records(20)
-        assert {record["sip_call_id"] for record in records} == {call.leg.call_id for call in calls if call.leg}
-        assert {record["end_reason"] for record in records} == {"caller_hung_up"}
-        await stage.edge.expect_silence(64 * 0.1 + 8)
-
-
-async def test_a_carrier_that_vanishes_in_mid_call_leaves_a_record_and_nothing_else(
-    tmp_path: Path, keyring: Keyring
-) -> None:
-    """No BYE and no media any more: the watchdog ends the call, its BYE is given up after 64·T1."""
-    settings = replace(FAST, media={**FAST.media, "silence_timeout_s": 1.0})
-    async with Stage.open(tmp_path / "edge", keyring, settings) as stage:
-        await stage.twilio_number()
-        call = await stage.twilio.call(TWILIO_DID)
-        await call.media.play(tone(CALLER_HZ, 0.3))
-        stage.twilio.border.down = True
-        (record,) = await stage.edge.expect_records(1)
-        assert record["end_reason"] == "media_lost"
-        await stage.edge.expect_silence(64 * 0.1 + 8)
 
 
 async def test_a_webhook_as_slow_as_the_network_allows_is_one_call(stage: Stage) -> None:
