@@ -10,7 +10,7 @@ from control.dialling import Way
 from control.early_answers import EarlyAnswers
 from control.hold import Holding
 from control.registry.types import Route
-from control.routing import Found, caller_number
+from control.routing import Found
 from control.toll import Destination, Ticket
 from edge.events import CallKey, CallOffered
 from edge.identity import Identity
@@ -132,7 +132,7 @@ class Call:
             key=offered.key,
             trunk=offered.trunk,
             started=now,
-            from_number=caller_number(offered.caller),
+            from_number=offered.caller,
             dialed=offered.dialed,
             offer=offered.offer,
             sip_call_id=offered.call_id,

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import sys
+from functools import cache
 from typing import Any, Final, TextIO
 
 __all__ = ["JsonFormatter", "set_up"]
@@ -34,13 +35,21 @@ class JsonFormatter(logging.Formatter):
         }
         for name, value in vars(record).items():
             if name not in _STANDARD:
-                line[name] = "***" if _SECRET.search(name) else _plain(value)
+                line[name] = "***" if _is_secret(name) else _plain(value)
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = _masked(self.formatException(record.exc_info))
         return json.dumps(line)
 
 
+@cache
+def _is_secret(name: str) -> bool:
+    """Names are the program's own, and few."""
+    return _SECRET.search(name) is not None
+
+
 def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return _masked(value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, list | tuple):
@@ -49,7 +58,7 @@ def _plain(value: object) -> object:
 
 
 def _masked(text: str) -> str:
-    return _API_KEY.sub("truedy_***", text)[:_LONGEST]
+    return (_API_KEY.sub("truedy_***", text) if "truedy_" in text else text)[:_LONGEST]
 
 
 def set_up(level: str = "info", stream: TextIO | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from edge.headers import parse_parameters, printable, quote, split_list
@@ -86,6 +87,7 @@ def format_reason(protocol: str, cause: int, text: str = "") -> str:
     return f"{protocol};cause={cause}" + (f";text={quote(printable(text))}" if text else "")
 
 
+@lru_cache(256)
 def of_status(status: int, text: str) -> tuple[str, str]:
     """What a refusal of ours says, in both protocols."""
     return format_reason("SIP", status, text), format_reason("Q.850", Q850_OF_STATUS.get(status, _INTERWORKING))
