@@ -263,7 +263,7 @@ class Replayer:
                 self._failed(error)
                 await self._sleep(self._retry_s)
                 continue
-            if not applied:
+            if not (applied and self._goes_on()):
                 self._tend()
                 await self._sleep(self._poll_s)
 
@@ -344,9 +344,18 @@ class Replayer:
             else:
                 yield event
 
+    def _goes_on(self) -> bool:
+        """A whole batch waits, or the rest of a file to be replaced. Else what comes meanwhile makes a batch."""
+        behind = self.behind_bytes
+        return behind >= _CHUNK or (behind > 0 and self._outgrown)
+
+    @property
+    def _outgrown(self) -> bool:
+        return self._position is not None and self._position.offset > self._rotate_bytes
+
     def _tend(self) -> None:
         self._journal.flush()
-        if self._position is not None and self._position.offset > self._rotate_bytes:
+        if self._position is not None and self._outgrown:
             self._journal.rotate(self._position)
         if self._clock() - self._alive_at >= self._alive_s:
             self._alive_at = self._clock()

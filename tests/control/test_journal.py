@@ -351,6 +351,35 @@ async def test_what_a_busy_registry_does_not_take_stays_in_the_journal(open_jour
     assert await replay.catch_up() == 4
 
 
+@pytest.mark.parametrize(
+    ("options", "batches"),
+    [({}, [1, 2, 2, 2]), ({"rotate_bytes": 100}, [1] * 7)],
+    ids=["of a file that goes on", "of a file that is to be replaced"],
+)
+async def test_what_comes_while_a_batch_is_applied_is_a_batch_of_the_next_look(
+    open_journal: Opener, options: dict[str, int], batches: list[int]
+) -> None:
+    journal, taken = open_journal(), []
+    coming = iter([*whole_call("c1"), *whole_call("c2")])
+
+    class Slow(MemoryRegistry):
+        async def apply_events(self, events: Sequence[CallEvent], position: JournalPosition | None = None) -> int:
+            taken.append(len(events))
+            for item in itertools.islice(coming, 1):
+                journal.append(item)
+            return await super().apply_events(events, position)
+
+    async def sleep(seconds: float) -> None:
+        for item in itertools.islice(coming, 1):
+            journal.append(item)
+            return
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await replayer(journal, Slow(), sleep=sleep, **options).run()
+    assert taken == batches
+
+
 async def test_signs_of_life_are_written_while_calls_are_up(open_journal: Opener) -> None:
     now = 0.0
     journal, registry = open_journal(), MemoryRegistry()
