@@ -7,7 +7,8 @@ import gc
 import itertools
 import socket
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -42,7 +43,7 @@ from media.messages import (
     decode,
     encode,
 )
-from media.service import MediaService
+from media.service import MediaService, _Call
 from media.settings import ServiceSettings
 from media.ticker import Tick
 from tests.media.rooms import ECHO, offer, open_call, room
@@ -123,6 +124,29 @@ def test_the_memory_of_replies_is_bounded() -> None:
     for number in range(1, MediaService.REPLIES + 3):
         pipe.ask(Ping(), request_id=number)
     assert len(pipe.service._replies) == MediaService.REPLIES
+
+
+@pytest.mark.parametrize(
+    ("calls", "wake_ups"),
+    [
+        (3, [0.0, 5.0, 10.0]),
+        (40, [0.0, 5.0, 10.0, 15.0]),
+        (80, [number * 2.5 for number in range(8)]),
+        (400, [number * 1.25 for number in range(16)]),
+    ],
+)
+async def test_calls_are_spread_over_the_more_turns_the_more_there_are(calls: int, wake_ups: list[float]) -> None:
+    """When those that are called at all wake up within the 20 ms [ms]; nobody's turn has many more than another's."""
+    service = Pipe().service
+    broken = cast(_Call, SimpleNamespace(broken=True))
+    for number in range(calls):
+        service._serve(str(number), broken)
+    taken = [turn for turn in service._turns if turn.ticker.running]
+    assert sorted(turn.phase_s * 1000 for turn in taken) == wake_ups
+    assert max(len(turn.calls) for turn in taken) <= calls / len(taken) + 3
+    for number in range(calls):
+        service._leave(str(number))
+    assert not any(turn.ticker.running for turn in service._turns)
 
 
 def test_a_command_for_an_earlier_life_is_refused_as_stale() -> None:
