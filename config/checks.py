@@ -206,10 +206,13 @@ def _ports(settings: Settings) -> Iterator[Problem]:
 
 
 def _agents(settings: Settings) -> Iterator[Problem]:
-    """An agent's module in a directory that is not there would be missed only by the first call."""
+    """An agent's module, or a recording, in a directory that is not there would be missed only by the first call."""
     for index, path in enumerate(settings.agents.python_path):
         if not path.is_dir():
             yield Problem(("agents", "python_path", index), f"{path} is no directory")
+    recordings = settings.agents.recordings_path
+    if recordings is not None and not recordings.is_dir():
+        yield Problem(("agents", "recordings_path"), f"{recordings} is no directory")
 
 
 def _meets_media(host: str, media: Media) -> bool:

@@ -525,7 +525,13 @@ def from_validation(errors: Iterable[Mapping[str, Any]]) -> OperationError:
 
 _SHOWN: Final = 80
 
-_UNION_TAGS: Final = frozenset({"twilio", "telnyx", "sip", "builtin", "twilio-media-streams", "python", "webrtc"})
+_UNION_TAGS: Final = frozenset(
+    {
+        *("twilio", "telnyx", "sip"),
+        *("builtin", "python", "twilio-media-streams", "telnyx-media-streaming", "jambonz-listen"),
+        *("audiosocket", "openai-realtime", "webrtc"),
+    }
+)
 """Pydantic puts the member of a union that it tried into a field's path; nobody typed it there."""
 
 
@@ -553,6 +559,8 @@ def _problem(row: Mapping[str, Any]) -> str:
             return f"expected one of {row['ctx']['expected_tags']}"
         case "union_tag_not_found":
             return "Field required"
+        case "model_attributes_type":
+            return "expected a JSON object"
         case "value_error":
             return str(row.get("ctx", {}).get("error", "not valid"))
         case _:

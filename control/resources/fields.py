@@ -64,8 +64,10 @@ def _account_sid(text: str) -> str:
 
 def _credential(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
+    if not text:
+        raise ValueError("is empty")
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("has characters that no credential has")
+        raise ValueError("has spaces, line ends or other characters that no credential has")
     return value
 
 

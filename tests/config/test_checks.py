@@ -319,6 +319,13 @@ def test_a_directory_of_agents_that_is_not_there_is_named(tmp_path: Path) -> Non
     assert said == {"agents.python_path[1]": f"{missing} is no directory"}
 
 
+def test_a_folder_of_recordings_that_is_not_there_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    said = complaints({"agents": {"recordings_path": str(missing)}})
+    assert said == {"agents.recordings_path": f"{missing} is no directory"}
+    assert complaints({"agents": {"recordings_path": str(tmp_path)}}) == {}
+
+
 @pytest.mark.parametrize("name", ["agent", "a.b", "a:", ":b", "a b:c", "os:system()", "../x:y"])
 def test_a_python_agent_is_a_module_and_a_function(name: str) -> None:
     with pytest.raises(ValueError, match=r"package\.module:function"):

@@ -274,9 +274,10 @@ EXAMPLE_VALUES = {
 }
 
 
-def test_the_example_s_secrets_are_refused_on_the_public_edge_it_describes(tmp_path: Path) -> None:
+def test_the_public_edge_that_the_example_describes_lacks_its_secrets_and_files(tmp_path: Path) -> None:
     path = tmp_path / "edge.toml"
     path.write_text(enabled())
     with pytest.raises(SettingsError) as caught:
         load(path, {})
-    assert caught.value.keys == ("sip.tls_certificate", "sip.tls_key", "secrets.key", "trunks[0].password")
+    files = ("sip.tls_certificate", "sip.tls_key", "agents.recordings_path")
+    assert caught.value.keys == (*files, "secrets.key", "trunks[0].password")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from control.errors import ValidationFailed
 from control.registry import types as rows
 from control.resources.agents import CreateAgent, UpdateAgent, agent_resource
+from control.resources.pipelines import OutsidePipeline, Pipeline
 
 ID = "0198c0de-0000-4000-8000-00000000abcd"
 PIPELINE = {"protocol": "builtin", "name": "echo"}
@@ -27,6 +30,15 @@ def test_headers_that_are_not_the_account_s_to_send_are_refused(headers: dict[st
     with pytest.raises(ValidationFailed) as refusal:
         CreateAgent.of(name="a", pipeline=PIPELINE, headers=headers)
     assert problem in refusal.value.problems[0].problem
+
+
+@pytest.mark.parametrize("shape", get_args(get_args(Pipeline)[0]))
+def test_what_is_wrong_with_a_pipeline_has_the_name_that_was_typed(shape: type[OutsidePipeline]) -> None:
+    """Not that of the union's member which was tried."""
+    (protocol,) = get_args(shape.model_fields["protocol"].annotation)
+    with pytest.raises(ValidationFailed) as refusal:
+        CreateAgent.of(name="a", pipeline={"protocol": protocol, "no_such_field": 1})
+    assert "pipeline.no_such_field" in {problem.field for problem in refusal.value.problems}
 
 
 def test_a_name_may_be_left_out_but_not_taken_away() -> None:

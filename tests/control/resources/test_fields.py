@@ -34,6 +34,8 @@ def test_times_are_utc_in_milliseconds(moment: datetime, text: str) -> None:
         (AccountSid, "SK" + "0" * 32, "SID of an API key"),
         (AccountSid, "AC" + "0" * 31, "not AC and 32"),
         (Credential, "with space", "no credential has"),
+        (Credential, "copied with the line's end\n", "line ends"),
+        (Credential, "", "is empty"),
         (Credential, "x" * 257, "at most 256"),
         (SipPassword, "x" * 129, "at most 128"),
         (Parameters, {str(number): "" for number in range(51)}, "at most 50"),
