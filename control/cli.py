@@ -234,15 +234,16 @@ async def _call(arguments: argparse.Namespace, settings: Settings) -> int:
         print(f"truedy-edge call: {error}", file=sys.stderr)
         return 1
     print(draw(result.trace, left="softphone", right="edge"))
+    why = f" ({result.reason})" if result.reason else ""
     if result.statistics is not None and result.answered:
         counts = result.statistics
         print(
             f"audio: {counts.packets_sent} packets sent, {counts.packets_received} received, "
             f"{counts.packets_lost} lost ({counts.codec}{', ' + counts.srtp if counts.srtp else ''}); "
-            f"ended by the {result.ended_by} side"
+            f"ended by the {result.ended_by} side{why}"
         )
     if not result.answered:
-        print(f"not answered: {result.status or '-'} {result.phrase}", file=sys.stderr)
+        print(f"not answered: {result.status or '-'} {result.phrase}{why}", file=sys.stderr)
     return 0 if result.answered else 1
 
 

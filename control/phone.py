@@ -35,6 +35,7 @@ from edge.events import (
     TransportName,
 )
 from edge.ladder import TraceEntry
+from edge.reasons import parse_reasons
 from edge.throttle import Throttle
 from edge.transport.shell import SipTransport
 from edge.transport.tls import client_context
@@ -102,11 +103,13 @@ class PhoneCall:
 
 @dataclass(frozen=True, slots=True)
 class PhoneResult:
-    """How it went. ``status`` is the last final response, 0 when there was none."""
+    """How it went. ``status`` is the last final response, 0 when there was none; ``reason`` the other side's words
+    for the end (RFC 3326), if it had any."""
 
     answered: bool
     status: int
     phrase: str
+    reason: str
     ended_by: str
     trace: tuple[TraceEntry, ...]
     statistics: LegStatistics | None
@@ -170,7 +173,9 @@ class _Phone:
             closed = await self._media.request(CloseCall(call=_CALL, reason="ended"))
             statistics = closed.statistics if isinstance(closed, CallClosed) else None
         phrase = ended.phrase or ended.cause.value
-        return PhoneResult(answered, ended.status, phrase, ended.by.value, tuple(self._trace), statistics)
+        given = parse_reasons(value for name, value in ended.headers if name.lower() == "reason")
+        reason = next((each.text for each in given if each.text), "")
+        return PhoneResult(answered, ended.status, phrase, reason, ended.by.value, tuple(self._trace), statistics)
 
     async def _live(self, key: CallKey) -> tuple[CallEnded, bool]:
         """From the INVITE to the end: (how it ended, whether it was answered)."""

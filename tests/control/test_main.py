@@ -211,4 +211,4 @@ async def test_a_call_to_nobody_says_so(tmp_path: Path) -> None:
         nobody = up.uri().replace(NUMBER, "+15559999999")
         result = await place_call(PhoneCall(target=nobody), entropy=entropy)
         assert not result.answered
-        assert result.status == 404
+        assert (result.status, result.reason) == (404, "the dialed number is not on this trunk")
