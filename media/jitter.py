@@ -162,7 +162,6 @@ class JitterBuffer:
         "_expected_odd",
         "_grid",
         "_highest",
-        "_last",
         "_late_run",
         "_limits",
         "_next_start",
@@ -229,7 +228,6 @@ class JitterBuffer:
     def _begin_timeline(self) -> None:
         self._packets: list[_Packet] = []
         self._transits = _Transits(*self._limits)
-        self._last: tuple[int, int] | None = None
         self._next_timestamp = _NEVER
         self._next_start = 0
         self._play: int | None = None
@@ -288,7 +286,7 @@ class JitterBuffer:
             return
         arrival = int(arrival_s * _PER_S)
         transit = arrival - self._position(timestamp)
-        if self._last is not None and self._jumps(transit, marker):
+        if self._next_timestamp != _NEVER and self._jumps(transit, marker):
             suspect, self._suspect = self._suspect, (extended, timestamp, payload, arrival)
             if not marker and not self._agree(suspect, timestamp, arrival):
                 return
@@ -308,12 +306,12 @@ class JitterBuffer:
             return False
         self._expected_odd = None
         self._highest = sequence
-        self._seen = (self._seen << 1 | 1) & _SEEN_MASK
+        if self._seen != _SEEN_MASK:
+            self._seen = (self._seen << 1 | 1) & _SEEN_MASK
         self.expected += 1
         self.received += 1
         self._late_run = 0
         transits.add(transit)
-        self._last = (self._next_timestamp, start)
         self._next_timestamp, self._next_start = (self._next_timestamp + self._size) & 0xFFFFFFFF, end
         packets.append((start, end, sequence, payload))
         if end - packets[0][_START] > self._content_max or len(packets) > self.MAX_PACKETS:
@@ -352,9 +350,9 @@ class JitterBuffer:
             self._soundless = {each for each in self._soundless if each > latest - self.MEMORY}
 
     def _position(self, timestamp: int) -> int:
-        if self._last is None:
+        if self._next_timestamp == _NEVER:
             return timestamp
-        return self._last[1] + timestamp_delta(timestamp, self._last[0])
+        return self._next_start + timestamp_delta(timestamp, self._next_timestamp)
 
     def _jumps(self, transit: int, marker: bool) -> bool:
         """Whether no network explains this transit; where a marker allows a new clock, less is enough."""
@@ -378,7 +376,6 @@ class JitterBuffer:
         end = start + len(payload)
         packet: _Packet = (start, end, sequence, payload)
         self._transits.add(arrival - start)
-        self._last = (timestamp, start)
         self._next_timestamp, self._next_start = (timestamp + len(payload)) & 0xFFFFFFFF, end
         if end <= (self._played_to if self._play is None else self._play) and not self._falls_back(packet):
             self.late += 1

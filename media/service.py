@@ -72,7 +72,7 @@ from media.targets import Targets
 from media.tasks import Tasks
 from media.ticker import FRAME_S, Lateness, Tick, Ticker
 from media.udp import Address, Datagrams, PortPair, PortUnavailable
-from media.websocket import WebSocketClient
+from media.websocket import Arrivals, WebSocketClient
 
 __all__ = ["MediaService"]
 
@@ -92,6 +92,7 @@ class _Call:
     bridge: Bridge
     leg: PhoneLeg
     ports: PortPair
+    turn: _Turn
     opened: OpenCall | None = None
     second: SecondLeg | None = None
     recorded: RecordingOrder | None = None
@@ -99,22 +100,35 @@ class _Call:
 
 
 class _Turn:
-    """The calls that are served at the same moments; ``tick`` is given them and each :class:`Tick`.
+    """The calls that are served at the same moments; ``tick`` is given it and each :class:`Tick`.
 
     However many turns are in use, counted from the first, they are spread over the 20 ms.
     """
 
-    def __init__(self, number: int, tick: Callable[[dict[str, _Call], Tick], None], lateness: Lateness) -> None:
+    def __init__(self, number: int, tick: Callable[[_Turn, Tick], None], lateness: Lateness) -> None:
         self.calls: dict[str, _Call] = {}
+        self.arrivals = Arrivals()
+        self.datagrams = Datagrams()
         self.phase_s = int(f"{number:04b}"[::-1], 2) * FRAME_S / _TURNS
-        self.ticker = Ticker(partial(tick, self.calls), lateness)
+        self.ticker = Ticker(partial(tick, self), lateness)
+
+    def begin(self, since: float) -> None:
+        """There is to be a call; the frames are counted ``since`` [s]. Raises OSError where no descriptor is left."""
+        if not self.ticker.running:
+            self.ticker.start(since + self.phase_s)
+
+    def rest(self) -> None:
+        """Without calls there is no tick."""
+        if not self.calls:
+            self.ticker.stop()
 
 
 class MediaService:
     """Carries out the commands of :mod:`media.messages`.
 
-    The calls take turns, from four of them every 5 ms to sixteen every 1.25 ms, each call every 20 ms. So what is
-    sent leaves evenly, and nothing else, the opening of a call least of all, waits for the work of many at once.
+    The calls take turns, from four of them every 5 ms to sixteen every 1.25 ms, each call every 20 ms, its sockets and
+    its agent's link with it. So what is sent leaves evenly, and nothing else, the opening of a call least of all, waits
+    for the work of many at once.
 
     A request that comes twice is carried out once and answered twice; the last ``REPLIES`` replies
     are remembered. Commands of one call are carried out in the order they come, each at once but for
@@ -150,9 +164,8 @@ class MediaService:
         self._recorder = RecorderLink(self._notify, self._links.spawn)
         self._streams = StreamClient(self._links, self._targets)
         self._lateness = Lateness()
-        self._turns = tuple(_Turn(number, self.tick, self._lateness) for number in range(_TURNS))
+        self._turns = tuple(_Turn(number, self._tick, self._lateness) for number in range(_TURNS))
         self._beat: asyncio.TimerHandle | None = None
-        self._datagrams = Datagrams()
         self._recordings: Mapping[str, bytes] = {}
         self._calls: dict[str, _Call] = {}
         self._replies: OrderedDict[int, bytes | None] = OrderedDict()
@@ -360,7 +373,7 @@ class MediaService:
             clock=self._clock,
         )
         try:
-            opened = second.open(self._datagrams, self._settings.listen_address)
+            opened = second.open(call.turn.datagrams, self._settings.listen_address)
         except PortUnavailable as error:
             return Failed(code="port_unavailable", message=str(error))
         call.second = second
@@ -403,11 +416,13 @@ class MediaService:
         listen, told = self._addresses(command.offer)
         leg = self._leg(command, told)
         sdp = leg.offer() if command.offer is None else leg.answer(command.offer, self._clock())
+        turn = self._next_turn()
         agent = create(
             Host(
                 spec=command.agent,
                 context=command.context,
                 websockets=self._websockets,
+                arrivals=turn.arrivals,
                 streams=self._streams,
                 targets=self._targets,
                 recordings=self._recordings,
@@ -419,7 +434,7 @@ class MediaService:
                 agent_hosts=self._settings.agent_hosts,
             )
         )
-        ports = self._datagrams.open_pair(listen, command.rtp_port, leg.receive_rtp, leg.receive_rtcp)
+        ports = turn.datagrams.open_pair(listen, command.rtp_port, leg.receive_rtp, leg.receive_rtcp)
         bridge = Bridge(
             command.call,
             spec=command.agent,
@@ -432,30 +447,32 @@ class MediaService:
         leg.connect(ports.send_rtp, ports.send_rtcp)
         leg.on_digit = bridge.digit
         try:
+            turn.begin(self._started_at)
             bridge.open()
         except BaseException:
+            turn.rest()
             leg.close(self._clock())
             ports.close()
             raise
         if command.recording is not None:
             self._recorder.prepare()
-        self._serve(command.call, _Call(bridge, leg, ports, command))
+        self._serve(command.call, _Call(bridge, leg, ports, turn, command))
         return CallOpened(sdp=sdp, codec=leg.codec, held=leg.held)
 
+    def _next_turn(self) -> _Turn:
+        """For a new call: of those in use the one that has the fewest."""
+        in_use = max((len(self._calls) + 1) // _CALLS_A_TURN, _FEWEST_TURNS)
+        return min(self._turns[:in_use], key=lambda each: len(each.calls))
+
     def _serve(self, name: str, call: _Call) -> None:
-        """In the turn that has the fewest; one without calls has no tick either."""
-        self._calls[name] = call
-        in_use = max(len(self._calls) // _CALLS_A_TURN, _FEWEST_TURNS)
-        turn = min(self._turns[:in_use], key=lambda each: len(each.calls))
-        turn.calls[name] = call
-        if not turn.ticker.running:
-            turn.ticker.start(self._started_at + turn.phase_s)
+        self._calls[name] = call.turn.calls[name] = call
 
     def _leave(self, name: str) -> _Call | None:
-        for turn in self._turns:
-            if turn.calls.pop(name, None) is not None and not turn.calls:
-                turn.ticker.stop()
-        return self._calls.pop(name, None)
+        call = self._calls.pop(name, None)
+        if call is not None:
+            del call.turn.calls[name]
+            call.turn.rest()
+        return call
 
     def _addresses(self, offer: bytes | None) -> tuple[str, str]:
         """What is bound and what is told: of the family that is offered, where there are two."""
@@ -514,17 +531,17 @@ class MediaService:
 
     # --- the tickers ----------------------------------------------------------------------------
 
-    def tick(self, served: Mapping[str, _Call], tick: Tick) -> None:
+    def _tick(self, turn: _Turn, tick: Tick) -> None:
         """20 ms of each: first what agents have said, then all that is to be sent, that was received, that is heard."""
-        self._websockets.receive()
-        calls = tuple(served.items())
+        turn.arrivals.receive()
+        calls = tuple(turn.calls.items())
         for name, call in calls:
             if not call.broken:
                 try:
                     call.bridge.say(tick)
                 except Exception as error:
                     self._break(name, call, error)
-        self._datagrams.receive()
+        turn.datagrams.receive()
         now = tick.now
         for name, call in calls:
             if not call.broken:

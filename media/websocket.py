@@ -22,7 +22,7 @@ from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport
 from media.targets import TargetRefused, Targets
 from media.tasks import Tasks
 
-__all__ = ["FailureCause", "Headers", "Link", "LinkHandler", "WebSocketClient", "classify", "plain"]
+__all__ = ["Arrivals", "FailureCause", "Headers", "Link", "LinkHandler", "WebSocketClient", "classify", "plain"]
 
 log = logging.getLogger("truedy.media.websocket")
 _library_log = logging.getLogger("truedy.media.websocket.picows")
@@ -87,7 +87,7 @@ class Plan:
 
 
 class Arrivals:
-    """The links that are read at ticks."""
+    """The links that are read at the same ticks. Next: :meth:`Link.read_at_ticks`, then :meth:`receive` at each."""
 
     __slots__ = ("_epoll", "_links")
 
@@ -122,10 +122,9 @@ class Arrivals:
 class Link(picows.WSListener):
     """One connection to an agent."""
 
-    def __init__(self, handler: LinkHandler, arrivals: Arrivals) -> None:
+    def __init__(self, handler: LinkHandler) -> None:
         self._handler: LinkHandler | None = handler
-        self._arrivals = arrivals
-        self._at_ticks = False
+        self._arrivals: Arrivals | None = None
         self._reading: tuple[socket.socket, asyncio.BufferedProtocol] | None = None
         self._transport: WSTransport | None = None
         self._parts: list[bytes] = []
@@ -166,21 +165,21 @@ class Link(picows.WSListener):
         elif self._task is not None:
             self._task.cancel()
 
-    def read_at_ticks(self) -> None:
+    def read_at_ticks(self, arrivals: Arrivals) -> None:
         """The call is established: its ticks come, and the agent is read at them."""
-        self._at_ticks = True
+        self._arrivals = arrivals
         if self._transport is not None and self._reading is None:
-            self._leave_loop(self._transport)
+            self._leave_loop(self._transport, arrivals)
 
-    def _leave_loop(self, transport: WSTransport) -> None:
+    def _leave_loop(self, transport: WSTransport, arrivals: Arrivals) -> None:
         below = transport.underlying_transport
         if self._socket is not None and not (transport.is_secure or self._closing or below.is_closing()):
             below.pause_reading()
             self._reading = self._socket, cast("asyncio.BufferedProtocol", below.get_protocol())
-            self._arrivals.add(self._socket.fileno(), self)
+            arrivals.add(self._socket.fileno(), self)
 
     def _stop_reading(self) -> None:
-        if self._reading is not None:
+        if self._reading is not None and self._arrivals is not None:
             self._arrivals.remove(self._reading[0].fileno())
             self._reading = None
 
@@ -214,8 +213,8 @@ class Link(picows.WSListener):
         self._transport = transport
         self.writable = True
         transport.underlying_transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
-        if self._at_ticks:
-            self._leave_loop(transport)
+        if self._arrivals is not None:
+            self._leave_loop(transport, self._arrivals)
         if self._handler is not None:
             self._handler.on_open()
 
@@ -401,9 +400,6 @@ class WebSocketClient:
         self._tasks = tasks
         self._context = context
         self._targets = targets or Targets()
-        self._arrivals = Arrivals()
-        self.receive = self._arrivals.receive
-        """At every tick: what has come on the links that are read at them."""
         self._anywhere = Targets(allow_private=True)
 
     async def prepare(self) -> None:
@@ -425,7 +421,7 @@ class WebSocketClient:
 
         ``anywhere``: the operator has chosen the URL, no account has, so it may be private.
         """
-        link = Link(handler, self._arrivals)
+        link = Link(handler)
         targets = self._anywhere if anywhere else self._targets
         link.start(self._tasks, Plan(url, timeout_s, self._context, targets, headers), name)
         return link

@@ -16,7 +16,7 @@ from media.agents.signing import request_headers
 from media.messages import AgentSpec, CallContext
 from media.stream import StreamClient
 from media.targets import Targets
-from media.websocket import FailureCause, Headers, WebSocketClient
+from media.websocket import Arrivals, FailureCause, Headers, WebSocketClient
 
 __all__ = [
     "Agent",
@@ -156,7 +156,8 @@ class Agent(Protocol):
 class Host:
     """What an agent is built with. ``entropy(n)`` gives n random bytes; ``recordings`` are PCM16 by name.
 
-    Whatever connects without ``websockets`` and ``streams`` connects by ``targets``. Every request to the agent has
+    Whatever connects without ``websockets`` and ``streams`` connects by ``targets``. ``arrivals`` are read at the
+    call's ticks. Every request to the agent has
     :meth:`request_headers`. ``wall`` is UTC [s], ``clock`` monotonic [s], ``call_later`` the loop's.
     ``agent_hosts`` names the doorway to the processes that run agents (:mod:`media.hosting.doorway`); None: there are
     none.
@@ -165,6 +166,7 @@ class Host:
     spec: AgentSpec
     context: CallContext
     websockets: WebSocketClient
+    arrivals: Arrivals
     streams: StreamClient
     targets: Targets
     recordings: Mapping[str, bytes]

@@ -208,7 +208,7 @@ class WebSocketAgent(LinkedAgent):
     def on_start(self) -> None:
         """Media follows: what the agent says is due at ticks."""
         if self._websocket is not None:
-            self._websocket.read_at_ticks()
+            self._websocket.read_at_ticks(self._host.arrivals)
 
 
 class Unacknowledged:

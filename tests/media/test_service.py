@@ -138,9 +138,10 @@ def test_the_memory_of_replies_is_bounded() -> None:
 async def test_calls_are_spread_over_the_more_turns_the_more_there_are(calls: int, wake_ups: list[float]) -> None:
     """When those that are called at all wake up within the 20 ms [ms]; nobody's turn has many more than another's."""
     service = Pipe().service
-    broken = cast(_Call, SimpleNamespace(broken=True))
     for number in range(calls):
-        service._serve(str(number), broken)
+        turn = service._next_turn()
+        turn.begin(since=0.0)
+        service._serve(str(number), cast(_Call, SimpleNamespace(broken=True, turn=turn)))
     taken = [turn for turn in service._turns if turn.ticker.running]
     assert sorted(turn.phase_s * 1000 for turn in taken) == wake_ups
     assert max(len(turn.calls) for turn in taken) <= calls / len(taken) + 3

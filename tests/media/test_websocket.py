@@ -13,7 +13,7 @@ from picows import WSCloseCode, WSMsgType
 
 from media.targets import Targets
 from media.tasks import Tasks
-from media.websocket import MAX_MESSAGE_BYTES, FailureCause, Link, WebSocketClient
+from media.websocket import MAX_MESSAGE_BYTES, Arrivals, FailureCause, Link, WebSocketClient
 from tests.media.agents.server import AgentServer, mute_server, serve
 from tests.support.pki import Pki
 from tests.support.ports import free_port
@@ -71,11 +71,11 @@ async def opened(websockets: WebSocketClient, agent: AgentServer) -> tuple[Link,
     return link, handler
 
 
-async def at_ticks(websockets: WebSocketClient, handler: Handler) -> tuple[object, ...]:
+async def at_ticks(arrivals: Arrivals, handler: Handler) -> tuple[object, ...]:
     """What the handler is told next, with ticks one after the other."""
     async with asyncio.timeout(5):
         while handler.log.empty():
-            websockets.receive()
+            arrivals.receive()
             await asyncio.sleep(0)
     return handler.log.get_nowait()
 
@@ -112,37 +112,40 @@ async def test_a_message_in_fragments_is_put_together() -> None:
 
 
 async def test_once_its_call_is_established_a_link_is_read_at_ticks_until_it_ends() -> None:
+    arrivals = Arrivals()
     async with serve() as agent, serve() as other, client() as websockets:
         link, handler = await opened(websockets, agent)
         _, by_loop = await opened(websockets, other)
-        link.read_at_ticks()
+        link.read_at_ticks(arrivals)
         agent.raw(b"one")
         agent.raw(b"two")
         other.raw(b"read by the loop")
         await by_loop.next()
         assert handler.log.empty()
-        assert await at_ticks(websockets, handler) == ("message", b"one", True)
-        assert await at_ticks(websockets, handler) == ("message", b"two", True)
+        assert await at_ticks(arrivals, handler) == ("message", b"one", True)
+        assert await at_ticks(arrivals, handler) == ("message", b"two", True)
         link.send(HELLO)
         await agent.told("hello")
         agent.transport.send_close(WSCloseCode.OK)
-        assert await at_ticks(websockets, handler) == ("closed", True, "closed with 1000")
-        websockets.receive()
+        assert await at_ticks(arrivals, handler) == ("closed", True, "closed with 1000")
+        arrivals.receive()
 
 
 async def test_a_link_that_is_to_be_read_at_ticks_before_it_is_open_is_once_it_is() -> None:
+    arrivals = Arrivals()
     async with serve() as agent, client() as websockets:
         handler = Handler()
-        websockets.connect(agent.url, handler, 5.0, "link").read_at_ticks()
+        websockets.connect(agent.url, handler, 5.0, "link").read_at_ticks(arrivals)
         assert await handler.next() == ("open",)
         agent.transport.disconnect(False)
-        assert await at_ticks(websockets, handler) == ("closed", False, "the connection was lost")
+        assert await at_ticks(arrivals, handler) == ("closed", False, "the connection was lost")
 
 
 async def test_the_closing_handshake_of_a_link_read_at_ticks_needs_none() -> None:
+    arrivals = Arrivals()
     async with serve() as agent, client() as websockets:
         link, handler = await opened(websockets, agent)
-        link.read_at_ticks()
+        link.read_at_ticks(arrivals)
         link.close()
         await agent.disconnected.wait()
         assert agent.close_codes == [1000]

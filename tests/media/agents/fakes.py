@@ -11,7 +11,7 @@ from media.agents.base import Encoding, EndCause, Host
 from media.convert import frame_bytes
 from media.messages import AgentSpec, CallContext
 from media.targets import Targets
-from media.websocket import FailureCause, Headers, LinkHandler
+from media.websocket import Arrivals, FailureCause, Headers, LinkHandler
 from tests.support.clock import FakeClock
 
 CONTEXT = CallContext(
@@ -107,7 +107,7 @@ class FakeLink:
         self.sent.append(data)
         self.binary.append(True)
 
-    def read_at_ticks(self) -> None:
+    def read_at_ticks(self, arrivals: Arrivals) -> None:
         """There is nothing to read."""
 
     def close(self) -> None:
@@ -203,6 +203,7 @@ def host(
         spec=spec,
         context=CONTEXT,
         websockets=websockets or FakeWebSockets(),  # type: ignore[arg-type]
+        arrivals=Arrivals(),
         streams=streams or FakeStreams(),  # type: ignore[arg-type]
         targets=Targets(),
         recordings=RECORDINGS,
