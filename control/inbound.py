@@ -288,7 +288,7 @@ def _parameters(request: WebhookRequest) -> dict[str, str]:
     return found
 
 
-def _sip_headers(parameters: Mapping[str, str], allowed: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def _sip_headers(parameters: Mapping[str, str], allowed: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Of the headers that a call to Twilio's SIP domain came with those that may reach the agent."""
     told = ((name.removeprefix(_SIP_HEADER), text) for name, text in parameters.items() if name.startswith(_SIP_HEADER))
     return tuple(header for header in passing(told, allowed) if not header[0].lower().startswith(OWN_HEADERS))

@@ -445,9 +445,11 @@ def _parse_status(line: str, headers: Headers, body: bytes) -> Response:
     return Response(headers, body, int(match[1]), match[2] or "")
 
 
-_AT_MOST_ONCE: Final = (
-    *("Content-Type", "Content-Disposition", "Date", "Event", "Expires", "MIME-Version", "Min-SE"),
-    *("RAck", "Refer-To", "Referred-By", "Replaces", "RSeq", "Session-Expires", "Subject", "Timestamp", "User-Agent"),
+_AT_MOST_ONCE: Final = frozenset(
+    """
+    Content-Type Content-Disposition Date Event Expires MIME-Version Min-SE RAck Refer-To Referred-By Replaces RSeq
+    Session-Expires Subject Timestamp User-Agent
+    """.split()  # noqa: SIM905
 )
 
 
@@ -459,8 +461,8 @@ def check_request(request: Request) -> None:
     INVITE for a new dialog has one, with a SIP URI.
     Raises :class:`ParseError`: 400, 416. Max-Forwards may be missing, and 0 (§16.3 binds proxies).
     """
-    lines = request.headers.lines
-    repeated = [name for name in _AT_MOST_ONCE if len(lines(name)) > 1]
+    by_name = request.headers._by_name()
+    repeated = [name for name, lines in by_name.items() if len(lines) > 1 and name in _AT_MOST_ONCE]
     if repeated:
         raise ParseError(400, f"several {repeated[0]}")
     for read in _MANDATORY:

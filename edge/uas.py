@@ -6,6 +6,7 @@ Pure functions: a request in, a :class:`~edge.events.Refusal` or a value out.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from edge.events import Refusal
@@ -134,7 +135,8 @@ def supports(message: Message, option: str) -> bool:
     return requires(message, option) or option in (tag.lower() for tag in message.headers.get_all("Supported"))
 
 
-def crosses(name: str, allowed: Iterable[str]) -> bool:
+@lru_cache(1024)
+def crosses(name: str, allowed: tuple[str, ...]) -> bool:
     """Whether a header of this name is on the list: names, or beginnings followed by ``*``."""
     lower = name.lower()
     for entry in allowed:
@@ -145,19 +147,18 @@ def crosses(name: str, allowed: Iterable[str]) -> bool:
 
 
 def allowed_headers(
-    message: Message, *more: str, allowed: Iterable[str] = ("X-*", "User-to-User")
+    message: Message, *more: str, allowed: tuple[str, ...] = ("X-*", "User-to-User")
 ) -> tuple[tuple[str, str], ...]:
     """The headers of a message that may cross to the agent: the ``allowed``, and ``more``; see :func:`passing`."""
     return passing(message.headers, (*allowed, *more))
 
 
-def passing(headers: Iterable[tuple[str, str]], allowed: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def passing(headers: Iterable[tuple[str, str]], allowed: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Those of the ``allowed``; counted and measured.
 
     An allow-list over names as parsed, so that no spelling smuggles another header in. A value with a
     control character is left out.
     """
-    allowed = tuple(allowed)
     found: list[tuple[str, str]] = []
     total = 0
     for name, value in headers:
