@@ -31,11 +31,12 @@ async def place(tenant: Tenant, agent: str, *, status: int = 201, **more: Any) -
 
 
 async def dialled(stage: Stage, count: int = 1) -> TelnyxOutbound:
-    """The last call that came in at Telnyx."""
+    """The last call that came in at Telnyx, once it has media or is refused."""
+    calls = stage.telnyx.outbound
     async with asyncio.timeout(5):
-        while len(stage.telnyx.outbound) < count:
+        while len(calls) < count or (calls[-1].media is None and not calls[-1].ended.is_set()):
             await asyncio.sleep(0.02)
-    return stage.telnyx.outbound[-1]
+    return calls[-1]
 
 
 async def recorded(tenant: Tenant) -> list[dict[str, Any]]:
