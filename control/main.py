@@ -211,7 +211,7 @@ class Edge:
     async def run(self, announce: Callable[[dict[str, Any]], None], *, signals: bool = True) -> int:
         """Serve until told to stop; ``announce`` gets the ready line. Returns the exit status.
 
-        With ``signals``, SIGTERM and SIGINT are this process's own while it runs.
+        With ``signals``, SIGTERM, SIGINT and SIGHUP are this process's own while it runs.
         """
         async with Supervisor() as tasks, AsyncExitStack() as stack:
             if signals:
@@ -549,9 +549,24 @@ class Edge:
             tasks.stop()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, asked)
+        actions = {signal.SIGTERM: asked, signal.SIGINT: asked, signal.SIGHUP: self._renew_certificate}
+        for number, action in actions.items():
+            loop.add_signal_handler(number, action)
             stack.callback(loop.remove_signal_handler, number)
+
+    def _renew_certificate(self) -> None:
+        """Read it again, for connections that come from now on; where it cannot be used, the one in use stays."""
+        files = {"certificate": str(self.settings.sip.tls_certificate), "key": str(self.settings.sip.tls_key)}
+        try:
+            context = _server_tls(self.settings)
+        except OSError as error:  # ssl.SSLError is one
+            log.error("certificate not renewed", extra={**files, "error": str(error)})
+            return
+        if context is None or not self._listening:
+            log.info("no certificate to renew")
+            return
+        self.sip.renew(context)
+        log.info("certificate renewed", extra=files)
 
     async def _drain(self, tasks: Supervisor) -> None:
         """Refuse new calls, let the old ones end; a second signal or ``limits.drain_s`` ends them."""

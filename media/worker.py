@@ -90,9 +90,9 @@ class Worker:
 async def run(descriptor: int, settings: ServiceSettings, *, entropy: Callable[[int], bytes]) -> int:
     """The life of a process that does nothing else; returns its exit status.
 
-    A terminal and a service manager send SIGINT and SIGTERM to every process of the edge. They are
+    A terminal and a service manager send SIGINT, SIGTERM and SIGHUP to every process of the edge. They are
     control's to act on, which lets calls end before it closes the pipe.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     return await Worker(settings, entropy=entropy).serve(descriptor)

@@ -282,7 +282,7 @@ async def demonstrate_carriers(carriers: Carriers) -> None:
 async def hold(edge: Edge) -> int:
     """Stay up until the edge ends or the terminal says so."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, edge.process.send_signal, signal.SIGTERM)
     return await asyncio.to_thread(edge.process.wait)
 

@@ -136,6 +136,10 @@ class SipTransport:
         self._settling = False
         self._closing = False
 
+    def renew(self, tls_server: ssl.SSLContext) -> None:
+        """What TLS listeners meet connections with from now on; those that are open stay as they are."""
+        self._tls_server = tls_server
+
     @property
     def connections(self) -> int:
         """Streams that are open, opening or closing."""

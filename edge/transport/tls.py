@@ -9,14 +9,11 @@ __all__ = ["client_context", "server_context"]
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 and up with this PEM chain and key. OSError or ssl.SSLError when they cannot be used.
-
-    Calling ``load_cert_chain`` on the result again renews the certificate for new connections.
-    """
+    """TLS 1.2 and up with this PEM chain and key. OSError or ssl.SSLError when they cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate, key, password="")  # of a key with a passphrase: an error, not a prompt
     return context
 
 

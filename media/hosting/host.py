@@ -178,8 +178,8 @@ def _cpu_s() -> float:
 async def run(settings: HostSettings, *, wall: Callable[[], float]) -> int:
     """The life of a process that does nothing else; returns its exit status.
 
-    Stop signals, which reach every process of the edge, are the keeper's to act on.
+    Signals to stop or to reload, which reach every process of the edge, are control's to act on.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     return await Host(settings, wall=wall).serve()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import ssl
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,31 @@ async def test_sigterm_drains(tmp_path: Path, keyring: Keyring) -> None:
     async with Edge.open(tmp_path / "edge", keyring) as again:
         [record] = await again.expect_records(1)
         assert record["end_reason"] == "caller_hung_up"
+
+
+async def presented(address: tuple[str, int]) -> bytes:
+    """The certificate that a TLS listener shows, DER."""
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection(*address, ssl=anybody)
+    shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    await writer.wait_closed()
+    return shown
+
+
+async def test_sighup_renews_the_certificate(tmp_path: Path, keyring: Keyring) -> None:
+    """For connections that come then; files that cannot be used change nothing."""
+    files = Pki.make(tmp_path / "pki")
+    settings = Settings(listen=("udp:127.0.0.1:0", "tls:127.0.0.1:0"), pki=files)
+    async with Edge.open(tmp_path / "edge", keyring, settings) as edge:
+        edge.allowed.append("certificate not renewed")
+        first = await presented(edge.listeners["tls"])
+        files.key.write_text("half written")
+        edge.program.signal(signal.SIGHUP)
+        await edge.program.expect("certificate not renewed")
+        assert await presented(edge.listeners["tls"]) == first
+        renewed = Pki.make(tmp_path / "pki").certificate.read_text()
+        edge.program.signal(signal.SIGHUP)
+        await edge.program.expect("certificate renewed")
+        assert await presented(edge.listeners["tls"]) == ssl.PEM_cert_to_DER_cert(renewed) != first
