@@ -80,7 +80,7 @@ class Schedule:
 
 
 class Lateness:
-    """How late ticks were over the last ``window`` ticks (10 s)."""
+    """How late ticks were over the last ``window`` ticks: 10 s of one ticker, of several that share it the less."""
 
     __slots__ = ("_recent",)
 

@@ -12,6 +12,7 @@ import logging
 import select
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal, Protocol, cast
@@ -113,7 +114,7 @@ class Arrivals:
 
     def receive(self) -> None:
         """Hand out what has come since the last time."""
-        if self._epoll is not None:
+        if self._epoll is not None and self._links:
             for descriptor, _ in self._epoll.poll(0, len(self._links)):
                 if (link := self._links.get(descriptor)) is not None:
                     link.receive()
@@ -121,6 +122,9 @@ class Arrivals:
 
 class Link(picows.WSListener):
     """One connection to an agent."""
+
+    ROUNDS: Final = 16
+    """How often what has come may fill the buffer, which doubles then; the rest waits for the next tick."""
 
     def __init__(self, handler: LinkHandler) -> None:
         self._handler: LinkHandler | None = handler
@@ -174,9 +178,10 @@ class Link(picows.WSListener):
     def _leave_loop(self, transport: WSTransport, arrivals: Arrivals) -> None:
         below = transport.underlying_transport
         if self._socket is not None and not (transport.is_secure or self._closing or below.is_closing()):
-            below.pause_reading()
-            self._reading = self._socket, cast("asyncio.BufferedProtocol", below.get_protocol())
-            arrivals.add(self._socket.fileno(), self)
+            with suppress(OSError):  # no descriptor is left: the loop goes on reading
+                arrivals.add(self._socket.fileno(), self)
+                self._reading = self._socket, cast("asyncio.BufferedProtocol", below.get_protocol())
+                below.pause_reading()
 
     def _stop_reading(self) -> None:
         if self._reading is not None and self._arrivals is not None:
@@ -191,20 +196,24 @@ class Link(picows.WSListener):
                 self._transport.underlying_transport.resume_reading()
 
     def receive(self) -> None:
-        """Something has come; as much of it as there is room for."""
-        if self._reading is None:
-            return
-        opened, protocol = self._reading
-        try:
-            size = opened.recv_into(protocol.get_buffer(-1))
-        except BlockingIOError:
-            return
-        except OSError:
-            size = 0
-        if size:
-            protocol.buffer_updated(size)
-        else:
-            self._read_by_loop()
+        """Something has come."""
+        for _ in range(self.ROUNDS):
+            if self._reading is None:
+                return
+            opened, protocol = self._reading
+            room = cast("memoryview", protocol.get_buffer(-1))
+            try:
+                size = opened.recv_into(room)
+            except BlockingIOError:
+                return
+            except OSError:
+                size = 0
+            if size:
+                protocol.buffer_updated(size)
+            else:
+                self._read_by_loop()
+            if size < len(room):
+                return
 
     # --- picows calls these ---------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -124,6 +125,8 @@ async def test_once_its_call_is_established_a_link_is_read_at_ticks_until_it_end
         assert handler.log.empty()
         assert await at_ticks(arrivals, handler) == ("message", b"one", True)
         assert await at_ticks(arrivals, handler) == ("message", b"two", True)
+        agent.raw(bytes(500_000), WSMsgType.BINARY)
+        assert await at_ticks(arrivals, handler) == ("message", bytes(500_000), False)
         link.send(HELLO)
         await agent.told("hello")
         agent.transport.send_close(WSCloseCode.OK)
@@ -139,6 +142,20 @@ async def test_a_link_that_is_to_be_read_at_ticks_before_it_is_open_is_once_it_i
         assert await handler.next() == ("open",)
         agent.transport.disconnect(False)
         assert await at_ticks(arrivals, handler) == ("closed", False, "the connection was lost")
+
+
+async def test_without_a_descriptor_for_its_ticks_a_link_is_read_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with serve() as agent, client() as websockets:
+        link, handler = await opened(websockets, agent)
+        monkeypatch.setattr("select.epoll", none_left)
+        link.read_at_ticks(Arrivals())
+        monkeypatch.undo()
+        agent.raw(b"one")
+        assert await handler.next() == ("message", b"one", True)
+        link.close()
 
 
 async def test_the_closing_handshake_of_a_link_read_at_ticks_needs_none() -> None:
