@@ -565,8 +565,8 @@ class Trunk(_Model):
     """Codecs, best first: `PCMU`, `PCMA`, and the wideband `G722` and `OPUS` (which needs the system's libopus)."""
 
     srtp: Srtp = "off"
-    """Encrypted media, its keys in SDP (RFC 4568): `off`, `allow` (calls with and without are taken, our own offers are
-    without) or `require`. Without TLS for SIP anybody on the way can read the keys."""
+    """Encrypted media, its keys in SDP (RFC 4568, and under RTP/AVP RFC 8643): `off`, `allow` (calls with and without
+    are taken, our own offers are without) or `require`. Without TLS for SIP anybody on the way can read the keys."""
 
     rtcp_mux: bool = False
     """Our own offers ask for RTCP on RTP's port (RFC 5761). Offers of the trunk that ask for it get it anyway."""

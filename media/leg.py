@@ -330,11 +330,15 @@ class PhoneLeg:
         scale = clock_rate_hz // 8000
         self._reception.clock_rate_hz = clock_rate_hz
         if self._out.frame != _FRAME * scale:
-            if self._out.packets:
-                self._out.renew(self._entropy)
-                if self._reporter is not None:
-                    self._reporter.identify(self._out.ssrc)
+            self._renew_stream()
             self._out.frame = _FRAME * scale
+
+    def _renew_stream(self) -> None:
+        """What has been sent so far was another stream of ours."""
+        if self._out.packets:
+            self._out.renew(self._entropy)
+            if self._reporter is not None:
+                self._reporter.identify(self._out.ssrc)
 
     def _listen_for_digits(self, event: TelephoneEvent | None) -> None:
         """In the audio too, where the trunk wants it or the peer has no other way."""
@@ -352,6 +356,8 @@ class PhoneLeg:
             self._unauthentic += self._secure.refused if self._secure is not None else 0
             self._secure = None
         elif self._secure is None:
+            # A refresh may take up keys of ours that have been used and then declined: no keystream comes twice.
+            self._renew_stream()
             self._secure = SecureMedia(agreement)
         else:
             self._secure.agree(agreement, now, answered=answered)

@@ -1,4 +1,4 @@
-"""SDP (RFC 8866) and its offer/answer (RFC 3264) for one audio stream, in the clear or by SRTP (RFC 4568).
+"""SDP (RFC 8866) and its offer/answer (RFC 3264) for one audio stream, in the clear or by SRTP (RFC 4568, RFC 8643).
 
 The parser is for hostile input: ``bytes → frozen values``, and :class:`SdpError` is all it raises.
 Everything here is a pure function; what a session remembers is the last SDP it sent (``previous``).
@@ -48,13 +48,8 @@ EVENTS: Final = frozenset(range(16))
 
 _STATIC_CODECS: Final = {0: ("PCMU", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 13: (COMFORT_NOISE, 8000)}
 _CLEAR: Final = ("RTP/AVP", "RTP/AVPF")
+"""Without keys; with them the media is encrypted nevertheless (RFC 8643)."""
 _SECURE: Final = ("RTP/SAVP", "RTP/SAVPF")
-_PROFILES: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    "off": (_CLEAR,),
-    "allow": (_SECURE, _CLEAR),
-    "require": (_SECURE,),
-}
-"""By :attr:`Capabilities.srtp`: what is taken, the better first."""
 _MIN_PTIME_MS: Final = 10
 _MAX_PTIME_MS: Final = 60
 _DEFAULT_PTIME_MS: Final = 20
@@ -460,8 +455,8 @@ class _Choice(NamedTuple):
 def answer(offer: bytes, capabilities: Capabilities, previous: bytes | None = None) -> Negotiated:
     """Answer an offer (RFC 3264 §6); ``previous`` is the last SDP we sent in this session, if any.
 
-    The first audio section that fits is taken, one of SRTP before one in the clear; all others are refused with port
-    0. Raises SdpError; then nothing has changed, and 488 is the SIP answer.
+    The first audio section that fits is taken, an encrypted one before one in the clear; all others are refused with
+    port 0. Raises SdpError; then nothing has changed, and 488 is the SIP answer.
     """
     session = parse(offer)
     choice = _choose(session, capabilities)
@@ -517,66 +512,81 @@ def _asks_for_mux(media: Media) -> bool:
     return next(media.values("rtcp-mux"), None) is not None
 
 
+def _keyed(media: Media) -> bool:
+    return next(media.values("crypto"), None) is not None
+
+
 def _choose(session: SessionDescription, capabilities: Capabilities) -> _Choice:
-    """The first audio section that we and the peer can use."""
+    """The first audio section that we and the peer can use encrypted, else the first in the clear."""
+    clear: _Choice | None = None
     problems: dict[str, str] = {}
-    for profiles in _PROFILES[capabilities.srtp]:
-        for index, media in enumerate(session.media):
-            try:
-                return _usable(index, media, profiles, capabilities)
-            except SdpError as error:
-                if error.code == "bad_sdp":
-                    raise
-                problems.setdefault(error.message, error.code)
-    code = "no_common_crypto" if "no_common_crypto" in problems.values() else "no_common_codec"
+    for index, media in enumerate(session.media):
+        try:
+            choice = _usable(index, media, capabilities)
+        except SdpError as error:
+            problems.setdefault(error.message, error.code)
+            continue
+        if choice.agreement is not None:
+            return choice
+        clear = clear or choice
+    if clear is not None:
+        return clear
+    code = next((code for code in ("bad_sdp", "no_common_crypto") if code in problems.values()), "no_common_codec")
     raise SdpError(code, "; ".join(problems) or "no m= line")
 
 
-def _usable(index: int, media: Media, profiles: tuple[str, ...], capabilities: Capabilities) -> _Choice:
+def _usable(index: int, media: Media, capabilities: Capabilities) -> _Choice:
     """What is chosen of one section; SdpError says why nothing is."""
     if media.kind != "audio":
         raise SdpError("no_common_codec", f"{media.kind} is not supported")
     if media.port == 0:
         raise SdpError("no_common_codec", "the audio is disabled (port 0)")
-    if media.protocol.upper() not in profiles:
-        raise _unusable_profile(media.protocol, capabilities)
+    agreement = _secured(media, capabilities)
     types = _payload_types(media)
     for name in capabilities.codecs:
         number = _find(types, name)
         if number is not None:
-            agreement = _secured(media, capabilities) if profiles is _SECURE else None
             return _Choice(index, types, name, number, agreement)
     raise SdpError("no_common_codec", f"none of {', '.join(capabilities.codecs)} among the codecs offered")
 
 
-def _unusable_profile(protocol: str, capabilities: Capabilities) -> SdpError:
-    if protocol.upper() in _SECURE:
-        return SdpError("no_common_crypto", f"SRTP ({protocol}) is off on this trunk")
-    if protocol.upper() in _CLEAR:
-        return SdpError("no_common_crypto", f"{protocol} is in the clear, and this trunk requires SRTP")
+def _secured(media: Media, capabilities: Capabilities) -> Agreement | None:
+    """The keys of an answer, None for one in the clear. Those of RTP/AVP are taken too (RFC 8643 §3.2)."""
+    profile = media.protocol.upper()
+    if profile not in (*_SECURE, *_CLEAR):
+        raise _unknown_profile(media.protocol)
+    if capabilities.srtp == "off":
+        if profile in _SECURE:
+            raise SdpError("no_common_crypto", f"SRTP ({media.protocol}) is off on this trunk")
+        return None
+    try:
+        return chosen(media.values("crypto"), capabilities.keys)
+    except BadCrypto as error:
+        if profile in _SECURE:
+            raise SdpError("no_common_crypto", str(error)) from None
+        if capabilities.srtp == "require":
+            raise SdpError("no_common_crypto", f"{error}, and this trunk requires SRTP") from None
+        return None
+
+
+def _unknown_profile(protocol: str) -> SdpError:
     if "SAVP" in protocol.upper():
         return SdpError("no_common_crypto", f"SRTP as {protocol} is not supported, with keys in SDP (RTP/SAVP) it is")
     return SdpError("no_common_codec", f"{protocol} is not supported, RTP/AVP is")
 
 
-def _secured(media: Media, capabilities: Capabilities) -> Agreement:
-    try:
-        return chosen(media.values("crypto"), capabilities.keys)
-    except BadCrypto as error:
-        raise SdpError("no_common_crypto", str(error)) from None
-
-
 def make_offer(capabilities: Capabilities, previous: bytes | None = None) -> bytes:
     """An offer of all our codecs (RFC 3264 §5, and §8 with ``previous``).
 
-    A later offer keeps the number and order of ``m=`` lines, the transport and the payload types already in use.
+    A later offer keeps the number and order of ``m=`` lines, the transport, the payload types already in use, and keys:
+    where the call is encrypted under RTP/AVP (RFC 8643) its re-offers are, too.
     """
     before = parse(previous).media if previous else ()
     index = next((at for at, media in enumerate(before) if media.kind == "audio" and media.port), 0)
     lines = [_Line(media.kind, 0, media.protocol, media.formats[:1]) for media in before]
-    protocol = before[index].protocol if before else _PROFILES[capabilities.srtp][-1][0]
+    keyed = _keyed(before[index]) if before else capabilities.srtp == "require"
+    protocol = before[index].protocol if before else (_SECURE if keyed else _CLEAR)[0]
     rows = _offered_rows(capabilities.codecs, _payload_types(before[index]) if before else {})
-    cryptos = _own_cryptos(capabilities) if protocol.upper() in _SECURE else []
     rtcp = [f"rtcp:{capabilities.port + 1}", "rtcp-mux"] if capabilities.rtcp_mux else []
     lines[index : index + 1] = [
         _audio(
@@ -585,7 +595,7 @@ def make_offer(capabilities: Capabilities, previous: bytes | None = None) -> byt
             rows,
             direction=capabilities.direction,
             ptime_ms=_DEFAULT_PTIME_MS,
-            cryptos=cryptos,
+            cryptos=_own_cryptos(capabilities) if keyed else [],
             rtcp=rtcp,
         )
     ]
@@ -635,7 +645,7 @@ def apply_answer(offer: bytes, answer: bytes, capabilities: Capabilities) -> Neg
     codecs = tuple(_common(media, types, offered, capabilities.codecs))
     if not codecs:
         raise SdpError("no_common_codec", "the answer has no codec that was offered")
-    agreement = _agreed_keys(own, media) if own.protocol.upper() in _SECURE else None
+    agreement = _agreed_keys(own, media, capabilities) if _keyed(own) else None
     mux = _asks_for_mux(own) and _asks_for_mux(media)
     remote, sends = _remote(media, theirs, capabilities, mux), _direction(media, theirs)
     return Negotiated(
@@ -652,7 +662,10 @@ def apply_answer(offer: bytes, answer: bytes, capabilities: Capabilities) -> Neg
     )
 
 
-def _agreed_keys(own: Media, media: Media) -> Agreement:
+def _agreed_keys(own: Media, media: Media, capabilities: Capabilities) -> Agreement | None:
+    """What the answer chose; under RTP/AVP it may decline (RFC 8643 §3.3), unless the trunk requires SRTP."""
+    if own.protocol.upper() in _CLEAR and capabilities.srtp == "allow" and not _keyed(media):
+        return None
     try:
         return answered(own.values("crypto"), media.values("crypto"))
     except BadCrypto as error:

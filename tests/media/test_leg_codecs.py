@@ -135,18 +135,20 @@ def voice(seconds: float) -> Iterable[bytes]:
 class Secure(Line):
     """A line whose peer protects with ``KEY``."""
 
-    def __init__(self, suite: str = STRONG, srtp: str = "require") -> None:
-        super().__init__(policy(srtp=srtp), sdp("0 101", crypto(3, suite), EVENTS, profile="RTP/SAVP"))
+    def __init__(self, suite: str = STRONG, srtp: str = "require", profile: str = "RTP/SAVP") -> None:
+        super().__init__(policy(srtp=srtp), sdp("0 101", crypto(3, suite), EVENTS, profile=profile))
         self.peer = SecureMedia(Agreement(Crypto(3, suite, KEY), self.ours))
 
     def talk(self, payload: bytes = b"\x10" * 160, source: Address = PEER, ssrc: int = 7) -> None:
         self.receive(self.peer.protect_rtp(self.packet(payload, 0, ssrc=ssrc)), source)
 
 
+@pytest.mark.parametrize("profile", ["RTP/SAVP", "RTP/AVP"])
 @pytest.mark.parametrize("srtp", ["allow", "require"])
 @pytest.mark.parametrize("suite", SUITES)
-def test_a_call_is_protected_both_ways_by_the_suite_that_is_offered(suite: str, srtp: str) -> None:
-    line = Secure(suite, srtp)
+def test_a_call_is_protected_both_ways_by_the_suite_that_is_offered(suite: str, srtp: str, profile: str) -> None:
+    """RFC 4568, and under RTP/AVP RFC 8643."""
+    line = Secure(suite, srtp, profile)
     assert (line.ours.tag, line.ours.suite) == (3, suite)
     heard = b""
     for _ in range(20):
@@ -302,6 +304,50 @@ def test_where_it_is_only_allowed_a_call_may_leave_srtp_and_come_back_under_anot
     assert line.out[-1][0].endswith(b"\x20" * 160)
     line.reoffer(sdp("0 101", crypto(1), EVENTS, profile="RTP/SAVP"))
     assert line.ours.key != first.key
+
+
+def test_under_rtp_avp_a_call_stays_encrypted_through_holds_and_offers_of_either_side() -> None:
+    """RFC 8643 §3.4: ours have the profile and the keys that were agreed."""
+    line = Secure(srtp="allow", profile="RTP/AVP")
+    key = base64.b64encode(line.ours.key).decode()
+
+    def expect_protected() -> None:
+        line.talk()
+        line.out.clear()
+        line.tick()
+        assert line.peer.unprotect_rtp(line.out[-1][0], 0.0) is not None
+        assert line.leg.statistics(line.clock()).packets_unauthentic == 0
+
+    expect_protected()
+    line.reoffer(sdp("0 101", crypto(3), EVENTS, "a=sendonly"))
+    line.reoffer(sdp("0 101", crypto(3), EVENTS))
+    expect_protected()
+    for offered, direction in (
+        (lambda: line.leg.hold(True), "recvonly"),
+        (lambda: line.leg.hold(False), "sendrecv"),
+        (line.leg.offer, "sendrecv"),
+    ):
+        ours = offered().decode()
+        assert " RTP/AVP " in ours and f"a=crypto:1 {STRONG} inline:{key}" in ours
+        line.leg.apply_answer(sdp("0 101", crypto(), EVENTS, f"a={direction}"), line.clock())
+        expect_protected()
+    line.leg.apply_answer(sdp("0 101", crypto(), EVENTS), line.clock(), refresh=True)
+    expect_protected()
+
+
+def test_keys_that_a_peer_declined_and_takes_up_again_protect_another_stream() -> None:
+    """RFC 3711 §9.1: no keystream twice, though a refresh offers what was offered before."""
+    line = Secure(srtp="allow", profile="RTP/AVP")
+    line.tick()
+    first = line.sent()[-1].ssrc
+    line.leg.offer()
+    line.leg.apply_answer(sdp("0 101", EVENTS), line.clock())
+    line.tick(b"\x20" * 160)
+    assert line.out[-1][0].endswith(b"\x20" * 160)
+    line.leg.apply_answer(sdp("0 101", crypto(), EVENTS), line.clock(), refresh=True)
+    line.tick(b"\x20" * 160)
+    assert not line.out[-1][0].endswith(b"\x20" * 160)
+    assert line.sent()[-1].ssrc != first
 
 
 def test_of_one_seed_every_answer_is_the_same_to_the_byte_and_of_none_no_two() -> None:

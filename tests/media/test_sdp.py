@@ -502,20 +502,27 @@ THEIRS = base64.b64encode(bytes(range(30))).decode()
 ALLOW = replace(OURS, srtp="allow", keys=KEYS)
 REQUIRE = replace(OURS, srtp="require", keys=KEYS)
 EVERYTHING = replace(WIDE, srtp="allow", keys=KEYS)
-SECURE_OFFER = offer(
-    f"a=crypto:1 {STRONG} inline:{THEIRS}|2^31",
-    f"a=crypto:2 {SHORT} inline:{THEIRS}",
-    EVENTS,
-    media="audio 4000 RTP/SAVP 0 101",
-)
+PROFILES = ("RTP/SAVP", "RTP/SAVPF", "RTP/AVP", "RTP/AVPF")
+
+
+def secure_offer(profile: str) -> bytes:
+    """Both suites; RTP/AVP is RFC 8643's."""
+    keys = (f"a=crypto:1 {STRONG} inline:{THEIRS}|2^31", f"a=crypto:2 {SHORT} inline:{THEIRS}")
+    return offer(*keys, EVENTS, media=f"audio 4000 {profile} 0 101")
+
+
+SECURE_OFFER = secure_offer("RTP/SAVP")
 
 
 @pytest.mark.parametrize("capabilities", [ALLOW, REQUIRE])
-def test_srtp_is_answered_with_the_offers_profile_tag_and_a_key_of_ours(capabilities: Capabilities) -> None:
-    """RFC 4568 §5.1.2."""
-    agreed = answer(SECURE_OFFER, capabilities)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_srtp_is_answered_with_the_offers_profile_tag_and_a_key_of_ours(
+    profile: str, capabilities: Capabilities
+) -> None:
+    """RFC 4568 §5.1.2, RFC 8643 §3.2."""
+    agreed = answer(secure_offer(profile), capabilities)
     ours = lines(agreed.sdp)
-    assert "m=audio 20000 RTP/SAVP 0 101" in ours
+    assert f"m=audio 20000 {profile} 0 101" in ours
     assert [line for line in ours if "crypto" in line] == [
         f"a=crypto:1 {STRONG} inline:{base64.b64encode(KEYS[STRONG]).decode()}"
     ]
@@ -524,35 +531,48 @@ def test_srtp_is_answered_with_the_offers_profile_tag_and_a_key_of_ours(capabili
     assert agreed.crypto.theirs.lifetime == 1 << 31
 
 
-def test_the_profile_with_feedback_is_taken_and_echoed_too() -> None:
-    body = SECURE_OFFER.replace(b"RTP/SAVP", b"RTP/SAVPF")
-    assert "m=audio 20000 RTP/SAVPF 0 101" in lines(answer(body, ALLOW).sdp)
-
-
 def test_media_in_the_clear_is_taken_where_srtp_is_allowed_and_refused_where_it_is_required() -> None:
     assert answer(offer(EVENTS), ALLOW).crypto is None
     error = refusal(offer(EVENTS), REQUIRE)
     assert error.code == "no_common_crypto" and "requires SRTP" in error.message
 
 
-def test_a_crypto_attribute_without_the_secure_profile_is_none() -> None:
-    """RFC 4568 §5.1.2: it goes with SAVP only."""
-    body = SECURE_OFFER.replace(b"RTP/SAVP", b"RTP/AVP")
-    assert answer(body, ALLOW).crypto is None
-    assert b"crypto" not in answer(body, ALLOW).sdp
-    assert refusal(body, REQUIRE).code == "no_common_crypto"
+def test_keys_under_rtp_avp_are_declined_where_srtp_is_off_or_none_is_of_use() -> None:
+    """RFC 8643 §3.2: an answer without keys is one in the clear."""
+    unusable = offer(f"a=crypto:1 AEAD_AES_128_GCM inline:{THEIRS}", EVENTS)
+    for body, capabilities in ((secure_offer("RTP/AVP"), OURS), (unusable, ALLOW)):
+        agreed = answer(body, capabilities)
+        assert agreed.crypto is None and b"crypto" not in agreed.sdp
+        assert b"crypto" not in make_offer(capabilities, agreed.sdp)
+    error = refusal(unusable, REQUIRE)
+    assert error.code == "no_common_crypto"
+    assert "AEAD_AES_128_GCM" in error.message and "requires SRTP" in error.message
 
 
-def test_of_two_streams_the_secure_one_is_taken_whichever_comes_first() -> None:
-    plain, secure = b"m=audio 4002 RTP/AVP 0\r\n", SECURE_OFFER[SECURE_OFFER.index(b"m=") :]
-    head = SECURE_OFFER[: SECURE_OFFER.index(b"m=")]
-    for body in (head + plain + secure, head + secure + plain):
-        agreed = answer(body, ALLOW)
+@pytest.mark.parametrize("capabilities", [OURS, ALLOW])
+def test_a_call_in_the_clear_without_a_common_codec_is_not_said_to_lack_keys(capabilities: Capabilities) -> None:
+    error = refusal(offer(media="audio 4000 RTP/AVP 18"), capabilities)
+    assert error.code == "no_common_codec" and "SRTP" not in error.message
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_of_two_streams_the_secure_one_is_taken_whichever_comes_first(profile: str) -> None:
+    body = secure_offer(profile)
+    at = body.index(b"m=")
+    head, secure, plain = body[:at], body[at:], b"m=audio 4002 RTP/AVP 0\r\n"
+    for both in (head + plain + secure, head + secure + plain):
+        agreed = answer(both, ALLOW)
         assert agreed.crypto is not None and agreed.remote is not None and agreed.remote.port == 4000
         assert "m=audio 0 RTP/AVP 0" in lines(agreed.sdp)
     assert answer(head + plain + secure, OURS).crypto is None
     unusable = secure.replace(STRONG.encode(), b"F8_128_HMAC_SHA1_80").replace(SHORT.encode(), b"X")
     assert answer(head + unusable + plain, ALLOW).crypto is None
+
+
+def test_a_stream_that_makes_no_sense_is_refused_beside_one_that_does() -> None:
+    agreed = answer(offer() + b"m=audio 4002 RTP/AVP 999\r\n", ALLOW)
+    assert "m=audio 0 RTP/AVP 999" in lines(agreed.sdp)
+    assert refusal(offer(media="audio 4000 RTP/AVP 999") + b"m=audio 4002 RTP/SAVP 0\r\n", ALLOW).code == "bad_sdp"
 
 
 @pytest.mark.parametrize(
@@ -596,16 +616,34 @@ def test_the_answer_to_a_secure_offer_chooses_a_suite() -> None:
     assert caught.value.code == "no_common_crypto"
 
 
-def test_a_later_offer_keeps_the_secure_profile_and_the_keys_in_use() -> None:
-    agreed = answer(SECURE_OFFER, ALLOW)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_later_offer_keeps_the_profile_and_the_keys_in_use(profile: str) -> None:
+    agreed = answer(secure_offer(profile), ALLOW)
     later = lines(make_offer(ALLOW, agreed.sdp))
-    assert any(line.startswith("m=audio 20000 RTP/SAVP ") for line in later)
+    assert any(line.startswith(f"m=audio 20000 {profile} ") for line in later)
     assert f"a=crypto:1 {STRONG} inline:{base64.b64encode(KEYS[STRONG]).decode()}" in later
 
 
-def test_a_session_refresh_gets_the_same_answer_to_the_byte_with_srtp_too() -> None:
-    first = answer(SECURE_OFFER, ALLOW)
-    assert answer(SECURE_OFFER, ALLOW, first.sdp).sdp == first.sdp
+def test_a_later_offer_under_rtp_avp_may_be_answered_without_keys_unless_the_trunk_requires_them() -> None:
+    """RFC 8643 §3.3; an answer whose keys were not offered is no such answer."""
+    later = make_offer(ALLOW, answer(secure_offer("RTP/AVP"), ALLOW).sdp)
+    kept = apply_answer(later, offer(f"a=crypto:2 {SHORT} inline:{THEIRS}"), ALLOW).crypto
+    assert kept is not None and kept.ours.key == KEYS[SHORT]
+    assert apply_answer(later, offer(), ALLOW).crypto is None
+    for body, capabilities in ((offer(), REQUIRE), (offer(f"a=crypto:3 {SHORT} inline:{THEIRS}"), ALLOW)):
+        with pytest.raises(SdpError) as caught:
+            apply_answer(later, body, capabilities)
+        assert caught.value.code == "no_common_crypto"
+
+
+def test_keys_in_the_answer_to_our_offer_in_the_clear_are_none() -> None:
+    assert apply_answer(make_offer(ALLOW), secure_offer("RTP/AVP"), ALLOW).crypto is None
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_session_refresh_gets_the_same_answer_to_the_byte_with_srtp_too(profile: str) -> None:
+    first = answer(secure_offer(profile), ALLOW)
+    assert answer(secure_offer(profile), ALLOW, first.sdp).sdp == first.sdp
 
 
 def test_no_key_is_in_the_repr_of_what_is_agreed() -> None:

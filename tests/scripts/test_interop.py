@@ -62,7 +62,7 @@ def test_what_an_agent_cannot_do_is_a_dash_with_its_reason() -> None:
     text = reference.interop_page()
     [row] = [line for line in text.splitlines() if line.startswith("| TLS | ") and "§26" in line]
     assert row.split(" | ")[1] == "–"
-    assert "| sipp | TLS, SRTP | Debian builds it without |" in text
+    assert "| sipp | TLS, SRTP, opportunistic SRTP | Debian builds it without |" in text
 
 
 def test_no_mark_is_on_a_test_that_drives_no_program() -> None:

@@ -88,7 +88,8 @@ class Baresip:
     ) -> AsyncIterator[Baresip]:
         """One account without a registrar; ``say`` is what it plays in every call, once.
 
-        ``codec`` and ``media_encryption`` (``srtp-mand``) as baresip has them; ``credentials``: user and password.
+        ``codec`` and ``media_encryption`` (``srtp-mand``, or ``srtp`` under RTP/AVP) as baresip has them;
+        ``credentials``: user and password.
         """
         folder.mkdir(parents=True)
         sip_port, control_port, rtp_port = free_ports(2), free_port(), free_ports(20)

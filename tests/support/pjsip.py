@@ -46,13 +46,15 @@ class Pjsip:
         session_s: int | None = None,
         codec: str = "PCMU",
         suite: str = "",
+        opportunistic: bool = False,
         rtcp_mux: bool = False,
         answers: bool = False,
         credentials: tuple[str, str] | None = None,
     ) -> AsyncIterator[Pjsip]:
         """``say`` is what it plays in every call, once. ``prack``: it requires 100rel. ``session_s``: its timer [s].
 
-        ``suite`` is SRTP's; none: media in the clear. ``credentials``: a user and a password for any realm.
+        ``suite`` is SRTP's, offered under RTP/AVP where it is ``opportunistic``; none: media in the clear.
+        ``credentials``: a user and a password for any realm.
         """
         folder.mkdir(parents=True)
         write_wav(folder / "say.wav", say)
@@ -62,6 +64,7 @@ class Pjsip:
             "PJSIP_RTP_PORT": str(free_ports(20)),
             "PJSIP_CODEC": codec,
             "PJSIP_SUITE": suite,
+            "PJSIP_OPPORTUNISTIC": str(int(opportunistic)),
             "PJSIP_RTCP_MUX": str(int(rtcp_mux)),
             "PJSIP_ANSWERS": str(int(answers)),
             "PYTHONWARNINGS": "ignore",

@@ -117,7 +117,8 @@ def start() -> tuple[pj.Endpoint, pj.Account, int]:
         account_config.callConfig.timerSessExpiresSec = int(os.environ["PJSIP_SESSION_S"])
     account_config.mediaConfig.rtcpMuxEnabled = os.environ["PJSIP_RTCP_MUX"] == "1"
     if suite:
-        account_config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_MANDATORY
+        opportunistic = os.environ["PJSIP_OPPORTUNISTIC"] == "1"
+        account_config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_OPTIONAL if opportunistic else pj.PJMEDIA_SRTP_MANDATORY
         account_config.mediaConfig.srtpSecureSignaling = 0
         crypto = pj.SrtpCrypto()
         crypto.name = suite
