@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from collections.abc import Iterator, Mapping
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config.settings import Settings
+from control.resources.agents import CreateAgent
 from scripts import reference
 
 TESTS = Path(__file__).parents[1]
@@ -29,6 +34,50 @@ def test_a_stale_page_is_found(tmp_path: Path) -> None:
     (tmp_path / "reference/errors.md").write_text("old")
     (tmp_path / "states.md").unlink()
     assert list(reference.stale(tmp_path)) == ["reference/errors.md", "states.md"]
+
+
+HOWTOS = {str(path.relative_to(reference.DOCS)): path for path in sorted((reference.DOCS / "howto").rglob("*.md"))}
+API = "/api/public/v1"
+ADDRESSES = ("$API/", f"https://edge.example.com{API}/")
+
+
+def requests_of(page: str) -> Iterator[tuple[str, str, Any]]:
+    """Method, path and body of each ``curl`` to the API."""
+    for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL):
+        words = shlex.split(block, comments=True)
+        starts = [place for place, word in enumerate(words) if word.endswith("curl")]
+        for start, end in pairwise([*starts, len(words)]):
+            given = words[start:end]
+            options = dict(pairwise(given))
+            for address in ADDRESSES:
+                for url in (word for word in given if word.startswith(address)):
+                    path = f"{API}/{url.removeprefix(address).partition('?')[0]}"
+                    yield options.get("-X", "GET").lower(), path, json.loads(options.get("-d", "null"))
+
+
+def fields(schema: Mapping[str, Any], openapi: Mapping[str, Any]) -> set[str]:
+    """Of a body, or of all the shapes that it may have."""
+    if name := schema.get("$ref"):
+        return fields(openapi["components"]["schemas"][name.rpartition("/")[2]], openapi)
+    return set(schema.get("properties", ())).union(*(fields(each, openapi) for each in schema.get("oneOf", ())))
+
+
+@pytest.mark.parametrize("page", HOWTOS)
+def test_a_howtos_requests_are_the_apis(page: str) -> None:
+    """Path, method, and a body that is JSON with fields of that operation."""
+    openapi = json.loads((reference.DOCS / "reference/openapi.json").read_text("utf-8"))
+    for method, path, body in requests_of(HOWTOS[page].read_text("utf-8")):
+        shapes = [
+            operations[method]
+            for template, operations in openapi["paths"].items()
+            if method in operations and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+        ]
+        assert shapes, (method, path)
+        if body is not None:
+            schemas = [shape["requestBody"]["content"]["application/json"]["schema"] for shape in shapes]
+            assert body.keys() <= set().union(*(fields(schema, openapi) for schema in schemas)), (path, body)
+        if (method, path) == ("post", f"{API}/agents"):
+            CreateAgent.of(**body)
 
 
 def test_every_setting_has_its_line_and_its_meaning() -> None:
