@@ -74,7 +74,7 @@ class CallJournal:
                 "call": call.id,
                 "sip_call_id": printable(call.sip_call_id),
                 "trunk": call.trunk,
-                "to": call.to_number or [printable(raw) for raw in call.dialed],
+                "to": call.to_number or " ".join(printable(raw) for raw in call.dialed),
                 "from": printable(call.from_number),
                 "by": end.by,
                 "reason": end.reason,

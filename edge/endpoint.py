@@ -12,13 +12,14 @@ every refusal until then is stateless (§8.2.7), with a tag that is the same for
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Final
 
 from edge import uas
 from edge.actions import Action, Target
-from edge.counters import Counters
+from edge.counters import Counters, SourceLog
 from edge.dialog import Dialog, DialogKey, dialog_key
 from edge.events import (
     CallEnded,
@@ -50,6 +51,8 @@ from edge.uri import ParseError, SipUri
 
 __all__ = ["OWN_HEADERS", "Endpoint", "EndpointSettings"]
 
+_log = logging.getLogger(__name__)
+
 Headers = tuple[tuple[str, str], ...]
 
 OWN_HEADERS: Final = "x-truedy-"
@@ -80,6 +83,7 @@ class Endpoint:
         self._trunks = trunks
         self._throttle = throttle
         self._counters = counters
+        self._source_log = SourceLog(_log)
         self._secret = entropy(16)
         self._keys = count(1)
         self._received_octets = 0
@@ -439,8 +443,8 @@ class Endpoint:
             self._drop(flow, verdict.reason)
         elif isinstance(verdict, Challenge):
             self._challenge(request, verdict, flow, now)
-        elif isinstance(verdict, Refused):
-            self._refuse(request, verdict.refusal, flow, now)
+        elif isinstance(verdict, Refused):  # the verdict is in the log already
+            self._turn_away(request, verdict.refusal, flow, now)
         elif not self._throttle.admit(_bucket(verdict), now):
             self._refuse(request, Refusal(503, "too many attempts", retry_after_s=1), flow, now)
         else:
@@ -531,6 +535,13 @@ class Endpoint:
             self._drop(flow, error.reason)
 
     def _refuse(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
+        source, status, reason = flow.remote.host, refusal.status, refusal.reason
+        self._source_log.write(
+            logging.INFO, "refused", source, now, method=request.method, status=status, reason=reason
+        )
+        self._turn_away(request, refusal, flow, now)
+
+    def _turn_away(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
         self._counters.add("refused", source=flow.remote.host, status=str(refusal.status), reason=refusal.reason)
         headers = safe_headers(uas.refusal_headers(refusal))
         self._reply(request, refusal.status, flow, now, headers, refusal.phrase)

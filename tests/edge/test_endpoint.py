@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from edge.actions import Transmit
@@ -305,13 +307,16 @@ def test_a_new_attempt_with_a_higher_cseq_is_no_merged_request() -> None:
     assert len([event for event in solo.events if isinstance(event, CallOffered)]) == 1
 
 
-def test_draining_refuses_new_calls_and_keeps_old_ones() -> None:
-    """503 with Retry-After; a call that is up ends as it likes."""
+def test_draining_refuses_new_calls_and_keeps_old_ones(caplog: pytest.LogCaptureFixture) -> None:
+    """503 with Retry-After, and the log says so; a call that is up ends as it likes."""
+    caplog.set_level(logging.INFO, "edge.endpoint")
     solo = Solo()
     _, ok = established(solo)
     solo.endpoint.draining = True
     response = only(solo.receive(invite(call_id="another")))
     assert (response.status, response.headers.get("Retry-After")) == (503, "5")
+    (record,) = caplog.records
+    assert "refused method=INVITE status=503 reason=draining" in record.message
     assert only(solo.receive(in_dialog("BYE", ok, cseq=2))).status == 200
     assert solo.endpoint.calls == 0
 
