@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -525,14 +526,16 @@ def from_validation(errors: Iterable[Mapping[str, Any]]) -> OperationError:
 
 _SHOWN: Final = 80
 
-_UNION_TAGS: Final = frozenset(
-    {
-        *("twilio", "telnyx", "sip"),
+_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "": ("twilio", "telnyx", "sip"),
+    "pipeline": (
         *("builtin", "python", "twilio-media-streams", "telnyx-media-streaming", "jambonz-listen"),
         *("audiosocket", "openai-realtime", "webrtc"),
-    }
-)
-"""Pydantic puts the member of a union that it tried into a field's path; nobody typed it there."""
+    ),
+    "turn_detection": ("server_vad", "semantic_vad"),
+    "fallback": ("MessageFallback", "ForwardFallback"),
+}
+"""Of unions, by the field that is one ("" the body): pydantic puts the member that it tried into the path behind it."""
 
 
 def _discriminator(row: Mapping[str, Any]) -> str | None:
@@ -548,8 +551,8 @@ def _field(row: Mapping[str, Any]) -> str:
         parts.append(name)
     if len(parts) > 1 and parts[0] in {"body", "query", "path"}:
         del parts[0]
-    parts = [part for place, part in enumerate(parts) if place > 1 or part not in _UNION_TAGS]
-    text = ".".join(parts) or "body"
+    typed = [part for before, part in pairwise(["", *parts]) if part not in _MEMBERS.get(before, ())]
+    text = ".".join(typed) or "body"
     return "".join(character if character.isprintable() else "�" for character in text[:_SHOWN])
 
 

@@ -41,6 +41,14 @@ def test_what_is_wrong_with_a_pipeline_has_the_name_that_was_typed(shape: type[O
     assert "pipeline.no_such_field" in {problem.field for problem in refusal.value.problems}
 
 
+@pytest.mark.parametrize("kind", ["server_vad", "semantic_vad"])
+def test_so_has_what_is_wrong_with_the_detection_of_turns(kind: str) -> None:
+    pipeline = {"protocol": "openai-realtime", "turn_detection": {"type": kind, "no_such_field": 1}}
+    with pytest.raises(ValidationFailed) as refusal:
+        CreateAgent.of(name="a", pipeline=pipeline)
+    assert "pipeline.turn_detection.no_such_field" in {problem.field for problem in refusal.value.problems}
+
+
 def test_a_name_may_be_left_out_but_not_taken_away() -> None:
     """Absent is not null."""
     assert UpdateAgent.of().model_fields_set == set()

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from control.errors import OperationError, ProviderNotSupported
+from control.errors import OperationError, ProviderNotSupported, ValidationFailed
 from control.providers import ProviderWarning
 from control.registry import types as rows
-from control.resources.numbers import ImportSipNumber, import_request, imported_number, number_resource
+from control.resources.numbers import (
+    ImportSipNumber,
+    UpdateNumber,
+    import_request,
+    imported_number,
+    number_resource,
+)
 
 ID = "0198c0de-0000-4000-8000-00000000abcd"
 
@@ -62,3 +68,9 @@ def test_an_import_is_read_by_its_provider() -> None:
         import_request(provider="vonage", phone_number="+14155550100")
     with pytest.raises(OperationError):
         import_request(provider="sip")
+
+
+def test_what_is_wrong_with_a_fallback_has_the_name_that_was_typed() -> None:
+    with pytest.raises(ValidationFailed) as refusal:
+        UpdateNumber.of(fallback={"message": "unavailable", "forward": "+14155550123"})
+    assert {problem.field for problem in refusal.value.problems} == {"fallback.message", "fallback.forward"}
