@@ -82,7 +82,9 @@ CANNOT: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "linphone": {"registration": "it is no registrar"},
     "pjsua2": {
+        "IPv6": "PyPI has it without",
         "registration": "it is no registrar",
+        "Opus": "PyPI has it without",
         "comfort noise": "it leaves its silence out without a word",
     },
     "kamailio": dict.fromkeys(

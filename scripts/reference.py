@@ -460,8 +460,8 @@ def interop_page() -> str:
         "the `interop` marks on `tests/calls`",
         (
             "Real user agents that call the edge, or are called by it, in the project's own tests. A tick is a test",
-            "that `scripts/test` runs where the program is installed; a dash is what the program cannot do; an empty",
-            "cell is a pair that no test has seen, whether it would work or not.",
+            "that `scripts/test` runs where the program is installed, those of session timers with `--slow`; a dash is",
+            "what the program cannot do; an empty cell is a pair that no test has seen, whether it would work or not.",
         ),
         table(("", *interop.AGENTS, "what it is"), matrix),
         ["## The user agents"],

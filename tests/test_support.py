@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from tests.support.audio import (
+    decode_alaw,
     decode_ulaw,
+    encode_alaw,
     encode_ulaw,
     heard_s,
     level_dbfs,
@@ -42,12 +44,13 @@ def test_a_tone_in_noise_of_its_own_strength_is_not_taken_for_the_tone() -> None
     assert heard_s(np.asarray(tone(1000, 1.0) // 8 + noise, dtype=np.int16), 1000) < 0.1
 
 
-def test_mu_law_is_that_of_the_recommendation() -> None:
-    """ITU-T G.711 table 2a: the ends, the middle, and every code there and back."""
+def test_g711_is_that_of_the_recommendation() -> None:
+    """ITU-T G.711 tables 1a and 2a: the ends and the middle of µ-law, and every code of both there and back."""
     assert decode_ulaw(bytes([0x00, 0x80, 0xFF, 0x7F])).tolist() == [-32124, 32124, 0, 0]
     every = bytes(range(256))
     assert decode_ulaw(encode_ulaw(decode_ulaw(every))).tolist() == decode_ulaw(every).tolist()
     assert heard_s(decode_ulaw(encode_ulaw(tone(1000, 1.0))), 1000) == 1.0
+    assert decode_alaw(encode_alaw(decode_alaw(every))).tolist() == decode_alaw(every).tolist()
 
 
 def test_a_recording_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:

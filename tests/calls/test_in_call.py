@@ -13,7 +13,6 @@ from tests.support.audio import heard_s, level_dbfs, tone
 from tests.support.edge import DID, Edge, Keyring, Settings
 from tests.support.media_streams_agent import AGENT_HZ, AgentCall, MediaStreamsAgent, greet
 from tests.support.phone import Phone, sdp_offer
-from tests.support.pjsip import Pjsip, has_pjsip
 from tests.support.ports import free_ports
 from tests.support.rtp import MediaPort
 
@@ -33,29 +32,6 @@ async def test_an_invite_without_an_offer_gets_ours_and_answers_in_the_ack(edge:
         await asyncio.gather(call.media.play(tone(CALLER_HZ, 1.0)), call.media.expect_tone(CALLER_HZ, 0.5))
         assert (await call.bye()).status == 200
     await edge.expect_records(1)
-
-
-@pytest.mark.realtime
-@pytest.mark.interop(agent="pjsua2", feature=("held by the phone", "re-INVITE"))
-@has_pjsip
-async def test_a_held_call_stays_up_and_is_heard_again_afterwards(edge: Edge, tmp_path: Path) -> None:
-    """PJSIP's hold and resume (RFC 3264 §8.4): two re-INVITEs, silence in between."""
-    async with MediaStreamsAgent.open() as agent:
-        await edge.add_agent_at(agent.url, answer_after_s=0)
-        async with Pjsip.open(tmp_path / "pjsip", tone(CALLER_HZ, 20)) as phone:
-            await phone.dial(edge.uri())
-            call = await agent.expect_call()
-            await call.expect_tone(CALLER_HZ, 0.5)
-            await phone.hold()
-            await call.wait_until(
-                lambda: len(call.heard()) >= 4000 and level_dbfs(call.heard()[-2400:]) < -50, "silence while on hold"
-            )
-            at = len(call.heard())
-            await phone.resume()
-            await call.wait_until(lambda: heard_s(call.heard()[at:], CALLER_HZ) >= 0.5, "the tone after the hold")
-            await phone.hang_up()
-    [record] = await edge.expect_records(1)
-    assert record["end_reason"] == "caller_hung_up"
 
 
 @pytest.mark.realtime

@@ -12,11 +12,12 @@ import pytest
 from media.codecs import opus
 from tests.support.audio import Samples, heard_s, level_dbfs, read_wav, tone, write_wav
 from tests.support.baresip import Baresip
-from tests.support.edge import COMMAND, DID, Edge, Keyring, Settings
+from tests.support.edge import COMMAND, DID, MEDIA_PORTS, Edge, Keyring, Settings
 from tests.support.linphone import Linphone
 from tests.support.media_streams_agent import AGENT_HZ, MediaStreamsAgent, greet
 from tests.support.pjsip import Pjsip, has_pjsip
 from tests.support.process import needs, running
+from tests.support.sniffer import Sniffer, can_sniff
 
 pytestmark = pytest.mark.realtime
 
@@ -67,12 +68,23 @@ async def expect_record(edge: Edge, codec: str, suite: str | None) -> None:
     assert counts["r_factor"] > 70 and counts["mos"] > 3.5
 
 
+def rtcp_is_on_rtps_port(sniffer: Sniffer) -> bool:
+    """RFC 5761: the edge was sent RTCP, and all of it to an even port."""
+    ports = [to for _, to, data in sniffer.datagrams if len(data) > 1 and data[0] >> 6 == 2 and 200 <= data[1] <= 207]
+    return bool(ports) and all(port % 2 == 0 for port in ports)
+
+
 @needs("baresip")
-@pytest.mark.interop(agent="baresip", feature=("G.722", "digits by RFC 4733"))
-async def test_baresip_in_g722(tmp_path: Path, keyring: Keyring) -> None:
+@can_sniff
+@pytest.mark.interop(agent="baresip", feature=("G.722", "rtcp-mux", "digits by RFC 4733"))
+async def test_baresip_in_g722_with_rtcp_on_rtps_port(tmp_path: Path, keyring: Keyring) -> None:
     async with answering(tmp_path, keyring, codecs=["G722", "PCMU"]) as (edge, agent):
-        async with Baresip.open(tmp_path / "phone", tone(CALLER_HZ, 20), codec="g722/16000/1") as phone:
-            await talk(edge, agent, phone)
+        with Sniffer.open(MEDIA_PORTS) as sniffer:
+            async with Baresip.open(
+                tmp_path / "phone", tone(CALLER_HZ, 20), codec="g722/16000/1", rtcp_mux=True
+            ) as phone:
+                await talk(edge, agent, phone)
+        assert rtcp_is_on_rtps_port(sniffer)
         assert heard_s(phone.heard(), AGENT_HZ) >= 0.8
         await expect_record(edge, "G722", None)
 
@@ -93,11 +105,16 @@ async def test_baresip_in_opus_by_opportunistic_srtp(tmp_path: Path, keyring: Ke
 
 @needs_opus
 @needs("linphonec")
-@pytest.mark.interop(agent="linphone", feature=("Opus", "SRTP"))
-async def test_linphone_in_opus_by_srtp(tmp_path: Path, keyring: Keyring) -> None:
+@can_sniff
+@pytest.mark.interop(agent="linphone", feature=("Opus", "SRTP", "rtcp-mux"))
+async def test_linphone_in_opus_by_srtp_with_rtcp_on_rtps_port(tmp_path: Path, keyring: Keyring) -> None:
     async with answering(tmp_path, keyring, codecs=["OPUS"], srtp="allow") as (edge, agent):
-        async with Linphone.open(tmp_path / "phone", tone(CALLER_HZ, 20), codec="opus", srtp=True) as phone:
-            await talk(edge, agent, phone)
+        with Sniffer.open(MEDIA_PORTS) as sniffer:
+            async with Linphone.open(
+                tmp_path / "phone", tone(CALLER_HZ, 20), codec="opus", srtp=True, rtcp_mux=True
+            ) as phone:
+                await talk(edge, agent, phone)
+        assert rtcp_is_on_rtps_port(sniffer)
         assert heard_s(phone.heard(), AGENT_HZ) >= 0.6
         await expect_record(edge, "OPUS", STRONG)
 

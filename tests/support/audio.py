@@ -17,8 +17,10 @@ __all__ = [
     "Samples",
     "decode_alaw",
     "decode_ulaw",
+    "encode_alaw",
     "encode_ulaw",
     "heard_s",
+    "keys",
     "level_dbfs",
     "loudest_hz",
     "read_wav",
@@ -36,6 +38,16 @@ def tone(hz: float, seconds: float, level: float = 0.25) -> Samples:
     """A sine; ``level`` 1.0 is full scale."""
     at = np.arange(round(seconds * RATE_HZ))
     return np.asarray(np.rint(np.sin(2 * np.pi * hz / RATE_HZ * at) * level * 32767), dtype=np.int16)
+
+
+def keys(digits: str) -> Samples:
+    """Two tones a key (ITU-T Q.23), 100 ms each, as long a pause before and after it."""
+    rows_hz, columns_hz = (697, 770, 852, 941), (1209, 1336, 1477, 1633)
+    pieces = [silence(0.1)]
+    for digit in digits:
+        row, column = divmod("123A456B789C*0#D".index(digit), 4)
+        pieces += [tone(rows_hz[row], 0.1) + tone(columns_hz[column], 0.1), silence(0.1)]
+    return np.concatenate(pieces)
 
 
 def silence(seconds: float) -> Samples:
@@ -135,8 +147,6 @@ def _alaw_table() -> Samples:
 
 _ULAW = _ulaw_table()
 _ALAW = _alaw_table()
-_ULAW_ORDER = np.argsort(_ULAW, kind="stable")
-_ULAW_SORTED = _ULAW[_ULAW_ORDER].astype(np.int32)
 
 
 def decode_ulaw(data: bytes) -> Samples:
@@ -151,7 +161,18 @@ def decode_alaw(data: bytes) -> Samples:
 
 def encode_ulaw(samples: Samples) -> bytes:
     """Samples → PCMU, each to the nearest of the 256 values."""
+    return _encode(samples, _ULAW)
+
+
+def encode_alaw(samples: Samples) -> bytes:
+    """Samples → PCMA, each to the nearest of the 256 values."""
+    return _encode(samples, _ALAW)
+
+
+def _encode(samples: Samples, table: Samples) -> bytes:
+    order = np.argsort(table, kind="stable")
+    values = table[order].astype(np.int32)
     wide = samples.astype(np.int32)
-    above = np.clip(np.searchsorted(_ULAW_SORTED, wide), 1, 255)
-    nearer_below = wide - _ULAW_SORTED[above - 1] <= _ULAW_SORTED[above] - wide
-    return bytes(_ULAW_ORDER[np.where(nearer_below, above - 1, above)].astype(np.uint8))
+    above = np.clip(np.searchsorted(values, wide), 1, 255)
+    nearer_below = wide - values[above - 1] <= values[above] - wide
+    return bytes(order[np.where(nearer_below, above - 1, above)].astype(np.uint8))

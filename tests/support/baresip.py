@@ -17,14 +17,14 @@ import numpy as np
 
 from tests.support.audio import Samples, read_wav, write_wav
 from tests.support.pki import Pki
-from tests.support.ports import free_port, free_ports
+from tests.support.ports import free_port, free_ports, hostport
 from tests.support.process import Program, running
 
 __all__ = ["Baresip"]
 
 _CONFIG = """\
 poll_method             epoll
-sip_listen              127.0.0.1:{sip_port}
+sip_listen              {address}
 {tls}
 call_local_timeout      120
 call_max_calls          4
@@ -37,7 +37,7 @@ ausrc_channels          1
 auplay_channels         1
 audio_buffer            20-160
 rtp_ports               {rtp_port}-{rtp_last}
-rtcp_mux                no
+rtcp_mux                {rtcp_mux}
 jitter_buffer_delay     2-5
 module_path             /usr/lib/baresip/modules
 module                  g711.so
@@ -50,7 +50,7 @@ module_tmp              account.so
 module_app              menu.so
 module_app              ctrl_tcp.so
 ctrl_tcp_listen         127.0.0.1:{control_port}
-net_interface           127.0.0.1
+net_interface           {host}
 """
 
 
@@ -85,6 +85,8 @@ class Baresip:
         codec: str = "pcmu/8000/1",
         media_encryption: str = "",
         credentials: tuple[str, str] | None = None,
+        rtcp_mux: bool = False,
+        host: str = "127.0.0.1",
     ) -> AsyncIterator[Baresip]:
         """One account without a registrar; ``say`` is what it plays in every call, once.
 
@@ -92,13 +94,16 @@ class Baresip:
         ``credentials``: user and password.
         """
         folder.mkdir(parents=True)
-        sip_port, control_port, rtp_port = free_ports(2), free_port(), free_ports(20)
+        sip_port, control_port, rtp_port = free_ports(2, host), free_port(), free_ports(20, host)
+        address = hostport(host, sip_port)
         write_wav(folder / "say.wav", say)
         tls = f"sip_certificate {pki.bundle}\nsip_cafile {pki.authority}" if pki else ""
         (folder / "config").write_text(
             _CONFIG.format(
                 folder=folder,
-                sip_port=sip_port,
+                host=host,
+                address=address,
+                rtcp_mux="yes" if rtcp_mux else "no",
                 control_port=control_port,
                 rtp_port=rtp_port,
                 rtp_last=rtp_port + 19,
@@ -107,14 +112,13 @@ class Baresip:
             )
         )
         mode = "auto" if answers else "manual"
-        host = f"127.0.0.1:{sip_port}"
         (folder / "accounts").write_text(
-            f"<sip:{user}@{host};transport={transport}>;regint=0;answermode={mode};audio_codecs={codec}"
+            f"<sip:{user}@{address};transport={transport}>;regint=0;answermode={mode};audio_codecs={codec}"
             + (f";mediaenc={media_encryption}" if media_encryption else "")
             + (";auth_user={};auth_pass={}\n".format(*credentials) if credentials else "\n")
         )
         (folder / "contacts").touch()
-        async with running("baresip", "-4", "-s", "-f", folder, name="baresip") as program:
+        async with running("baresip", "-6" if ":" in host else "-4", "-s", "-f", folder, name="baresip") as program:
             await program.expect(r"baresip is ready")
             phone = cls(program, folder, sip_port)
             reader, phone._writer = await asyncio.open_connection("127.0.0.1", control_port)

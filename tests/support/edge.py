@@ -18,12 +18,14 @@ from typing import Any, ClassVar, Self
 import httpx
 
 from tests.support.pki import Pki
+from tests.support.ports import hostport
 from tests.support.process import Program, forked, running
 from tests.support.zygote import Zygote
 
-__all__ = ["DID", "Edge", "Keyring", "Settings"]
+__all__ = ["DID", "MEDIA_PORTS", "Edge", "Keyring", "Settings"]
 
 DID = "+14155550100"
+MEDIA_PORTS = range(16384, 20000)
 API = "/api/public/v1"
 COMMAND = Path(sys.executable).with_name("truedy-edge")
 SECRET = base64.b64encode(b"a key of the tests, 32 bytes lon").decode()
@@ -86,7 +88,8 @@ class Settings:
         sip: dict[str, Any] = {"listen": list(self.listen), "domain": "sip.test", **self.sip}
         if self.pki:
             sip |= {"tls_certificate": str(self.pki.certificate), "tls_key": str(self.pki.key)}
-        media = {"listen_address": "127.0.0.1", "port_min": 16384, "port_max": 19999, "port_rest_s": 0.5, **self.media}
+        media: dict[str, Any] = {"listen_address": "127.0.0.1", "port_rest_s": 0.5}
+        media |= {"port_min": MEDIA_PORTS[0], "port_max": MEDIA_PORTS[-1], **self.media}
         limits = {
             "calls_per_caller": 500,
             "attempts_per_second": 1000.0,
@@ -176,7 +179,7 @@ class Edge:
         """To dial: ``sip:+14155550100@127.0.0.1:5060``."""
         address, port = self.listeners[transport]
         tail = "" if transport == "udp" else f";transport={transport}"
-        return f"sip:{did}@{host or address}:{port}{tail}"
+        return f"sip:{did}@{hostport(host or address, port)}{tail}"
 
     # --- the API ---
 
@@ -242,6 +245,18 @@ class Edge:
 
         await self.until(shown, lambda: f"one live call; there are {live}", timeout_s)
         return live[0]
+
+    async def expect_noted(self, event: str, timeout_s: float = 5.0) -> None:
+        """Until the timeline of the one call that is in progress ends with ``event``."""
+        call = await self.expect_live_call()
+        noted: list[str] = []
+
+        async def so() -> bool:
+            record = await self.request("GET", f"/calls/{call['id']}")
+            noted[:] = [entry["event"] for entry in record["timeline"]]
+            return noted[-1:] == [event]
+
+        await self.until(so, lambda: f"{event!r} at the end of {noted}", timeout_s)
 
     # --- what it shows of itself ---
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.ports import free_port
+from tests.support.ports import free_port, hostport
 from tests.support.process import Program, running
 
 __all__ = ["Kamailio", "serving"]
@@ -22,8 +22,8 @@ log_stderror=yes
 children=1
 tcp_children=1
 auto_aliases=no
-listen=udp:127.0.0.1:{port}
-listen=tcp:127.0.0.1:{port}
+listen=udp:{address}
+listen=tcp:{address}
 mpath="{modules}"
 loadmodule "kex.so"
 loadmodule "tm.so"
@@ -88,12 +88,15 @@ class Kamailio:
         transport: str = "udp",
         credentials: tuple[str, str] | None = None,
     ) -> AsyncIterator[Kamailio]:
-        """Sends every new call on to ``target`` over ``transport``, once it has proved to have ``credentials``."""
-        port = free_port()
-        values = {"port": port, "target": f"{target[0]}:{target[1]}", "transport": transport}
+        """Sends every new call on to ``target`` over ``transport``, once it has proved to have ``credentials``.
+
+        It listens on the target's address.
+        """
+        host, port = target[0], free_port(target[0])
+        values = {"address": hostport(host, port), "target": hostport(*target), "transport": transport}
         user, password = credentials or ("", "")
         values["challenge"] = _CHALLENGE.format(user=user, password=password) if credentials else ""
-        async with serving(folder, _CONFIG, ("127.0.0.1", port), values) as program:
+        async with serving(folder, _CONFIG, (host, port), values) as program:
             yield cls(program, port)
 
     def requests(self, method: str) -> int:

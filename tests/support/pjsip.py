@@ -97,15 +97,19 @@ class Pjsip:
         """Until a call is ``CALLING``, ``EARLY``, ``CONFIRMED`` or ``DISCONNECTED``."""
         await self.program.expect(rf'^@{{"event": "state", "call": {call}, "state": "{state}"', timeout_s)
 
-    async def dial(self, uri: str, call: int = 0) -> None:
+    async def ring(self, uri: str, *, offer: bool = True) -> None:
+        """An INVITE, with an offer of its own or without."""
+        await self._do("dial", uri=uri, offer=offer)
+
+    async def dial(self, uri: str, call: int = 0, *, offer: bool = True) -> None:
         """Returns when it is answered and audio flows."""
-        await self._do("dial", uri=uri)
+        await self.ring(uri, offer=offer)
         await self.expect_state("CONFIRMED", call)
         await self.program.expect(rf'^@{{"event": "media", "call": {call}}}')
 
     async def dial_in_vain(self, uri: str, call: int = 0) -> int:
         """The status it is refused with."""
-        await self._do("dial", uri=uri)
+        await self.ring(uri)
         await self.expect_state("DISCONNECTED", call)
         return int(self.events("state", call)[-1]["status"])
 
@@ -124,6 +128,10 @@ class Pjsip:
     def sent(self, line: str) -> int:
         """How many messages it sent or received whose first line begins so."""
         return sum(entry.startswith(line) for entry in self.program.lines)
+
+    def offered(self) -> bool:
+        """Whether its INVITE had a session description: the first there was came before the first 200."""
+        return self.program.lines.index("v=0") < self.program.lines.index("SIP/2.0 200 OK")
 
     async def hold(self, call: int = 0) -> None:
         """A re-INVITE with ``a=sendonly``."""

@@ -149,7 +149,10 @@ def obey(account: pj.Account, command: dict[str, Any]) -> None:
     """One command of the test."""
     match command["do"]:
         case "dial":
-            Phone(account).makeCall(command["uri"], settings())
+            parameters = settings()
+            if not command["offer"]:
+                parameters.opt.flag |= pj.PJSUA_CALL_NO_SDP_OFFER
+            Phone(account).makeCall(command["uri"], parameters)
         case "press":
             phone(command["call"]).dialDtmf(command["digits"])
         case "info":

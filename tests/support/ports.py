@@ -12,7 +12,7 @@ import os
 import socket
 from pathlib import Path
 
-__all__ = ["free_port", "free_ports", "until_bound"]
+__all__ = ["free_port", "free_ports", "hostport", "until_bound"]
 
 _SHARE, _SHARES = 3000, 4
 _LOW = 20000 + _SHARE * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _SHARES)
@@ -47,6 +47,11 @@ def free_ports(count: int, host: str = "127.0.0.1") -> int:
 def free_port(host: str = "127.0.0.1") -> int:
     """One such port."""
     return free_ports(1, host)
+
+
+def hostport(host: str, port: int) -> str:
+    """As in a URI (RFC 3261 §25.1): brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def until_bound(port: int, transport: str = "udp", timeout_s: float = 5.0) -> None:

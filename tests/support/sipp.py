@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.audio import Samples, encode_ulaw
-from tests.support.ports import free_port, free_ports, until_bound
+from tests.support.audio import Samples, encode_alaw, encode_ulaw
+from tests.support.ports import free_port, free_ports, hostport, until_bound
 from tests.support.process import Program, running
 from tests.support.rtp import EVENTS
 
@@ -19,21 +19,30 @@ _SCENARIOS = Path(__file__).with_name("sipp")
 _TRANSPORTS = {"udp": "u1", "tcp": "t1"}
 
 
-def _capture_of(digits: str, payload_type: int = 101) -> bytes:
-    """A pcap file of the telephone-events of these keys, 100 ms each (sipp's own play_dtmf sends damaged ones)."""
+def _capture_of(digits: str) -> bytes:
+    """A pcap file of the telephone-events of these keys, 100 ms each, and then of comfort noise of -40 dBov.
+
+    sipp's own play_dtmf sends damaged events.
+    """
     records = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)]
     sequence, at_ms = 0, 0
+
+    def packet(payload_type: int, marker: bool, timestamp: int, payload: bytes) -> None:
+        nonlocal sequence, at_ms
+        sequence += 1
+        rtp = struct.pack("!BBHII", 0x80, payload_type | marker << 7, sequence, timestamp, 0xD161) + payload
+        udp = struct.pack("!HHHH", 4000, 4000, 8 + len(rtp), 0) + rtp
+        ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), bytes(4)) + udp
+        frame = bytes(12) + b"\x08\x00" + ip
+        records.append(struct.pack("<IIII", at_ms // 1000, at_ms % 1000 * 1000, len(frame), len(frame)) + frame)
+        at_ms += 20
+
     for number, digit in enumerate(digits):
-        for packet in range(1, 8):
-            sequence += 1
-            header = struct.pack("!BBHII", 0x80, payload_type | (packet == 1) << 7, sequence, number * 1600, 0xD161)
-            event = struct.pack("!BBH", EVENTS.index(digit), (packet >= 5) << 7 | 10, min(packet, 5) * 160)
-            udp = struct.pack("!HHHH", 4000, 4000, 8 + 16, 0) + header + event
-            ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), bytes(4)) + udp
-            frame = bytes(12) + b"\x08\x00" + ip
-            records.append(struct.pack("<IIII", at_ms // 1000, at_ms % 1000 * 1000, len(frame), len(frame)) + frame)
-            at_ms += 20
+        for part in range(1, 8):
+            event = struct.pack("!BBH", EVENTS.index(digit), (part >= 5) << 7 | 10, min(part, 5) * 160)
+            packet(101, part == 1, number * 1600, event)
         at_ms += 60
+    packet(13, False, len(digits) * 1600, bytes((40,)))
     return b"".join(records)
 
 
@@ -64,8 +73,11 @@ class Sipp:
         host: str = "127.0.0.1",
         timeout_s: int = 40,
     ) -> AsyncIterator[Sipp]:
-        """``calls`` calls to ``did`` at ``target``; the program ends by itself when they are over."""
-        options = [f"{target[0]}:{target[1]}", "-s", did, "-r", str(per_second), "-d", str(hold_ms)]
+        """``calls`` calls to ``did`` at ``target``; the program ends by itself when they are over.
+
+        ``digits``, and comfort noise after them, are what the scenario of that name sends.
+        """
+        options = [hostport(*target), "-s", did, "-r", str(per_second), "-d", str(hold_ms)]
         program = cls._run(
             folder,
             scenario,
@@ -116,9 +128,9 @@ class Sipp:
     ) -> AsyncIterator[Sipp]:
         folder.mkdir(parents=True)
         (folder / "say.ulaw").write_bytes(encode_ulaw(say))
-        if digits:
-            (folder / "digits.pcap").write_bytes(_capture_of(digits))
-        port, media = free_port(host), free_ports(4 * calls + 2)
+        (folder / "say.alaw").write_bytes(encode_alaw(say))
+        (folder / "digits.pcap").write_bytes(_capture_of(digits))
+        port, media = free_port(host), free_ports(4 * calls + 2, host)
         command: list[str | Path] = ["sipp", "-sf", _SCENARIOS / f"{scenario}.xml", *options]
         command += ["-i", host, "-mi", host, "-p", str(port), "-t", _TRANSPORTS[transport]]
         command += ["-mp", str(media), "-m", str(calls), "-l", str(calls)]

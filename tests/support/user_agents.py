@@ -16,9 +16,10 @@ from tests.support.baresip import Baresip
 from tests.support.linphone import Linphone
 from tests.support.pjsip import Pjsip, has_pjsip
 from tests.support.pki import Pki
+from tests.support.ports import hostport
 from tests.support.process import needs
 
-__all__ = ["CALLED", "CALLEE", "USER_AGENTS", "CalledPhone", "UserAgent", "called_phone", "user_agent"]
+__all__ = ["CALLED", "CALLEE", "HOSTS", "USER_AGENTS", "CalledPhone", "UserAgent", "called_phone", "user_agent"]
 
 TRANSPORTS = ("udp", "tcp", "tls")
 _REQUIREMENTS = {"baresip": needs("baresip"), "linphone": needs("linphonec"), "pjsip": has_pjsip}
@@ -31,17 +32,33 @@ USER_AGENTS = [
 """Each program with each transport it speaks, skipped where it is not installed."""
 
 
+HOSTS = [
+    pytest.param(name, "127.0.0.1" if name == "pjsip" else "::1", marks=mark, id=name)
+    for name, mark in _REQUIREMENTS.items()
+]
+"""Each program once, over IPv6 if it has that."""
+
+
 class UserAgent(Protocol):
     """A phone that makes one call."""
 
     async def dial(self, did: str, address: tuple[str, int]) -> None:
         """Returns when it is answered."""
 
+    async def ring(self, did: str, address: tuple[str, int]) -> None:
+        """Dials, and leaves it at that."""
+
     async def press(self, digits: str) -> None:
         """As telephone-events."""
 
+    async def hold(self) -> None:
+        """A re-INVITE; the other side is heard no more."""
+
+    async def resume(self) -> None:
+        """A re-INVITE; all is as before."""
+
     async def hang_up(self) -> None:
-        """Returns when the call is over."""
+        """Returns when the call is over; before the answer, a CANCEL."""
 
     async def expect_end(self, timeout_s: float = 15.0) -> None:
         """Until the call is over, whoever ended it."""
@@ -59,7 +76,16 @@ class _Baresip:
         self.press, self.hang_up, self.heard = phone.press, phone.hang_up, phone.heard
 
     async def dial(self, did: str, address: tuple[str, int]) -> None:
-        await self._phone.dial(f"sip:{did}@{address[0]}:{address[1]}")  # it adds its transport itself
+        await self._phone.dial(f"sip:{did}@{hostport(*address)}")  # it adds its transport itself
+
+    async def ring(self, did: str, address: tuple[str, int]) -> None:
+        await self._phone.command("dial", f"sip:{did}@{hostport(*address)}")
+
+    async def hold(self) -> None:
+        await self._phone.command("hold")
+
+    async def resume(self) -> None:
+        await self._phone.command("resume")
 
     async def expect_end(self, timeout_s: float = 15.0) -> None:
         await self._phone.expect("CALL_CLOSED", timeout_s)
@@ -74,11 +100,18 @@ class _Linphone:
         self._transport = transport
         self.press, self.hang_up, self.heard = phone.press, phone.hang_up, phone.heard
         self.expect_end, self.ends = phone.expect_end, phone.ends
+        self.hold, self.resume = phone.hold, phone.resume
 
     async def dial(self, did: str, address: tuple[str, int]) -> None:
+        await self._phone.dial(self._uri(did, address))
+
+    async def ring(self, did: str, address: tuple[str, int]) -> None:
+        await self._phone.ring(self._uri(did, address))
+
+    def _uri(self, did: str, address: tuple[str, int]) -> str:
         # Its TLS library knows no certificates for addresses, only for names.
         host = "localhost" if self._transport == "tls" else address[0]
-        await self._phone.dial(f"sip:{did}@{host}:{address[1]}")
+        return f"sip:{did}@{hostport(host, address[1])}"
 
 
 class _Pjsip:
@@ -87,7 +120,16 @@ class _Pjsip:
         self._tail = "" if transport == "udp" else f";transport={transport}"
 
     async def dial(self, did: str, address: tuple[str, int]) -> None:
-        await self._phone.dial(f"sip:{did}@{address[0]}:{address[1]}{self._tail}")
+        await self._phone.dial(f"sip:{did}@{hostport(*address)}{self._tail}")
+
+    async def ring(self, did: str, address: tuple[str, int]) -> None:
+        await self._phone.ring(f"sip:{did}@{hostport(*address)}{self._tail}")
+
+    async def hold(self) -> None:
+        await self._phone.hold()
+
+    async def resume(self) -> None:
+        await self._phone.resume()
 
     async def press(self, digits: str) -> None:
         await self._phone.press(digits)
@@ -107,19 +149,28 @@ class _Pjsip:
 
 @asynccontextmanager
 async def user_agent(
-    name: str, transport: str, folder: Path, say: Samples, pki: Pki | None = None
+    name: str,
+    transport: str,
+    folder: Path,
+    say: Samples,
+    pki: Pki | None = None,
+    *,
+    codec: str = "PCMU",
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[UserAgent]:
-    """One of them, playing ``say`` in its call."""
+    """One of them, playing ``say`` in its call in ``codec`` (PCMU, PCMA); PJSIP on 127.0.0.1 alone."""
     pki = pki if transport == "tls" else None
     match name:
         case "baresip":
-            async with Baresip.open(folder, say, transport=transport, pki=pki) as baresip:
+            async with Baresip.open(
+                folder, say, transport=transport, pki=pki, codec=f"{codec.lower()}/8000/1", host=host
+            ) as baresip:
                 yield _Baresip(baresip)
         case "linphone":
-            async with Linphone.open(folder, say, transport=transport, pki=pki) as linphone:
+            async with Linphone.open(folder, say, transport=transport, pki=pki, codec=codec, host=host) as linphone:
                 yield _Linphone(linphone, transport)
         case "pjsip":
-            async with Pjsip.open(folder, say, transport=transport, pki=pki) as pjsip:
+            async with Pjsip.open(folder, say, transport=transport, pki=pki, codec=codec) as pjsip:
                 yield _Pjsip(pjsip, transport)
         case _:
             raise ValueError(f"no user agent {name!r}; there are {list(_REQUIREMENTS)}")
