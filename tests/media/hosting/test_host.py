@@ -154,7 +154,7 @@ async def test_stop_signals_are_the_keepers(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Host, "serve", serve)
     assert await host.run(HostSettings(0, 0, 0), wall=lambda: 0.0) == 7
-    assert shut == [(signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_IGN)]
+    assert shut == [(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
 
 async def test_without_aiortc_a_webrtc_agent_fails_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
