@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, StrictBool, StringConstraints, field_validator
@@ -26,12 +27,17 @@ __all__ = [
 ]
 
 
+_SPAN: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?s")
+
+
 def _seconds(span: str) -> float:
     """``"3600s"`` → 3600.0."""
     return float(span.removesuffix("s"))
 
 
 def _positive_span(span: str) -> str:
+    if _SPAN.fullmatch(span) is None:
+        raise ValueError('is not seconds with an s, such as "30s"')
     if _seconds(span) < 1:
         raise ValueError("is less than 1s")
     return span
@@ -39,9 +45,8 @@ def _positive_span(span: str) -> str:
 
 Span = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?s$"),
     AfterValidator(_positive_span),
-    Field(examples=["30s"]),
+    Field(examples=["30s"], json_schema_extra={"pattern": f"^{_SPAN.pattern}$"}),
 ]
 
 

@@ -16,11 +16,19 @@ def test_spans_are_seconds_with_an_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "span"),
-    [("max_duration", "0.9s"), ("max_duration", "90"), ("join_timeout", "4s"), ("join_timeout", "121s")],
+    ("field", "span", "said"),
+    [
+        ("max_duration", "0.9s", "less than 1s"),
+        ("max_duration", "90", 'such as "30s"'),
+        ("max_duration", "10 minutes", 'such as "30s"'),
+        ("join_timeout", "4s", "5"),
+        ("join_timeout", "121s", "120"),
+    ],
 )
-def test_a_span_out_of_bounds_is_refused(field: str, span: str) -> None:
-    """And the field named."""
+def test_a_span_out_of_bounds_is_refused(field: str, span: str, said: str) -> None:
+    """And the field named, with what it wants."""
     with pytest.raises(ValidationFailed) as refusal:
         CallSettings.of(**{field: span})
-    assert refusal.value.problems[0].field == field
+    (problem,) = refusal.value.problems
+    assert problem.field == field
+    assert said in problem.problem
