@@ -389,10 +389,7 @@ async def test_an_agent_of_any_protocol_is_kept_as_it_was_given(
         ({**OPENAI, "instructions": "x" * 30001}, "instructions"),
         ({**OPENAI, "temperature": 3.0}, "temperature"),
         ({**OPENAI, "tools": ["order_pizza"]}, "tools.0"),
-        (
-            {**OPENAI, "turn_detection": {"type": "server_vad", "eagerness": "low"}},
-            "turn_detection.server_vad.eagerness",
-        ),
+        ({**OPENAI, "turn_detection": {"type": "server_vad", "eagerness": "low"}}, "turn_detection.eagerness"),
         ({**OPENAI, "turn_detection": {"type": "none"}}, "turn_detection.type"),
     ],
 )
