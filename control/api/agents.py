@@ -48,7 +48,7 @@ async def create_agent(body: CreateAgent, by: Caller, operations: Ops, meta: Req
     return AgentAnswer(data=await operations.create_agent(by, body), meta=meta)
 
 
-@router.get(f"{PREFIX}/agents", responses=documented(Code.VALIDATION_ERROR))
+@router.get(f"{PREFIX}/agents", responses=documented())
 async def list_agents(page: Paging, by: Caller, operations: Ops, meta: RequestMeta) -> AgentsAnswer:
     """The account's agents, newest first."""
     found = await operations.agents(by, page)
@@ -70,7 +70,7 @@ async def update_agent(agent_id: str, body: UpdateAgent, by: Caller, operations:
 @router.post(
     f"{PREFIX}/agents/{{agent_id}}/signing-secret",
     status_code=status.HTTP_201_CREATED,
-    responses=documented(Code.NOT_FOUND, Code.VALIDATION_ERROR, Code.SECRETS_UNAVAILABLE, writes=True),
+    responses=documented(Code.NOT_FOUND, Code.SECRETS_UNAVAILABLE, writes=True),
 )
 async def make_signing_secret(agent_id: str, by: Caller, operations: Ops, meta: RequestMeta) -> SigningSecretAnswer:
     """Make a secret that requests to the agent's URL are signed with, the first or the next. It is shown this once."""

@@ -29,6 +29,7 @@ Bring your own carrier: import a number you own, give it an agent, and its calls
 
 Every request carries an API key (`Authorization: Bearer truedy_…`). Answers are `{"data", "meta"}`, lists add
 `pagination`, errors are `{"error": {"code", "message", "details"}, "meta"}`. Another account's things do not exist.
+Unknown fields and unknown parameters of the query are refused (422) by their names.
 """
 
 

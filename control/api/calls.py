@@ -68,7 +68,7 @@ _CONTROLS = documented(Code.NOT_FOUND, Code.CALL_NOT_LIVE, Code.CALL_NOT_READY)
 _CONTROLS_WITH_BODY = documented(Code.NOT_FOUND, Code.CALL_NOT_LIVE, Code.CALL_NOT_READY, body=True)
 
 
-@router.get(f"{PREFIX}/calls", responses=documented(Code.VALIDATION_ERROR))
+@router.get(f"{PREFIX}/calls", responses=documented())
 async def list_calls(
     page: Paging,
     by: Caller,

@@ -85,8 +85,8 @@ def error_answer(error: OperationError, meta: Meta) -> ErrorAnswer:
     return ErrorAnswer(error=ErrorBody(code=error.code, message=error.message, details=details), meta=meta)
 
 
-_ALWAYS = (Code.UNAUTHORIZED, Code.RATE_LIMITED, Code.INTERNAL, Code.REGISTRY_BUSY)
-_WITH_BODY = (Code.VALIDATION_ERROR, Code.PAYLOAD_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE, Code.REQUEST_TIMEOUT)
+_ALWAYS = (Code.VALIDATION_ERROR, Code.UNAUTHORIZED, Code.RATE_LIMITED, Code.INTERNAL, Code.REGISTRY_BUSY)
+_WITH_BODY = (Code.PAYLOAD_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE, Code.REQUEST_TIMEOUT)
 _WRITES = (Code.STORAGE_FULL,)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, status
+from typing import Annotated
+
+from fastapi import APIRouter, Query, status
+from pydantic import BeforeValidator
 
 from control.api.door import Caller, Ops
 from control.api.envelopes import Answer, ListAnswer, Pagination, RequestMeta, documented
 from control.api.routing import PREFIX, GuardedRoute, Paging
 from control.errors import Code
+from control.resources.fields import PhoneNumber
 from control.resources.numbers import ImportedNumber, ImportNumber, NumberResource, Released, UpdateNumber
 from control.resources.options import RecordingOptions
 
@@ -61,10 +65,24 @@ async def import_number(body: ImportNumber, by: Caller, operations: Ops, meta: R
     return ImportedNumberAnswer(data=await operations.import_number(by, body), meta=meta)
 
 
-@router.get(NUMBERS, responses=documented(Code.VALIDATION_ERROR))
-async def list_numbers(page: Paging, by: Caller, operations: Ops, meta: RequestMeta) -> NumbersAnswer:
+def _plus(text: object) -> object:
+    """A query's ``+`` is a space to forms; no number begins with one."""
+    return f"+{text.removeprefix(' ')}" if isinstance(text, str) and text.startswith(" ") else text
+
+
+@router.get(NUMBERS, responses=documented())
+async def list_numbers(
+    page: Paging,
+    by: Caller,
+    operations: Ops,
+    meta: RequestMeta,
+    *,
+    phone_number: Annotated[
+        PhoneNumber | None, BeforeValidator(_plus), Query(description="Only this number: E.164, with +.")
+    ] = None,
+) -> NumbersAnswer:
     """The account's numbers, newest first."""
-    found = await operations.numbers(by, page)
+    found = await operations.numbers(by, page, phone_number)
     return NumbersAnswer(data=found.items, pagination=Pagination.of(found), meta=meta)
 
 

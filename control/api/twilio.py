@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from control.api.body import read_body
 from control.api.door import Doorkeeper, Lane, Ops, basic_credentials, source_of
 from control.api.failures import TWILIO_PREFIX
+from control.api.routing import refuse_unknown_parameters
 from control.errors import CallNotFound, CallNotLive, Unauthorized, ValidationFailed
 from control.instructions import MAX_BYTES, Instruction, InstructionsError, read
 from control.operations import Operations
@@ -91,6 +92,7 @@ async def twilio_end_call(account: str, call: str, request: Request, operations:
     With `Twiml` the agent stays on the line unless it says `Hangup` or `Dial`.
     """
     by = await _admit(request, account)
+    refuse_unknown_parameters(request)
     status = await _change(operations, by, call, await read_body(request, operations.settings.limits.api_body_bytes))
     sid, owner = call_sid(str(id_of(call, "CA"))), account_sid(by.account)
     return TwilioCall(

@@ -84,9 +84,10 @@ class NumberOperations(OperationsBase):
         raise TrunkNotAllowed(name)
 
     @told
-    async def numbers(self, by: Principal, page: Page) -> Listing[NumberResource]:
-        """The account's, newest first; from the console without an account, everybody's."""
-        found, total = await self._registry.numbers(by.account_id, page)
+    async def numbers(self, by: Principal, page: Page, phone_number: str | None = None) -> Listing[NumberResource]:
+        """The account's, newest first, or the one asked for; from the console without an account, everybody's."""
+        wanted = None if phone_number is None else canonical(phone_number)
+        found, total = await self._registry.numbers(by.account_id, page, wanted)
         return Listing([number_resource(row) for row in found], total, page)
 
     @told

@@ -179,9 +179,15 @@ class MemoryRegistry:
         """One of the account's numbers."""
         return _owned(self._numbers.get(number_id), account_id, "number", number_id)
 
-    async def numbers(self, account_id: str | None, page: Page) -> tuple[list[Number], int]:
-        """A page of an account's numbers (None: of everybody's), and how many there are in all."""
-        rows = (row for row in self._numbers.values() if account_id in (None, row.account_id))
+    async def numbers(
+        self, account_id: str | None, page: Page, phone_number: str | None = None
+    ) -> tuple[list[Number], int]:
+        """A page of an account's numbers (None: of everybody's), or the one asked for, and how many match in all."""
+        rows = (
+            row
+            for row in self._numbers.values()
+            if account_id in (None, row.account_id) and phone_number in (None, row.phone_number)
+        )
         return _page(rows, page, _created)
 
     async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number:

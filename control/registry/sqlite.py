@@ -277,9 +277,12 @@ class SqliteRegistry:
         """One of the account's numbers."""
         return await self._read(partial(rows.number, account_id=account_id, number_id=number_id))
 
-    async def numbers(self, account_id: str | None, page: Page) -> tuple[list[Number], int]:
-        """A page of an account's numbers (None: of everybody's), and how many there are in all."""
-        found, total = await self._page("numbers", rows.NUMBER, "created_at", page, {"account_id": account_id})
+    async def numbers(
+        self, account_id: str | None, page: Page, phone_number: str | None = None
+    ) -> tuple[list[Number], int]:
+        """A page of an account's numbers (None: of everybody's), or the one asked for, and how many match in all."""
+        where = {"account_id": account_id, "phone_number": phone_number}
+        found, total = await self._page("numbers", rows.NUMBER, "created_at", page, where)
         return [rows.to_number(row) for row in found], total
 
     async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number:

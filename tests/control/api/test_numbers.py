@@ -209,6 +209,34 @@ async def test_numbers_are_listed_in_pages(acme: httpx.AsyncClient, desk: Desk) 
     assert past["pagination"]["has_more"] is False
 
 
+@pytest.mark.parametrize("spelled", ["%2B14155550101", "+14155550101", "%2B1%20(415)%20555-0101"])
+async def test_numbers_are_filtered_by_the_number_itself(acme: httpx.AsyncClient, spelled: str) -> None:
+    """In any spelling, the plus escaped or not; one that is not there is an empty page."""
+    await imported(acme)
+    number = await imported(acme, "+14155550101")
+    found = (await acme.get(f"{BASE}/telephony/numbers?phone_number={spelled}")).json()
+    assert [row["id"] for row in found["data"]] == [number]
+    assert found["pagination"]["total"] == 1
+    none = (await acme.get(f"{BASE}/telephony/numbers?phone_number=%2B14155550102")).json()
+    assert (none["data"], none["pagination"]["total"]) == ([], 0)
+
+
+@pytest.mark.parametrize("text", ["4155550100", "", "+", "x", "%2B1%00", "14155550100", "%20%2B14155550100"])
+async def test_a_filter_that_is_no_number_is_refused(acme: httpx.AsyncClient, text: str) -> None:
+    """An empty page would say that the number is not imported."""
+    answer = await acme.get(f"{BASE}/telephony/numbers?phone_number={text}")
+    assert answer.status_code == 422
+    (row,) = answer.json()["error"]["details"]["errors"]
+    assert row["field"] == "phone_number"
+
+
+async def test_another_account_s_number_is_not_found_by_its_number(
+    acme: httpx.AsyncClient, globex: httpx.AsyncClient
+) -> None:
+    await imported(acme)
+    assert (await globex.get(f"{BASE}/telephony/numbers?phone_number=%2B14155550100")).json()["data"] == []
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=1e1", "offset=-1", f"offset={2**63}"])
 async def test_a_page_beyond_the_limits_is_refused(acme: httpx.AsyncClient, query: str) -> None:
     """1 to 100, from 0."""

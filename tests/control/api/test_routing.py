@@ -49,8 +49,40 @@ async def test_a_body_is_not_read_before_its_key_is_known(desk: Desk, nobody: ht
     assert read == 1
 
 
-@pytest.mark.parametrize("query", ["", "?limit=1", "?limit=100&offset=2147483647", "?surprise=1", "?limit=2&limit=3"])
+@pytest.mark.parametrize("query", ["", "?limit=1", "?limit=100&offset=2147483647", "?limit=2&limit=3"])
 async def test_pages_take_what_is_in_their_limits(desk: Desk, query: str) -> None:
-    """And ignore what they do not know."""
     async with desk.client("acme") as acme:
         assert (await acme.get(f"{BASE}/agents{query}")).status_code == 200
+
+
+UNKNOWN = [
+    ("GET", "/agents?limit=1&surprise=1", ["surprise"], "here are known: limit, offset"),
+    ("GET", "/telephony/numbers?number=1", ["number"], "here are known: limit, offset, phone_number"),
+    ("GET", "/calls?Status=failed&to=+1", ["Status", "to"], "here are known: limit, number_id, offset, status"),
+    ("GET", "/account?a=1&b=2", ["a", "b"], "this path takes none"),
+    ("GET", "/account?a%0Ab=1&sip=", [r"a\nb", "sip"], "this path takes none"),
+    ("POST", "/agents?name=x", ["name"], "this path takes none"),
+    ("POST", "/calls/x/hangup?reason=x", ["reason"], "this path takes none"),
+]
+
+
+@pytest.mark.parametrize(("method", "target", "fields", "said"), UNKNOWN, ids=[row[1] for row in UNKNOWN])
+async def test_a_query_s_unknown_parameters_are_named_with_those_there_are(
+    desk: Desk, method: str, target: str, fields: list[str], said: str
+) -> None:
+    """422 on every route, whatever the body: a filter that is ignored would answer with everything."""
+    async with desk.client("acme") as acme:
+        answer = await acme.request(method, BASE + target)
+    assert answer.status_code == 422, answer.text
+    error = answer.json()["error"]
+    assert error["code"] == "validation_error"
+    assert [row["field"] for row in error["details"]["errors"]] == fields
+    assert {row["problem"] for row in error["details"]["errors"]} == {f"unknown parameter; {said}"}
+
+
+async def test_of_many_unknown_parameters_some_are_named(desk: Desk) -> None:
+    """And of a long name the beginning."""
+    async with desk.client("acme") as acme:
+        answer = await acme.get(f"{BASE}/account?{'&'.join(f'{number:090}=1' for number in range(50))}")
+    fields = [row["field"] for row in answer.json()["error"]["details"]["errors"]]
+    assert (len(fields), fields[0]) == (20, "0" * 80 + "…")

@@ -156,6 +156,14 @@ async def test_anything_but_completed_is_400(desk: Desk, form: dict[str, Any]) -
     assert CALL in desk.calls.up
 
 
+async def test_parameters_in_the_query_are_refused_not_ignored(desk: Desk) -> None:
+    """In Twilio's shape, the parameter named."""
+    answer = await asked(desk, path_of(desk) + "?Status=canceled")
+    assert_refused(answer, 400, 20001)
+    assert answer.json()["message"] == "Status: unknown parameter; this path takes none"
+    assert CALL in desk.calls.up
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff", b"&", b"=", b'{"Status": "completed"}', b"Status", b"%"])
 async def test_a_body_that_is_no_form_is_400(desk: Desk, content: bytes) -> None:
     """Never 500."""

@@ -255,6 +255,9 @@ async def test_numbers_come_in_pages_of_an_account_or_of_all(registry: Registry)
     assert ([number.id for number in mine], total) == (["n4", "n2"], 3)
     everybody, total = await registry.numbers(None, Page(limit=3, offset=1))
     assert ([number.id for number in everybody], total) == (["n3", "n2", "n1"], 5)
+    for account, found in (("a1", ["n2"]), ("a2", []), (None, ["n2"])):
+        rows, total = await registry.numbers(account, Page(), "+492")
+        assert ([number.id for number in rows], total) == (found, len(found))
 
 
 # the hot question
