@@ -27,7 +27,7 @@ from control.numbers import NumberError, canonical
 from control.outbound import Order, PlaceRefused
 from control.registry.types import Agent, Number, Page, PlacedCall, Registry
 from control.resources.call_control import PlaceCall, TransferCall
-from control.toll import LIMITS, TollGuard, TollRefusal
+from control.toll import LIMITS, Denied, TollGuard, TollRefusal
 from control.transfers import AgentPlace, Transfer, TransferRefused
 
 __all__ = ["KEY_LIFETIME_S", "Placed", "PlacedCalls", "Placing"]
@@ -138,7 +138,7 @@ class Placing:
         try:
             admission = await self._guard.admit(account_id, number.phone_number, request.phone_number)
         except TollRefusal as error:
-            raise _refused(error) from error
+            raise _refused(error, "phone_number") from error
         outgoing = Outgoing(
             way,
             admission.destination,
@@ -175,14 +175,17 @@ class Placing:
         try:
             return await self._calls.transfer(account_id, call_id, request.target, agent=request.agent)
         except TollRefusal as error:
-            raise _refused(error) from error
+            raise _refused(error, "target") from error
         except TransferRefused as error:
             if error.reason == "not_live":
                 raise CallNotFound(call_id) from error
             raise TransferNotPossible(str(error), reason=error.reason) from error
 
 
-def _refused(error: TollRefusal) -> DestinationRefused | OutboundLimitReached:
+def _refused(error: TollRefusal, field: str) -> ValidationFailed | DestinationRefused | OutboundLimitReached:
+    """``field`` of the request names whom to call."""
+    if error.denied is Denied.NOT_A_NUMBER:
+        return ValidationFailed.of(field, error.problem)
     message = f"{error} ({error.denied.value})"
     details: dict[str, Any] = {"reason": error.denied.value, "target": error.target}
     if error.denied in LIMITS:

@@ -101,12 +101,13 @@ _EVERYWHERE: Final = "*"
 
 
 class TollRefusal(Exception):
-    """``target`` is not called; ``denied`` is the reason, the message a sentence."""
+    """``target`` is not called; ``denied`` is the reason, ``problem`` a clause without a subject, the message both."""
 
-    def __init__(self, denied: Denied, target: str) -> None:
-        super().__init__(f"{target} {_WORDS[denied]}")
+    def __init__(self, denied: Denied, target: str, problem: str | None = None) -> None:
         self.denied = denied
         self.target = target
+        self.problem = problem or _WORDS[denied]
+        super().__init__(f"{target} {self.problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,10 @@ def _number(text: str) -> str:
         return canonical(text)
     except NumberError as error:
         short = error.why in (Why.TOO_SHORT, Why.NOT_INTERNATIONAL, Why.IMPOSSIBLE) and len(digits) < _SHORTEST_DIGITS
-        raise TollRefusal(Denied.SHORT_NUMBER if digits and short else Denied.NOT_A_NUMBER, text[:64]) from error
+        if digits and short:
+            raise TollRefusal(Denied.SHORT_NUMBER, text[:64]) from error
+        problem = None if error.why in (Why.EMPTY, Why.CHARACTERS) else str(error)
+        raise TollRefusal(Denied.NOT_A_NUMBER, text[:64], problem) from error
 
 
 def _denied(number: str) -> Denied | None:

@@ -15,6 +15,7 @@ from control.errors import (
     InUse,
     OutboundLimitReached,
     OutboundUnavailable,
+    Problem,
     SecretsUnavailable,
     TransferNotPossible,
     ValidationFailed,
@@ -188,6 +189,28 @@ async def test_no_way_out_a_bad_record_and_a_stop_are_each_said() -> None:
         it.draining = True
         with pytest.raises(EdgeFull, match="stopping"):
             await it.place()
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("4155550123", "does not begin with + and the country code (E.164, such as +14155550100)"),
+        ("+14155550", "is too short for its country code"),
+        ("tel:+14155550123", "is neither a number in E.164 (such as +14155550100) nor a SIP URI"),
+    ],
+)
+async def test_what_is_no_number_is_a_field_that_is_wrong(number: str, said: str) -> None:
+    """422, in the import's words; a refused destination is 403. The guard has counted it all the same."""
+    async with desk() as d:
+        it = await scene(d)
+        with pytest.raises(ValidationFailed) as refusal:
+            await it.placing.place(ACCOUNT, PlaceCall.of(agent_id=AGENT, phone_number=number))
+        assert refusal.value.problems == (Problem("phone_number", said),)
+        assert d.counters.get("outgoing_refused", reason="not_a_number") == 1
+        it.calls.transfer_refusal = TollRefusal(Denied.NOT_A_NUMBER, number, said)
+        with pytest.raises(ValidationFailed) as refusal:
+            await it.placing.transfer(ACCOUNT, "c", TransferCall.of(target=number))
+        assert refusal.value.problems == (Problem("target", said),)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,22 @@ def test_some_are_never_called_whatever_is_allowed(target: str, why: Denied, cou
     assert denied(target, countries=countries) is why
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("4155550123", "4155550123 does not begin with + and the country code (E.164, such as +14155550100)"),
+        ("+9994155550123", "+9994155550123 does not begin with a country code that is in use"),
+        ("+141555501234567", "+141555501234567 is too long for its country code, or for E.164 (15 digits)"),
+        ("hello", "hello is neither a number in E.164 (such as +14155550100) nor a SIP URI"),
+        ("911", "911 is an emergency number or a short code: those are never called"),
+    ],
+)
+def test_what_is_no_number_is_told_why(target: str, said: str) -> None:
+    with pytest.raises(TollRefusal) as refusal:
+        destination(target, US, ("*",), ())
+    assert str(refusal.value) == said
+
+
 def test_by_default_only_the_country_called_from() -> None:
     """Caribbean numbers of +1 are countries of their own: the oldest trick there is."""
     assert destination("+1 (415) 555-0123", US, None, ()).target == "+14155550123"
