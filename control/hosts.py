@@ -10,17 +10,17 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
 import msgspec
-from prometheus_client.core import Metric
 
 from config.settings import Agents
 from control.host_process import arguments
 from control.keeper import ChildProcess, Keeper, Link, Spawn, start_child
+from control.metrics import Readings
 from edge.counters import Counters
 from media.hosting import doorway, wire
 from media.hosting.doorway import End
@@ -183,19 +183,15 @@ class AgentHosts:
             self._waiting.popleft().close()
         await self._keeper.close()
 
-    def metrics(self) -> Iterator[Metric]:
+    def readings(self) -> Readings:
         """What each host carries and costs, and how many are up."""
-        calls = Metric("truedy_agent_host_calls", "calls whose agent runs in this host", "gauge")
-        memory = Metric("truedy_agent_host_memory_bytes", "memory this host holds", "gauge")
-        cpu = Metric("truedy_agent_host_cpu_seconds", "CPU time this host has used", "counter")
-        for host in self._keeper.ready:
-            which = {"host": str(host.epoch)}
-            calls.add_sample("truedy_agent_host_calls", which, host.report.calls)
-            memory.add_sample("truedy_agent_host_memory_bytes", which, host.report.memory_bytes)
-            cpu.add_sample("truedy_agent_host_cpu_seconds_total", which, host.report.cpu_s)
-        up = Metric("truedy_agent_hosts", "processes that run agents and are up, the spare among them", "gauge")
-        up.add_sample("truedy_agent_hosts", {}, self.ready)
-        yield from (up, calls, memory, cpu)
+        reports = {(("host", str(host.epoch)),): host.report for host in self._keeper.ready}
+        return {
+            "agent_hosts": {(): self.ready},
+            "agent_host_calls": {labels: report.calls for labels, report in reports.items()},
+            "agent_host_memory_bytes": {labels: report.memory_bytes for labels, report in reports.items()},
+            "agent_host_cpu_seconds": {labels: report.cpu_s for labels, report in reports.items()},
+        }
 
     # --- at the doorway -------------------------------------------------------------------------
 

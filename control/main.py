@@ -38,7 +38,7 @@ from control.hosts import launcher as host_launcher
 from control.inbound import TwilioInbound, leg_uri
 from control.journal import Journal, Replayer
 from control.listening import detection_order
-from control.metrics import Metrics, counted, measured
+from control.metrics import Metrics, unlabelled
 from control.openai_agents import OpenAiAgents
 from control.operations import Operations
 from control.outbound import Outward
@@ -50,7 +50,6 @@ from control.providers.openai import OpenAiProvider
 from control.providers.telnyx import TelnyxProvider
 from control.providers.twilio import TwilioCallsRest, TwilioProvider, signature_ok
 from control.recordings import Recordings
-from control.registrations import GAUGES as REGISTRATION_GAUGES
 from control.registrations import Registrations
 from control.registry.sqlite import SqliteRegistry
 from control.registry.types import Registry, RegistryError
@@ -79,7 +78,7 @@ from media.settings import ServiceSettings
 if TYPE_CHECKING:
     from media.in_process import InProcessMedia
 
-__all__ = ["GAUGES", "Edge", "StartError", "open_registry", "open_vault", "seal_anew", "serve"]
+__all__ = ["Edge", "StartError", "open_registry", "open_vault", "seal_anew", "serve"]
 
 log = logging.getLogger("truedy.main")
 
@@ -92,29 +91,6 @@ default, for a call's way through here gives the interpreter away at each system
 _GC_THRESHOLD: Final = (5_000, 5, 100)
 """A call leaves some 30 objects in cycles: the default of 700 collects too often for the price, a rare one lets them
 pile up into megabytes."""
-
-
-GAUGES: Final = {
-    "calls": "calls not yet recorded as ended",
-    "sip_pending": "SIP transactions and dialogs, lingering ones too",
-    "sip_connections": "TCP and TLS connections",
-    "rtp_ports_leased": "RTP port pairs in use",
-    "rtp_ports_resting": "RTP port pairs that rest before reuse",
-    "rtp_ports": "RTP port pairs in the range",
-    "tasks": "supervised tasks",
-    "task_failures": "supervised tasks that failed",
-    "journal_queued": "journal lines waiting for room on the disk",
-    "journal_behind_bytes": "bytes of the journal that the registry has not taken yet",
-    "journal_lost": "journal lines lost because the queue was full too",
-    "passes": "calls announced by a webhook whose INVITE may still come",
-    "tick_late_p99_ms": "99th percentile of the media tick's lateness over 10 s, of the worker that is worst",
-    "gc_collections": "garbage collections of the process that signals, since its start",
-    "gc_pauses_ms": "what they took in all",
-    "gc_pause_max_ms": "the longest of them",
-    "media_gc_pause_max_ms": "the longest pause of a media process's garbage collector, of the worker that is worst",
-    "media_workers": "media processes that are up, the spare among them; 0 where media has no process of its own",
-}
-"""What ``/metrics`` shows besides the counters."""
 
 
 class StartError(Exception):
@@ -428,9 +404,10 @@ class Edge:
         )
         metrics = Metrics(
             [
-                counted(self.counters),
-                measured(lambda: self._gauges(tasks, journal), {**GAUGES, **REGISTRATION_GAUGES}),
-                self._hosts.metrics,
+                self.counters.snapshot,
+                lambda: unlabelled(self._readings(tasks, journal)),
+                self.registrations.readings,
+                self._hosts.readings,
             ]
         )
         return create_app(operations, self, counters=self.counters, metrics=metrics, twilio_inbound=inbound)
@@ -504,7 +481,7 @@ class Edge:
         stack.push_async_callback(finish)
         return server.url
 
-    def _gauges(self, tasks: Supervisor, journal: Journal) -> dict[str, float]:
+    def _readings(self, tasks: Supervisor, journal: Journal) -> dict[str, float]:
         return {
             "calls": len(self.calls),
             "sip_pending": self.engine.pending,
@@ -514,17 +491,16 @@ class Edge:
             "rtp_ports": self.ports.size,
             "tasks": len(tasks.names),
             "task_failures": tasks.failures,
-            "journal_queued": journal.statistics.queued,
+            "journal_queued_lines": journal.statistics.queued,
             "journal_behind_bytes": self._replayer.behind_bytes,
-            "journal_lost": journal.statistics.lost,
-            "tick_late_p99_ms": self._tick_late_p99_ms,
+            "journal_lost_lines": journal.statistics.lost,
+            "media_tick_lateness_p99_seconds": self._tick_late_p99_ms / 1000,
             "gc_collections": self._pauses.collections,
-            "gc_pauses_ms": round(self._pauses.total_s * 1000, 3),
-            "gc_pause_max_ms": self._pauses.longest_ms,
-            "media_gc_pause_max_ms": self._media_gc_pause_max_ms,
+            "gc_pause_seconds": self._pauses.total_s,
+            "gc_pause_max_seconds": self._pauses.longest_s,
+            "media_gc_pause_max_seconds": self._media_gc_pause_max_ms / 1000,
             "media_workers": 0 if self._workers is None else self._workers.ready,
-            "passes": len(self.passes),
-            **self.registrations.gauges(),
+            "calls_announced": len(self.passes),
         }
 
     # --- while it runs ---

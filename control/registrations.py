@@ -12,11 +12,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Final, Literal, get_args
 
 from config.carriers import Carrier, Proxy, carriers
 from config.settings import parse_proxy
+from control.metrics import Readings
 from control.registry.types import Connection, Registry
 from edge.counters import Counters, printable
 from edge.endpoint import Endpoint
@@ -26,7 +26,6 @@ from edge.uri import format_host
 __all__ = [
     "CLOSE_S",
     "EXPIRES_S",
-    "GAUGES",
     "STARTS_PER_S",
     "RegistrationState",
     "Registrations",
@@ -35,15 +34,6 @@ __all__ = [
 ]
 
 RegistrationState = Literal["pending", "registered", "failed"]
-
-GAUGES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "registrations_registered": "connections that are registered at their carrier",
-        "registrations_pending": "connections whose registration is under way",
-        "registrations_failed": "connections whose last registration failed",
-    }
-)
-"""What :meth:`Registrations.gauges` reads."""
 
 EXPIRES_S: Final = 600
 """What is asked for [s]; the carrier grants what it likes. Over UDP the next refresh is the first to notice a
@@ -301,10 +291,10 @@ class Registrations:
         wanted = ((name, kept) for name, kept in self._kept.items() if kept.wanted is not None)
         return {name: kept.state for name, kept in wanted if kept.early or kept.state != "pending"}
 
-    def gauges(self) -> dict[str, float]:
-        """See :data:`GAUGES`."""
+    def readings(self) -> Readings:
+        """How many are in each state."""
         counts = Counter(kept.state for kept in self._kept.values())
-        return {f"registrations_{state}": float(counts[state]) for state in get_args(RegistrationState)}
+        return {"registrations": {(("state", state),): counts[state] for state in get_args(RegistrationState)}}
 
 
 def _name(connection_id: str) -> str:

@@ -324,7 +324,7 @@ class TollGuard:
             ticket = self._ledger.admit(account_id, limits, used_s, found.target, now)
             return Admission(found, ticket, self._ledger.left_s(account_id, limits, used_s, now))
         except TollRefusal as refusal:
-            self._counters.add("outgoing_refused", reason=refusal.denied.value)
+            self._counters.add("outgoing_calls_refused", reason=refusal.denied.value)
             fields = {"account": account_id, "target": printable(target, 64), "reason": refusal.denied.value}
             log.warning("outgoing call refused", extra=fields)
             raise

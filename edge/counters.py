@@ -59,7 +59,7 @@ class Counters:
         self._values: dict[tuple[str, str], set[str]] = {}
 
     def add(self, name: str, amount: int = 1, /, **labels: str) -> None:
-        """Count ``amount`` more of ``name`` with these labels, e.g. ``add("dropped", source=…, reason=…)``."""
+        """Count ``amount`` more of ``name`` with these labels, e.g. ``add("recordings", status="failed")``."""
         series = (name, tuple(sorted(labels.items())))
         if series not in self._series:
             series = (name, tuple((label, self._bounded(name, label, value)) for label, value in series[1]))

@@ -257,14 +257,14 @@ class Endpoint:
         """Remove the binding. Next: Registered with ``expires_s`` 0, or RegistrationFailed."""
         registration = self._registrations.get(name)
         if registration is None:
-            self._counters.add("ignored_commands", command="unregister")
+            self._counters.add("sip_commands_ignored", command="unregister")
         else:
             registration.stop(now)
 
     def _command(self, key: CallKey, name: str, command: Callable[[Session], bool]) -> None:
         session = self._sessions.get(key)
         if session is None or not command(session):
-            self._counters.add("ignored_commands", command=name)
+            self._counters.add("sip_commands_ignored", command=name)
 
     def _new_key(self) -> CallKey:
         return CallKey(f"call-{next(self._keys)}")
@@ -412,7 +412,7 @@ class Endpoint:
     def _notified(self, session: Session, request: Request, flow: Flow, now: float) -> None:
         status = session.referral.on_notify(request, now)
         if status != 200:
-            self._counters.add("refused", source=flow.remote.host, status=str(status), reason="NOTIFY")
+            self._counters.add("sip_requests_refused", source=flow.remote.host, status=str(status), reason="NOTIFY")
         headers = [("Allow-Events", "refer")] if status == 489 else []
         response = response_to(request, status, headers=headers)
         self.layer.serve(request, flow, now).respond(status, bytes(response), now)
@@ -460,7 +460,7 @@ class Endpoint:
         return True
 
     def _challenge(self, request: Request, challenge: Challenge, flow: Flow, now: float) -> None:
-        self._counters.add("challenged", source=flow.remote.host)
+        self._counters.add("sip_requests_challenged", source=flow.remote.host)
         self._reply(request, 407, flow, now, [("Proxy-Authenticate", value) for value in challenge.values])
 
     def _objection(self, request: Request) -> Refusal | None:
@@ -542,7 +542,9 @@ class Endpoint:
         self._turn_away(request, refusal, flow, now)
 
     def _turn_away(self, request: Request, refusal: Refusal, flow: Flow, now: float) -> None:
-        self._counters.add("refused", source=flow.remote.host, status=str(refusal.status), reason=refusal.reason)
+        self._counters.add(
+            "sip_requests_refused", source=flow.remote.host, status=str(refusal.status), reason=refusal.reason
+        )
         headers = safe_headers(uas.refusal_headers(refusal))
         self._reply(request, refusal.status, flow, now, headers, refusal.phrase)
 
@@ -574,7 +576,7 @@ class Endpoint:
         return hashlib.blake2s(identity.encode("utf-8", "replace"), key=self._secret, digest_size=8).hexdigest()
 
     def _drop(self, flow: Flow, reason: str) -> None:
-        self._counters.add("dropped", source=flow.remote.host, reason=reason)
+        self._counters.add("sip_messages_dropped", source=flow.remote.host, reason=reason)
 
 
 def _bucket(verdict: Accepted) -> str:

@@ -21,7 +21,7 @@ from config.settings import Settings
 from control import call_table, transfer_table
 from control.api.app import openapi_document
 from control.errors import ERRORS
-from control.main import GAUGES
+from control.metric_families import ALERTS, GROUPS
 from control.providers import Check
 from control.providers.sdk import CHECKS, WarningCode
 from edge import offers, refer, registration, reliable, session, session_timer, transaction
@@ -273,13 +273,19 @@ def _one_line(text: str) -> str:
 
 
 def sip_page() -> str:
-    """Every refusal, every end, every counter."""
+    """Every refusal, every end."""
     return page(
         "SIP answers",
         "`edge/` and `control/call_table.py`",
-        ["What the edge answers, and what it counts. The reason also stands in the answer's `Reason` and in the log."],
+        (
+            "What the edge answers. The reason also stands in the answer's `Reason` and in the log; counters are in",
+            "[Metrics](metrics.md).",
+        ),
         ["## Calls that are refused"],
-        ["Counted as `calls_refused`, by reason and status; the name is the `end_reason` of the call's record."],
+        (
+            "Counted as `truedy_calls_refused_total`, by reason and status; the name is the `end_reason` of the call's",
+            "record.",
+        ),
         table(
             ("status", "phrase", "name", "reason", "Retry-After"),
             (
@@ -294,20 +300,17 @@ def sip_page() -> str:
             ),
         ),
         ["## Requests that are refused before there is a call"],
-        ["Counted as `refused`, by source, status and reason."],
+        ["Counted as `truedy_sip_requests_refused_total`, by source, status and reason."],
         table(("status", "phrase", "reason"), _grouped(_calls_of("Refusal", [ROOT / "edge"]))),
         ["## Messages that are not valid"],
-        ["A request is answered so, where it can be read that far, and a response dropped: `refused`, or `dropped`."],
+        (
+            "A request is answered so, where it can be read that far (`truedy_sip_requests_refused_total`), and a",
+            "response dropped (`truedy_sip_messages_dropped_total`).",
+        ),
         table(("status", "phrase", "reasons"), _grouped(_calls_of("ParseError", [ROOT / "edge"]))),
         ["## How calls end"],
-        ["The `end_reason` of a call's record; counted as `calls_ended`, by reason and who ended it."],
+        ["The `end_reason` of a call's record; counted as `truedy_calls_ended_total`, by reason and who ended it."],
         table(("name", "meaning"), ((code(name), text) for name, text in call_table.END_REASONS.items())),
-        ["## Counters"],
-        ["Shown by `/metrics` as `truedy_NAME_total`. Values of a label beyond its cap count as `other`."],
-        table(("counter", "labels"), ((code(name), ", ".join(map(code, labels))) for name, labels in _counters())),
-        ["## Gauges"],
-        ["Shown by `/metrics` as `truedy_NAME`."],
-        table(("gauge", "meaning"), ((code(name), text) for name, text in GAUGES.items())),
     )
 
 
@@ -338,21 +341,41 @@ def _text(node: ast.expr | None) -> str:
     return ""
 
 
-def _counters() -> list[tuple[str, list[str]]]:
-    """``….add("name", label=…)`` wherever it is written out in the code."""
-    found: dict[str, set[str]] = {}
-    for node in _nodes([ROOT / "edge", ROOT / "control"]):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add":
-            names = [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
-            if names and node.keywords:
-                found.setdefault(str(names[0]), set()).update(keyword.arg or "" for keyword in node.keywords)
-    return [(name, sorted(labels)) for name, labels in sorted(found.items())]
-
-
 def _nodes(folders: Iterable[Path]) -> Iterator[ast.AST]:
     for folder in folders:
         for file in sorted(folder.rglob("*.py")):
             yield from ast.walk(ast.parse(file.read_text("utf-8")))
+
+
+# --- metrics ----------------------------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    """Every metric, and what to be woken for."""
+    parts: list[Iterable[str]] = []
+    for title, families in GROUPS.items():
+        rows = ((code(each.name), each.type, ", ".join(map(code, each.labels)), each.help) for each in families)
+        parts += [[f"## {title}"], table(("name", "type", "labels", "meaning"), rows)]
+    return page(
+        "Metrics",
+        "`control/metric_families.py`",
+        (
+            "What `GET /metrics` shows to this machine, or with an operator key: Prometheus' text, version 0.0.4.",
+            "Counters begin at the process's start. A label has 256 values at most, and further ones count as `other`:",
+            "a flood from forged sources adds no more series. Beside these are the `process_…` figures (memory, CPU,",
+            "descriptors, start) of the process that signals.",
+        ),
+        ["## What to alert on"],
+        (
+            "A series with labels begins with its first event, at 1, which `increase()` does not count: where one",
+            "event matters, the expression compares with what was there before.",
+        ),
+        table(
+            ("expression", "for", "it means"),
+            ((code(alert.expression), alert.lasting, alert.means) for alert in ALERTS),
+        ),
+        *parts,
+    )
 
 
 # --- states -----------------------------------------------------------------------------------
@@ -485,6 +508,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/openapi.json": openapi,
     "reference/errors.md": errors_page,
     "reference/sip.md": sip_page,
+    "reference/metrics.md": metrics_page,
     "reference/agents.md": agents_page,
     "reference/interop.md": interop_page,
     "states.md": states_page,

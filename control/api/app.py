@@ -15,7 +15,7 @@ from control.api.gate import Gate
 from control.api.health import Health
 from control.api.routing import PREFIX
 from control.inbound import TwilioInbound
-from control.metrics import Metrics, counted
+from control.metrics import Metrics
 from control.operations import Operations
 from edge.counters import Counters
 
@@ -54,7 +54,7 @@ def create_app(
     app.state.health = health
     app.state.inbound = twilio_inbound
     app.state.door = Doorkeeper(operations, operations.settings.limits, now)
-    app.state.metrics = metrics or Metrics([counted(counters)])
+    app.state.metrics = metrics or Metrics([counters.snapshot])
     app.add_middleware(Gate, entropy=operations.entropy, now=now, counters=counters)
     return app
 

@@ -365,7 +365,7 @@ class SipTransport:
         """Tell the engine of a failed request; later, so that a command never fails while it is being given."""
         if failure is None:
             return
-        self._counters.add("send_failures", reason=failure)
+        self._counters.add("sip_send_failures", reason=failure)
         self._source_log.write(
             logging.INFO, "not sent", remote.host, self._loop.time(), port=remote.port, reason=failure
         )
@@ -436,7 +436,7 @@ class SipTransport:
                 sock.close()
 
     def _pause(self, listener: _Listener, error: OSError) -> None:
-        self._counters.add("accept_failures", reason=errno.errorcode.get(error.errno or 0, "unknown"))
+        self._counters.add("sip_accept_failures", reason=errno.errorcode.get(error.errno or 0, "unknown"))
         self._source_log.write(
             logging.ERROR, "cannot accept", str(listener.local), self._loop.time(), reason=reason_of(error)
         )
@@ -502,7 +502,7 @@ class SipTransport:
 
     def ended(self, stream: Stream, was_open: bool, reason: str) -> None:
         """The connection is gone: its place is free, requests it did not answer have failed."""
-        self._counters.add("connections_closed", transport=stream.flow.transport.value, reason=reason)
+        self._counters.add("sip_connections_closed", transport=stream.flow.transport.value, reason=reason)
         task = self._streams.pop(stream)
         self._stream_ended.set()
         if task is not asyncio.current_task():
@@ -520,16 +520,16 @@ class SipTransport:
     # faults
 
     def _drop(self, what: str, source: str, reason: str) -> None:
-        self._counters.add("transport_drops", source=source, what=what, reason=reason)
+        self._counters.add("sip_transport_drops", source=source, what=what, reason=reason)
         self._source_log.write(logging.INFO, f"{what} dropped", source, self._loop.time(), reason=reason)
 
     def _fault(self, what: str, source: str) -> None:
         """A fault of ours, in an ``except`` block: with its traceback, counted, survived."""
-        self._counters.add("faults", where=what)
+        self._counters.add("sip_faults", where=what)
         self._source_log.write(logging.ERROR, f"fault in {what}", source, self._loop.time(), exc_info=True)
 
     def _task_failed(self, name: str, error: BaseException) -> None:
-        self._counters.add("faults", where="task")
+        self._counters.add("sip_faults", where="task")
         _log.error("task %s failed", name, exc_info=error)
 
     @property

@@ -120,10 +120,9 @@ def _write(edge: Served, stop: threading.Event) -> None:
 def _collector(report: Report, edge: Served) -> None:
     """The garbage collector's longest pauses since the start: frozen after the start, it has only calls to walk."""
     metrics = edge.metrics()
-    control, media = metrics.get("truedy_gc_pause_max_ms"), metrics.get("truedy_media_gc_pause_max_ms")
+    control, media = metrics.get("truedy_gc_pause_max_seconds"), metrics.get("truedy_media_gc_pause_max_seconds")
     if control is not None and media is not None:
-        count = metrics["truedy_gc_collections"]
-        report.add(
-            "latency", "garbage collector's longest pause, control", control, "ms", note=f"{count:g} collections"
-        )
-        report.add("latency", "garbage collector's longest pause, media", media, "ms")
+        count = metrics["truedy_gc_collections_total"]
+        note = f"{count:g} collections"
+        report.add("latency", "garbage collector's longest pause, control", control * 1000, "ms", note=note)
+        report.add("latency", "garbage collector's longest pause, media", media * 1000, "ms")

@@ -328,7 +328,7 @@ async def test_a_registrar_that_refuses_is_counted_shown_and_not_pestered(stage:
     stage.telnyx_rest.add_number(stage.tenant.telnyx, TELNYX_DID, connection)
     await stage.tenant.save_telnyx()
     await stage.tenant.assign(await stage.tenant.import_telnyx(connection))
-    await stage.edge.expect_metrics({"truedy_registrations_failed": 1.0})
+    await stage.edge.expect_metrics({'truedy_registrations{state="failed"}': 1.0})
     assert await stage.counted("registration_failures", status=str(status), trunk=f"telnyx:{connection.id}") == 1
     assert (await stage.edge.api.get("/readyz")).status_code == 200
     warned = [line for line in stage.edge.log() if line["event"].startswith("not registered")]
@@ -340,7 +340,7 @@ async def test_a_registrar_that_refuses_is_counted_shown_and_not_pestered(stage:
         assert len([passed for passed in stage.telnyx.border.passed if passed.data.startswith(b"REGISTER")]) == 1
     else:
         await stage.telnyx.registered(connection.user_name or "")
-        await stage.edge.expect_metrics({"truedy_registrations_registered": 1.0})
+        await stage.edge.expect_metrics({'truedy_registrations{state="registered"}': 1.0})
 
 
 async def test_a_wrong_password_is_told_by_name_and_a_new_one_in_the_integration_heals_it(
@@ -356,7 +356,7 @@ async def test_a_wrong_password_is_told_by_name_and_a_new_one_in_the_integration
         assert error["details"]["check"] == "sip_password"
         await stage.tenant.save_telnyx(sip_password="not-the-password")
         await stage.tenant.assign(await stage.tenant.import_telnyx(connection))
-        await stage.edge.expect_metrics({"truedy_registrations_failed": 1.0})
+        await stage.edge.expect_metrics({'truedy_registrations{state="failed"}': 1.0})
         assert await stage.counted("registration_failures", status="401") == 1
         await stage.tenant.save_telnyx(sip_password=PASSWORD)
         await stage.telnyx.registered(connection.user_name or "")
@@ -376,7 +376,7 @@ async def test_a_registrar_that_is_down_for_a_while_is_registered_at_again(
         stage.telnyx_rest.add_number(stage.tenant.telnyx, TELNYX_DID, connection)
         await stage.tenant.save_telnyx()
         await stage.tenant.assign(await stage.tenant.import_telnyx(connection))
-        await stage.edge.expect_metrics({"truedy_registrations_failed": 1.0}, 64 * 0.1 + 33)
+        await stage.edge.expect_metrics({'truedy_registrations{state="failed"}': 1.0}, 64 * 0.1 + 33)
         stage.telnyx.border.down = False
         await stage.telnyx.registered(connection.user_name or "", timeout_s=15.0)
         call = await stage.telnyx.call(TELNYX_DID)

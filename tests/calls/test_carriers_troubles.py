@@ -90,11 +90,11 @@ async def test_an_import_while_the_carriers_api_misbehaves_says_so_and_leaves_no
         await rest.up()
         assert await stage.tenant.request("GET", "/telephony/numbers") == []
         assert await stage.counted("api_requests", route="/api/public/v1/telephony/numbers/import", status="422") == 8
-        await stage.edge.expect_metrics({"truedy_tasks": tasks, "truedy_registrations_registered": 0.0})
+        await stage.edge.expect_metrics({"truedy_tasks": tasks, 'truedy_registrations{state="registered"}': 0.0})
         assert border_of(stage, carrier).passed == []
         await stage.tenant.assign(await import_number())
         if carrier == "telnyx":
-            await stage.edge.expect_metrics({"truedy_registrations_registered": 1.0})
+            await stage.edge.expect_metrics({'truedy_registrations{state="registered"}': 1.0})
         call = await call_from(stage, carrier)
         assert call.answered, call
         await call.hang_up()

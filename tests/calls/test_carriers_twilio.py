@@ -188,7 +188,7 @@ async def test_an_invite_without_the_calls_token_is_403_though_the_digest_is_rig
         assert call.status == 403
         assert call.dial_status == "failed"
         assert [did.partition(" ")[0] for did in call.did] == ["Dial", "Say", "Hangup"]
-    assert await stage.counted("refused", status="403") == 2
+    assert await stage.counted("sip_requests_refused", status="403") == 2
     assert await stage.edge.calls() == []
 
 
@@ -200,7 +200,7 @@ async def test_credentials_that_were_used_are_403_for_any_other_call(stage: Stag
     await call.hang_up()
     assert (await stage.twilio.replay(call)).status == 403
     await stage.edge.expect_records(1)
-    assert await stage.counted("refused", reason="the call's credentials have been used") == 2
+    assert await stage.counted("sip_requests_refused", reason="the call's credentials have been used") == 2
 
 
 @pytest.mark.realtime

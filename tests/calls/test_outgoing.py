@@ -128,7 +128,7 @@ async def test_premium_numbers_are_refused_and_nothing_is_dialled(stage: Stage) 
     agent = await agent_of(stage)
     error = await place(stage.tenant, agent, status=403, phone_number="+19005551234")
     assert (error["code"], error["details"]["reason"]) == ("destination_refused", "premium_rate")
-    assert await stage.counted("outgoing_refused", reason="premium_rate") == 1
+    assert await stage.counted("outgoing_calls_refused", reason="premium_rate") == 1
     assert stage.telnyx.outbound == []
 
 

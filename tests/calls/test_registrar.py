@@ -240,7 +240,7 @@ async def test_without_the_token_a_call_from_the_registrars_own_address_is_refus
         assert await status_of(edge.address, f"{uri};{TOKEN_PARAMETER}={'0' * 32}") == 403
         [right, *_] = map(token, await registrar.registers("office12345"))
         assert await status_of(edge.address, f"{uri};{TOKEN_PARAMETER}={right}") == 486
-        assert edge.counters.get("refused", status="403") == 2
+        assert edge.counters.get("sip_requests_refused", status="403") == 2
         assert [offered.trunk for offered in edge.offers] == [TRUNK]
 
 
@@ -356,7 +356,7 @@ async def test_a_registrar_that_is_down_and_comes_up_is_registered_at(tmp_path: 
         assert {offered.trunk for offered in edge.offers} == {TRUNK}
         assert edge.counters.get("registration_failures", trunk=TRUNK) == len(edge.failed)
         edge.registrations.removed(OFFICE.id)
-        await edge.until(lambda: not edge.registrations.gauges()["registrations_failed"])
+        await edge.until(lambda: not edge.registrations.readings()["registrations"][("state", "failed"),])
 
 
 async def test_of_two_addresses_the_second_takes_us_where_the_first_is_dead(tmp_path: Path, pki: Pki) -> None:

@@ -224,16 +224,13 @@ async def test_each_host_shows_what_it_carries_and_costs() -> None:
         with await doorway.knock(NAME):
             await it.until(lambda: it.carried() == [1, 0])
             it.launched[0].report()
-            shown = {
-                (sample.name, sample.labels.get("host")): sample.value
-                for metric in it.hosts.metrics()
-                for sample in metric.samples
-            }
+            shown = it.hosts.readings()
+        first, second = (("host", "1"),), (("host", "2"),)
         assert shown == {
-            ("truedy_agent_hosts", None): 2,
-            **{("truedy_agent_host_calls", host): calls for host, calls in (("1", 1), ("2", 0))},
-            **{("truedy_agent_host_memory_bytes", host): 5000 for host in ("1", "2")},
-            **{("truedy_agent_host_cpu_seconds_total", host): 1.5 for host in ("1", "2")},
+            "agent_hosts": {(): 2},
+            "agent_host_calls": {first: 1, second: 0},
+            "agent_host_memory_bytes": {first: 5000, second: 5000},
+            "agent_host_cpu_seconds": {first: 1.5, second: 1.5},
         }
 
 

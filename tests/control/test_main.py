@@ -19,6 +19,7 @@ from config import settings as config
 from control.entropy import entropy, wall_clock
 from control.live_calls import NoLiveCalls
 from control.main import Edge, open_registry, seal_anew
+from control.metric_families import FAMILIES
 from control.operations import Operations
 from control.operations.principal import Principal
 from control.phone import PhoneCall, PhoneResult, place_call
@@ -78,16 +79,22 @@ class Running:
                     return await self.operations.call(self.account, str(listing.items[0].id))
                 await asyncio.sleep(0.02)
 
-    async def status(self, path: str) -> int:
-        def get() -> int:
+    async def ask(self, path: str) -> tuple[int, str]:
+        """Status and text of the answer."""
+
+        def get() -> tuple[int, str]:
             try:
                 with urllib.request.urlopen(self.ready["http"] + path, timeout=5) as answer:
-                    return int(answer.status)
+                    return int(answer.status), answer.read().decode()
             except urllib.error.HTTPError as error:
                 with error:
-                    return error.code
+                    return error.code, error.read().decode()
 
         return await asyncio.to_thread(get)
+
+    async def status(self, path: str) -> int:
+        status, _ = await self.ask(path)
+        return status
 
 
 @asynccontextmanager
@@ -143,6 +150,10 @@ async def test_ready_means_listening_with_the_registry_open(tmp_path: Path) -> N
         assert await up.status("/readyz") == 200
         assert {listener.partition(":")[0] for listener in up.ready["sip"]} == {"udp", "tcp"}
         assert not any(listener.endswith(":0") for listener in up.ready["sip"])
+        _, text = await up.ask("/metrics")
+        shown = {line.partition(" ")[0] for line in text.splitlines()}
+        assert {family.name for family in FAMILIES.values() if not family.labels} <= shown
+        assert 'truedy_registrations{state="failed"}' in shown
 
 
 async def test_at_the_start_credentials_are_sealed_anew_or_stay_as_they_are(

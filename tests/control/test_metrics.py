@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from control.metrics import Metrics, counted, measured
+from control.metric_families import FAMILIES, Family
+from control.metrics import Metrics, Source, unlabelled
 from edge.counters import Counters
 
+DROPPED = Family("counter", "dropped", "Messages dropped.", ("reason", "source"))
+FAULTS = Family("counter", "faults", "Faults.")
+LATENESS = Family("gauge", "lateness_seconds", "How late.")
+SHOWN = {family.key: family for family in (DROPPED, FAULTS, LATENESS)}
 
-def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+
+def metrics(*sources: Source) -> Metrics:
+    return Metrics(sources, SHOWN, process=False)
+
+
+def samples(shown: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """As a scraper reads them."""
-    text = metrics.exposition().decode()
+    text = shown.exposition().decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -22,46 +34,47 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 def test_counters_are_read_as_they_stand() -> None:
     """With their labels, at each scrape."""
     counters = Counters()
-    metrics = Metrics([counted(counters)], process=False)
-    assert samples(metrics) == {}
+    shown = metrics(counters.snapshot)
+    assert samples(shown) == {}
     counters.add("dropped", source="192.0.2.1", reason="unlisted")
     counters.add("dropped", 2, source="192.0.2.2", reason="unlisted")
-    counters.add("calls")
-    assert samples(metrics) == {
-        ("truedy_calls_total", ()): 1.0,
+    counters.add("faults")
+    assert samples(shown) == {
+        ("truedy_faults_total", ()): 1.0,
         ("truedy_dropped_total", (("reason", "unlisted"), ("source", "192.0.2.1"))): 1.0,
         ("truedy_dropped_total", (("reason", "unlisted"), ("source", "192.0.2.2"))): 2.0,
     }
 
 
-def test_readings_are_gauges() -> None:
-    """Units in the name."""
-    metrics = Metrics([measured(lambda: {"calls_live": 3, "tick_late_p99_ms": 0.7}, {"calls_live": "Live calls"})])
-    found = samples(metrics)
-    assert found["truedy_calls_live", ()] == 3.0
-    assert found["truedy_tick_late_p99_ms", ()] == 0.7
-    assert "# HELP truedy_calls_live Live calls\n# TYPE truedy_calls_live gauge\n" in metrics.exposition().decode()
+def test_what_is_read_has_the_type_of_its_family() -> None:
+    """A figure that only rises is a counter, wherever it is kept."""
+    text = metrics(lambda: unlabelled({"lateness_seconds": 0.0007, "faults": 3})).exposition().decode()
+    assert "# TYPE truedy_lateness_seconds gauge\ntruedy_lateness_seconds 0.0007\n" in text
+    assert "# TYPE truedy_faults_total counter\ntruedy_faults_total 3.0\n" in text
 
 
-def test_the_process_s_own_figures_are_there() -> None:
-    """Memory, descriptors, CPU."""
-    names = {name for name, _ in samples(Metrics())}
-    assert {"process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"} <= names
+def test_a_family_says_what_it_means_before_it_has_a_series() -> None:
+    text = metrics().exposition().decode()
+    assert "# HELP truedy_dropped_total Messages dropped.\n# TYPE truedy_dropped_total counter\n" in text
+
+
+def described(lines: Iterable[str]) -> set[str]:
+    return {line.split()[2] for line in lines if line.startswith("# HELP") and len(line.split()) > 3}
+
+
+def test_every_metric_of_the_edge_is_described() -> None:
+    """The process's own figures (memory, descriptors, CPU) too."""
+    lines = Metrics(()).exposition().decode().splitlines()
+    names = {family.name for family in FAMILIES.values()}
+    assert names | {"process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"} <= described(
+        lines
+    )
 
 
 @pytest.mark.parametrize("hostile", ['a"b', "a\nb 1", "a\\", "}", "é", "\u202e"])
 def test_hostile_label_values_stay_inside_their_label(hostile: str) -> None:
     """A user agent's name ends up here."""
     counters = Counters()
-    counters.add("seen", agent=hostile)
-    (((name, labels), value),) = samples(Metrics([counted(counters)], process=False)).items()
-    assert (name, value, len(labels)) == ("truedy_seen_total", 1.0, 1)
-
-
-def test_names_that_prometheus_does_not_take_are_made_to_fit() -> None:
-    """Letters, digits, underscores."""
-    counters = Counters()
-    counters.add("sip.dropped-now", reason="x")
-    assert samples(Metrics([counted(counters)], process=False)) == {
-        ("truedy_sip_dropped_now_total", (("reason", "x"),)): 1.0
-    }
+    counters.add("dropped", reason=hostile)
+    (((name, labels), value),) = samples(metrics(counters.snapshot)).items()
+    assert (name, value, len(labels)) == ("truedy_dropped_total", 1.0, 1)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from config.carriers import carriers
-from control.registrations import GAUGES, STARTS_PER_S, Registrations, specification
+from control.registrations import STARTS_PER_S, Registrations, specification
 from control.registry.memory import MemoryRegistry
 from control.registry.types import Account, Connection
 from edge.events import CallOffered, Event, Flow, TransportName
@@ -283,7 +283,7 @@ def test_a_connection_without_numbers_is_unregistered() -> None:
     assert bench.latest.headers.get("Expires") == "0"
     assert bench.registrations.states == {}
     bench.answer(200)
-    assert sum(bench.registrations.gauges().values()) == 0
+    assert sum(bench.registrations.readings()["registrations"].values()) == 0
     bench.advance(600.0)
     assert len(bench.sent) == 2
 
@@ -421,16 +421,17 @@ async def test_readiness_waits_for_the_first_answers_of_the_start_alone() -> Non
     later = replace(CONNECTION, id="2", user_name="later")
     bench.registrations.changed(later)
     assert bench.registrations.states == {TRUNK: "failed"}
-    assert bench.registrations.gauges()["registrations_pending"] == 1
+    assert bench.registrations.readings()["registrations"][("state", "pending"),] == 1
     bench.answer(403)
     assert bench.registrations.states == {TRUNK: "failed", "telnyx:2": "failed"}
 
 
-def test_the_gauges_count_each_state() -> None:
+def test_the_readings_count_each_state() -> None:
     """All of them, at any time."""
-    bench = registered()
-    assert bench.registrations.gauges().keys() == GAUGES.keys()
-    assert bench.registrations.gauges()["registrations_registered"] == 1
+    counts = {"pending": 0, "registered": 1, "failed": 0}
+    assert registered().registrations.readings() == {
+        "registrations": {(("state", state),): count for state, count in counts.items()}
+    }
 
 
 async def test_at_the_end_everything_is_unregistered() -> None:

@@ -178,8 +178,8 @@ async def test_each_refusal_is_counted_by_its_reason() -> None:
     for target, hops in (("+882160000000", 0), ("+14155550123", 2), ("+14155550123", 0)):
         with pytest.raises(TollRefusal):
             await it.admit("a", US, target, hops)
-    assert counters.get("outgoing_refused") == 3
-    assert all(counters.get("outgoing_refused", reason=each) == 1 for each in ("satellite", "loop", "calls"))
+    assert counters.get("outgoing_calls_refused") == 3
+    assert all(counters.get("outgoing_calls_refused", reason=each) == 1 for each in ("satellite", "loop", "calls"))
     it.answered(admission.ticket)
     it.release(admission.ticket)
     assert admission.ticket.answered == 5.0

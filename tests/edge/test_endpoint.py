@@ -93,7 +93,7 @@ def test_an_unlisted_source_hears_nothing(method: str) -> None:
     assert solo.sent == []
     assert solo.events == []
     assert solo.endpoint.pending == 0
-    assert solo.counters.get("dropped", source=STRANGER.host) == 4
+    assert solo.counters.get("sip_messages_dropped", source=STRANGER.host) == 4
 
 
 def test_with_a_digest_trunk_open_to_all_a_stranger_is_challenged_without_state() -> None:
@@ -106,9 +106,9 @@ def test_with_a_digest_trunk_open_to_all_a_stranger_is_challenged_without_state(
     (value,) = response.headers.lines("Proxy-Authenticate")
     assert "algorithm=MD5" in value
     assert solo.receive(request("ACK", branch=original.via.branch, to_tag=response.to.tag)) == []
-    assert solo.counters.get("dropped", source=STRANGER.host) == 0, "the ACK of a challenge is no drop"
+    assert solo.counters.get("sip_messages_dropped", source=STRANGER.host) == 0, "the ACK of a challenge is no drop"
     assert solo.receive(request("ACK", branch=original.via.branch, to_tag="guessed")) == []
-    assert solo.counters.get("dropped", source=STRANGER.host) == 1
+    assert solo.counters.get("sip_messages_dropped", source=STRANGER.host) == 1
     assert solo.endpoint.pending == 0
     assert solo.endpoint.next_timer() is None
     assert len(bytes(response)) <= 1.5 * len(bytes(original))
@@ -171,7 +171,7 @@ def test_a_strangers_stray_and_broken_requests_count_against_its_bucket_too() ->
         assert len(solo.receive(message)) == 1
     for message in (request("BYE", to_tag="x"), request("CANCEL"), broken):
         assert solo.receive(message) == []
-    assert solo.counters.get("dropped", reason="throttled") == 3
+    assert solo.counters.get("sip_messages_dropped", reason="throttled") == 3
 
 
 def test_a_listed_source_over_its_rate_gets_503_and_when_to_come_back() -> None:
@@ -418,7 +418,7 @@ def test_what_cannot_be_answered_is_dropped_and_counted() -> None:
         b"\x16\x03\x01",
     ):
         assert solo.receive(raw) == []
-    assert solo.counters.get("dropped", source=PEER.host) == 4
+    assert solo.counters.get("sip_messages_dropped", source=PEER.host) == 4
 
 
 @pytest.mark.parametrize("data", [b"", b"\r\n\r\n", b"\0", b"\r\n", b"\0\0\0\0"])
@@ -446,7 +446,7 @@ def test_a_response_to_nothing_is_dropped() -> None:
     )
     for raw in (bytes(good), bytes(good).replace(b"CSeq: 1 INVITE", b"CSeq: x"), b"SIP/2.0 200 OK\r\n\r\n"):
         assert solo.receive(raw) == []
-    assert solo.counters.get("dropped", source=PEER.host) == 3
+    assert solo.counters.get("sip_messages_dropped", source=PEER.host) == 3
 
 
 def test_a_broken_message_handed_in_by_the_shell_is_answered_the_same_way() -> None:
@@ -476,7 +476,7 @@ def test_commands_for_unknown_or_ended_calls_are_ignored_and_counted() -> None:
     endpoint.refuse_offer(key, Refusal(488, ""), now=0.0)
     endpoint.reoffer(key, b"", now=0.0)
     endpoint.unregister("nobody", now=0.0)
-    assert solo.counters.get("ignored_commands") == 8
+    assert solo.counters.get("sip_commands_ignored") == 8
     assert solo.drain() == []
 
 
@@ -492,7 +492,7 @@ def test_commands_that_make_no_sense_now_are_ignored_and_counted() -> None:
     endpoint.progress(key, 200, b"", now=0.0)
     endpoint.refuse(key, Refusal(200, ""), now=0.0)
     endpoint.refuse_offer(key, Refusal(199, ""), now=0.0)
-    assert solo.counters.get("ignored_commands") == 7
+    assert solo.counters.get("sip_commands_ignored") == 7
     assert solo.drain() == []
     assert solo.events == []
 

@@ -95,7 +95,7 @@ def test_a_digit_of_ours_goes_by_info() -> None:
     assert (sent.method, sent.headers.get("Content-Type")) == ("INFO", RELAY)
     assert sent.body == b"Signal=#\r\nDuration=200\r\n"
     solo.endpoint.press(CallKey("nobody"), "1", 1, now=0.0)
-    assert solo.counters.get("ignored_commands", command="press") == 1
+    assert solo.counters.get("sip_commands_ignored", command="press") == 1
 
 
 def test_no_digit_goes_before_the_call_is_up() -> None:

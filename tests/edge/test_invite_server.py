@@ -371,7 +371,7 @@ def test_a_cancel_before_the_answer_gets_200_and_the_invite_487(ringing: bool) -
     assert ended.headers == (("Reason", 'SIP;cause=200;text="Call completed elsewhere"'), ("X-Info", "y"))
     solo.endpoint.answer(key, ANSWER, now=0.0)
     assert solo.drain() == []
-    assert solo.counters.get("ignored_commands", command="answer") == 1
+    assert solo.counters.get("sip_commands_ignored", command="answer") == 1
     solo.receive(request("ACK", branch=original.via.branch, to_tag=terminated.to.tag))
     solo.quiet()
     assert solo.endpoint.pending == 0

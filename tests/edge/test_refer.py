@@ -184,7 +184,7 @@ def test_a_second_refer_waits_for_nobody_it_is_refused() -> None:
     talking.refer()
     talking.solo.endpoint.refer(talking.key, TARGET, now=talking.solo.now)
     assert talking.solo.drain() == []
-    assert talking.solo.counters.get("ignored_commands", command="refer") == 1
+    assert talking.solo.counters.get("sip_commands_ignored", command="refer") == 1
 
 
 @pytest.mark.parametrize(

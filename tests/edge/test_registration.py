@@ -677,7 +677,7 @@ def test_unregistering_asks_for_zero_seconds_and_is_over() -> None:
     solo.quiet()
     assert solo.endpoint.pending == 0
     solo.endpoint.unregister("carrier", now=solo.now)
-    assert solo.counters.get("ignored_commands", command="unregister") == 1
+    assert solo.counters.get("sip_commands_ignored", command="unregister") == 1
 
 
 def test_unregistering_answers_a_challenge() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
+from control.metric_families import FAMILIES
 from control.resources.agents import CreateAgent
+from media.agents.supervised import RESUMED
 from scripts import reference
 
 TESTS = Path(__file__).parents[1]
@@ -92,6 +95,41 @@ def test_every_setting_has_its_line_and_its_meaning() -> None:
 
 def test_no_secret_has_a_default_that_is_shown() -> None:
     assert json.loads(reference.settings_schema())["$defs"]["Secrets"]["properties"]["key"]["default"] is None
+
+
+def counted_in(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
+    """Key and labels of ``counters.add("key", label=…)``, and ``counter="key"`` of who counts deaths by status."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+        function = ast.unparse(call.func)
+        if function.endswith("counters.add") and isinstance(call.args[0], ast.Constant):
+            yield str(call.args[0].value), set(given)
+        elif isinstance(key := given.get("counter"), ast.Constant):
+            yield str(key.value), {"status"}
+
+
+def test_whatever_is_counted_is_on_the_page_with_its_labels() -> None:
+    """And nothing is there that no code counts or reads."""
+    trees = [
+        ast.parse(path.read_text("utf-8"))
+        for room in ("edge", "control")
+        for path in (reference.ROOT / room).rglob("*.py")
+        if path.stem != "metric_families"
+    ]
+    counted = [found for tree in trees for found in counted_in(tree)]
+    assert len(counted) > 30
+    for key, labels in counted:
+        assert key in FAMILIES, f"{key} has no line in control/metric_families.py"
+        assert labels == set(FAMILIES[key].labels), key
+    texts = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert FAMILIES.keys() <= texts
+
+
+def test_metrics_that_pages_name_are_there() -> None:
+    """Names begin as API keys do, and as what an agent that is connected to anew is told."""
+    names = {family.name for family in FAMILIES.values()} | {RESUMED}
+    for path in (reference.ROOT / "CHANGELOG.md", *reference.DOCS.rglob("*.md")):
+        assert set(re.findall(r"\btruedy_[a-z_]+\b", path.read_text("utf-8"))) <= names, path
 
 
 class State(Enum):

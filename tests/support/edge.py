@@ -34,9 +34,9 @@ SECRET = base64.b64encode(b"a key of the tests, 32 bytes lon").decode()
 QUIET = {
     "truedy_calls": 0.0,
     "truedy_rtp_ports_leased": 0.0,
-    "truedy_task_failures": 0.0,
+    "truedy_task_failures_total": 0.0,
     "truedy_journal_behind_bytes": 0.0,
-    "truedy_journal_lost": 0.0,
+    "truedy_journal_lost_lines_total": 0.0,
 }
 
 

@@ -89,7 +89,7 @@ async def test_a_receiver_of_events_that_fails_is_logged_and_misses_nothing(capl
     async with shell(on_event=on_event) as edge:
         edge.transport.run(lambda now: edge.engine.to_tell.extend([told(1), told(2)]))
         assert seen == [told(1), told(2)]
-        assert edge.counters.get("faults", where="event") == 2
+        assert edge.counters.get("sip_faults", where="event") == 2
     assert "a fault in the receiver" in caplog.text
 
 
@@ -103,7 +103,7 @@ async def test_a_fault_of_the_engine_is_logged_and_survived(caplog: pytest.LogCa
         edge.engine.on_receive = fail
         edge.transport.received(MESSAGE, NOBODY)
         assert edge.told == [told(1)]
-        assert edge.counters.get("faults", where="receive") == 1
+        assert edge.counters.get("sip_faults", where="receive") == 1
     assert "a fault in the engine" in caplog.text
 
 
@@ -146,7 +146,7 @@ async def test_a_request_that_cannot_be_sent_has_failed_but_not_inside_the_comma
 async def test_a_response_for_a_connection_that_is_gone_without_fallback_is_counted() -> None:
     async with shell() as edge:
         edge.act(Transmit(REPLY, NOBODY), Close(NOBODY, "gone already"))
-        assert edge.counters.get("send_failures", reason="connection closed") == 1
+        assert edge.counters.get("sip_send_failures", reason="connection closed") == 1
 
 
 async def test_answers_from_dns_enter_as_an_input() -> None:
@@ -258,7 +258,7 @@ async def real_edge(
     endpoint.settings.listeners = listeners
     try:
         yield endpoint, transport, listeners[0][1]
-        assert counters.get("faults") == 0
+        assert counters.get("sip_faults") == 0
     finally:
         await transport.close()
 

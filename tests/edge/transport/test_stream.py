@@ -114,7 +114,7 @@ async def test_a_refused_connection_fails_all_requests_that_waited_for_it() -> N
             assert edge.engine.of("failed") == ["t1", "t2"]
             assert edge.engine.of("closed") == []
             assert edge.transport.connections == 0
-            assert edge.counters.get("send_failures", reason="ECONNREFUSED") == 2
+            assert edge.counters.get("sip_send_failures", reason="ECONNREFUSED") == 2
 
 
 @pytest.mark.realtime
@@ -219,7 +219,7 @@ async def test_a_connection_without_a_whole_message_in_time_is_closed(start: byt
         assert 0.2 < await asyncio.wait_for(seconds_until_closed(reader), 3) < 1.0
         dripping.cancel()
         await asyncio.gather(dripping, return_exceptions=True)
-        assert edge.counters.get("connections_closed", reason="no whole message in time") == 1
+        assert edge.counters.get("sip_connections_closed", reason="no whole message in time") == 1
 
 
 @pytest.mark.realtime
@@ -228,7 +228,7 @@ async def test_a_connection_that_has_spoken_may_be_silent_until_it_is_idle() -> 
     async with shell(TCP, limits=limits) as edge, connected(edge.bound[TCP]) as (reader, writer):
         writer.write(MESSAGE)
         assert 0.3 < await asyncio.wait_for(seconds_until_closed(reader), 3) < 1.0
-        assert edge.counters.get("connections_closed", reason="idle") == 1
+        assert edge.counters.get("sip_connections_closed", reason="idle") == 1
 
 
 @pytest.mark.realtime
@@ -240,7 +240,7 @@ async def test_a_stranger_gets_ten_connections_and_a_call_still_sets_up() -> Non
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(200):
                 await stack.enter_async_context(connected(edge.bound[TCP]))
-            await until(lambda: edge.counters.get("transport_drops", what="connection") == 190)
+            await until(lambda: edge.counters.get("sip_transport_drops", what="connection") == 190)
             assert edge.transport.connections == 10
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
                 phone.setblocking(False)
@@ -260,7 +260,7 @@ async def test_the_whole_edge_has_a_cap_and_strangers_only_a_part_of_it(listed: 
     async with shell(TCP, limits=limits, listed=listed) as edge, contextlib.AsyncExitStack() as stack:
         for _ in range(8):
             await stack.enter_async_context(connected(edge.bound[TCP]))
-        await until(lambda: edge.counters.get("transport_drops", what="connection") == 8 - kept)
+        await until(lambda: edge.counters.get("sip_transport_drops", what="connection") == 8 - kept)
         assert edge.transport.connections == kept
 
 
@@ -281,7 +281,7 @@ async def test_a_peer_that_does_not_read_is_cut_off() -> None:
                 await asyncio.sleep(0)
                 if edge.transport.connections == 0:
                     break
-            assert edge.counters.get("connections_closed", reason="slow peer") == 1
+            assert edge.counters.get("sip_connections_closed", reason="slow peer") == 1
             assert edge.engine.of("closed") == [flow]
 
 
@@ -302,7 +302,7 @@ async def test_running_out_of_descriptors_costs_no_cpu_and_passes(caplog: pytest
                 before = time.process_time()
                 await asyncio.sleep(0.5)
                 assert time.process_time() - before < 0.25
-                assert edge.counters.get("accept_failures", reason="EMFILE") > 1
+                assert edge.counters.get("sip_accept_failures", reason="EMFILE") > 1
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             loop = asyncio.get_running_loop()

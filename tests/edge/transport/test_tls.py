@@ -61,7 +61,7 @@ async def test_old_tls_versions_are_refused(tls: dict[str, ssl.SSLContext], pki:
     async with shell(TLS, **tls) as edge:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asyncio.open_connection("127.0.0.1", edge.bound[TLS].port, ssl=old, server_hostname="sip.test")
-        await until(lambda: edge.counters.get("transport_drops", reason="TLS: UNSUPPORTED_PROTOCOL") == 1)
+        await until(lambda: edge.counters.get("sip_transport_drops", reason="TLS: UNSUPPORTED_PROTOCOL") == 1)
         assert edge.transport.connections == 0
 
 
@@ -82,7 +82,7 @@ async def test_stalled_handshakes_count_towards_the_cap_of_an_address(tls: dict[
     async with shell(TLS, **tls) as edge, contextlib.AsyncExitStack() as stack:
         for _ in range(15):
             await stack.enter_async_context(connected(edge.bound[TLS]))
-        await until(lambda: edge.counters.get("transport_drops", what="connection") == 5)
+        await until(lambda: edge.counters.get("sip_transport_drops", what="connection") == 5)
         assert edge.transport.connections == 10
 
 

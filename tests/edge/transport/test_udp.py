@@ -60,4 +60,4 @@ async def test_a_datagram_the_kernel_refuses_is_a_failed_request() -> None:
     async with shell(UDP) as edge:
         edge.act(Dispatch(b"x" * 70_000, Target(UDP, Address("127.0.0.1", 9)), "too long"))
         await until(lambda: edge.engine.of("failed"))
-        assert edge.counters.get("send_failures", reason="EMSGSIZE") == 1
+        assert edge.counters.get("sip_send_failures", reason="EMSGSIZE") == 1
