@@ -192,10 +192,12 @@ def _addresses(settings: Settings) -> Iterator[Problem]:
 
 def _ports(settings: Settings) -> Iterator[Problem]:
     media = settings.media
-    first = media.port_min + media.port_min % 2
-    if first + 1 > media.port_max:
+    pairs = len(range(media.port_min + media.port_min % 2, media.port_max, 2))
+    if pairs < settings.limits.calls:
         yield Problem(
-            ("media", "port_max"), f"from {media.port_min} to {media.port_max} there is no even port and the next"
+            ("media", "port_max"),
+            f"from {media.port_min} to {media.port_max} there are {pairs} pairs of an even port and the next, too few"
+            f" for limits.calls, {settings.limits.calls}",
         )
     parsed = [parse_listener(text) for text in settings.sip.listen]
     for index, (transport, host, port) in enumerate(parsed):

@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import pairwise
@@ -72,12 +72,15 @@ class _Source:
         return next((name for at, name in self.variables.items() if at[: len(path)] == path), None)
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def load(
+    path: Path | None, environ: Mapping[str, str], also: Callable[[Settings], Iterable[Problem]] | None = None
+) -> Settings:
     """Settings from the file (None: defaults) and from ``TRUEDY_…`` variables, which win.
 
     A variable names a key by its path, ``__`` between parts: ``TRUEDY_SIP__DOMAIN=example.com``,
     ``TRUEDY_TRUNKS__0__PASSWORD=…`` (of the file's first trunk). Lists and tables are JSON:
-    ``TRUEDY_SIP__LISTEN=["udp:0.0.0.0:5060"]``. An empty variable counts as unset. Raises :class:`SettingsError`.
+    ``TRUEDY_SIP__LISTEN=["udp:0.0.0.0:5060"]``. An empty variable counts as unset. ``also`` is a rule
+    besides those that hold everywhere. Raises :class:`SettingsError`.
     """
     source = _read(path) if path is not None else _Source()
     found = list(_overlay(source, environ))
@@ -88,6 +91,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         found += _problems(error.errors(include_url=False, include_input=False))
     if settings is not None and not found:
         found += check(settings)
+        found += also(settings) if also is not None else ()
     if found or settings is None:
         lines = [f"{source.place(problem.path)}: {problem.key}: {problem.message}" for problem in found]
         raise SettingsError(dict.fromkeys(lines), [problem.key for problem in found])

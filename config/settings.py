@@ -300,7 +300,7 @@ class Media(_Model):
     """The first UDP port for RTP."""
 
     port_max: Port = 32767
-    """The last UDP port for RTP. Two ports a call; a closed pair rests before its next use."""
+    """The last UDP port for RTP. Two ports for each of `limits.calls`; a closed pair rests before its next use."""
 
     port_rest_s: Annotated[float, Field(ge=0, le=600)] = 5.0
     """How long a closed pair rests [s], so that late packets of one call reach no other."""

@@ -18,7 +18,7 @@ import uvloop
 
 from config.load import SettingsError, load
 from config.settings import Settings
-from control import logs
+from control import logs, preflight
 from control.entropy import entropy, wall_clock
 from control.errors import OperationError, SecretsUnavailable
 from control.live_calls import NoLiveCalls
@@ -43,14 +43,15 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, run: Subcommand, help: str, into: Any = commands) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = into.add_parser(name, parents=[common], help=help, description=help)
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, also=None)
         return made
 
     def group(name: str, help: str) -> Any:
         return commands.add_parser(name, help=help, description=help).add_subparsers(required=True, metavar="COMMAND")
 
-    add("serve", _serve, "Run the edge.")
-    add("check-config", _check_config, "Check the settings and say what they mean.")
+    add("serve", _serve, "Run the edge.").set_defaults(also=preflight.try_storage)
+    check = add("check-config", _check_config, "Check the settings, and what they name, and say what they mean.")
+    check.set_defaults(also=preflight.try_all)
     accounts = group("accounts", "Accounts own numbers, agents and keys.")
     add("create", _accounts_create, "Create an account; prints its id.", accounts).add_argument("name")
     keys = group("keys", "API keys.")
@@ -259,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logs.set_up(arguments.log_level if arguments.run is not _call else "error")
     try:
-        settings = load(arguments.config, os.environ)
+        settings = load(arguments.config, os.environ, arguments.also)
         run: Subcommand = arguments.run
         return uvloop.run(_run(run, arguments, settings))
     except SettingsError as error:

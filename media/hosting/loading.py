@@ -15,7 +15,7 @@ from typing import Any, cast
 from media.hosting.settings import offered
 from media.python_agent import AgentFunction
 
-__all__ = ["AgentBroken", "AgentNotListed", "Agents"]
+__all__ = ["AgentBroken", "AgentNotListed", "Agents", "load_function"]
 
 log = logging.getLogger("truedy.agents")
 
@@ -41,7 +41,7 @@ class Agents:
         """Import all, so that no call waits for it; what is broken is logged, and refused when asked for."""
         for name, place in self._places.items():
             try:
-                self._found[name] = _function(place)
+                self._found[name] = load_function(place)
             except (Exception, SystemExit) as error:
                 log.exception("agent cannot be loaded", extra={"agent": name})
                 self._found[name] = AgentBroken(f"{name} cannot be loaded: {type(error).__name__}")
@@ -56,7 +56,8 @@ class Agents:
         return found
 
 
-def _function(place: str) -> AgentFunction:
+def load_function(place: str) -> AgentFunction:
+    """What ``package.module:function`` names; raises whatever importing it raises."""
     module, _, attributes = place.partition(":")
     found: Any = importlib.import_module(module)
     for attribute in attributes.split("."):

@@ -60,8 +60,9 @@ async def test_the_softphone_says_so_when_nobody_answers(edge: Edge) -> None:
         (Settings(listen=("udp:127.0.0.1:5060", "tls:127.0.0.1:5061")), "tls"),
         (Settings(trunk={"lab": False}, addresses=("54.172.60.0/30",)), "addresses"),
         (Settings(trunk={"auth": "digest", "username": "pbx", "password": ""}), "password"),
+        (Settings(more='[recording]\npath = "/proc/recordings"\nenabled = true'), "recording.path"),
     ],
-    ids=["unknown key", "bad value", "tls without a certificate", "a carrier's range", "empty password"],
+    ids=["unknown key", "bad value", "tls without a certificate", "a carrier's range", "empty password", "no folder"],
 )
 @pytest.mark.parametrize("command", ["serve", "check-config"])
 async def test_wrong_settings_are_one_readable_error_that_names_the_key(

@@ -325,7 +325,7 @@ async def test_media_from_elsewhere_reaches_no_agent_and_draws_nothing_out(tmp_p
     """S16, S17: a spray over all ports, before, during and after the call, from another address than the trunk's."""
     first = free_ports(8)
     media = {"port_min": first, "port_max": first + 7}
-    settings = replace(QUICK, media=media, trunk={"media_networks": ["127.0.0.1/32"]})
+    settings = replace(QUICK, media=media, limits={"calls": 4}, trunk={"media_networks": ["127.0.0.1/32"]})
     ports = [("127.0.0.1", port) for port in range(first, first + 8)]
     async with (
         MediaStreamsAgent.open(greet) as agent,
@@ -407,7 +407,7 @@ async def test_junk_on_the_media_ports_costs_no_call(edge: Edge) -> None:
 async def test_late_media_of_one_call_is_not_heard_in_the_next_on_its_port(tmp_path: Path, keyring: Keyring) -> None:
     """S20, R22: a range of one pair; while it rests a call is 503 at once, then the next has it for itself."""
     first = free_ports(2)
-    settings = replace(QUICK, media={"port_min": first, "port_max": first + 1, "port_rest_s": 1.0})
+    settings = replace(QUICK, media={"port_min": first, "port_max": first + 1, "port_rest_s": 1.0}, limits={"calls": 1})
     async with (
         serving(tmp_path, keyring, settings) as edge,
         Phone.open(edge.listeners["udp"]) as phone,

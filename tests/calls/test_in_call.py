@@ -237,7 +237,7 @@ async def test_a_port_that_another_program_holds_costs_no_call(tmp_path: Path, k
             held = taken.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             held.bind(("127.0.0.1", port))
         media = {"port_min": first, "port_max": first + 7}
-        async with Edge.open(tmp_path / "edge", keyring, Settings(media=media)) as edge:
+        async with Edge.open(tmp_path / "edge", keyring, Settings(media=media, limits={"calls": 4})) as edge:
             await edge.add_echo()
             async with Phone.open(edge.listeners["udp"]) as phone:
                 call = await phone.call(DID)

@@ -243,13 +243,27 @@ def test_a_public_edge_does_not_tell_callers_a_private_media_address() -> None:
     assert "172.17.0.2" in found["media.public_address"]
 
 
-@pytest.mark.parametrize(("low", "high"), [(20001, 20002), (20000, 20000), (20002, 20000)])
-def test_a_range_without_a_pair_of_ports_is_refused(low: int, high: int) -> None:
-    assert list(complaints({"media": {"port_min": low, "port_max": high}})) == ["media.port_max"]
+@pytest.mark.parametrize(
+    ("low", "high", "calls", "pairs"),
+    [
+        (20001, 20002, 1, 0),
+        (20000, 20000, 1, 0),
+        (20002, 20000, 1, 0),
+        (20000, 20002, 2, 1),
+        (20001, 20100, 50, 49),
+        (16384, 17000, 500, 308),
+    ],
+)
+def test_a_range_of_fewer_pairs_of_ports_than_calls_is_refused(low: int, high: int, calls: int, pairs: int) -> None:
+    (found,) = complaints({"media": {"port_min": low, "port_max": high}, "limits": {"calls": calls}}).items()
+    assert found[0] == "media.port_max"
+    assert f"there are {pairs} pairs" in found[1]
+    assert f"limits.calls, {calls}" in found[1]
 
 
-def test_one_pair_is_a_range() -> None:
-    assert complaints({"media": {"port_min": 20000, "port_max": 20001}}) == {}
+@pytest.mark.parametrize(("low", "high", "calls"), [(20000, 20001, 1), (20001, 20101, 50), (16384, 17383, 500)])
+def test_a_pair_of_ports_for_each_call_is_enough(low: int, high: int, calls: int) -> None:
+    assert complaints({"media": {"port_min": low, "port_max": high}, "limits": {"calls": calls}}) == {}
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,24 @@ def test_good_settings_are_said_to_be_good(run: Run) -> None:
     assert "udp:127.0.0.1:5060" in out
 
 
+@pytest.mark.parametrize(
+    ("command", "keys"),
+    [("check-config", ["recording.path", "agents.python[0]"]), ("serve", ["recording.path"])],
+)
+def test_what_cannot_serve_is_named_with_the_file_and_the_line(
+    tmp_path: Path, command: str, keys: list[str], run: Run
+) -> None:
+    """An agent that does not load costs its own calls alone: it keeps nobody from serving."""
+    settings = tmp_path / "edge.toml"
+    registry = f'[registry]\npath = "{tmp_path / "registry.db"}"\n'
+    settings.write_text(registry + '[recording]\npath = "/proc/x"\n[agents]\npython = ["no_such:agent"]\n')
+    status, _, said = run(command)
+    assert status == 2
+    place = {"recording.path": f"{settings}:4", "agents.python[0]": f"{settings}:6"}
+    lines = [f"{place[key]}: {key}" for key in keys]
+    assert [":".join(line.split(":", 3)[:3]) for line in said.splitlines()] == lines
+
+
 def test_bad_settings_are_exit_2_and_name_the_key(tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     settings = tmp_path / "bad.toml"
     settings.write_text('[sip]\nlisten = ["udp:nowhere"]\n')
