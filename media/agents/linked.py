@@ -128,9 +128,10 @@ class LinkedAgent(ABC):
     # --- the link calls these -------------------------------------------------------------------
 
     def on_open(self) -> None:
-        """Tell the agent of the call before anything else."""
+        """Tell the agent of the call before anything else; what it has missed follows: early media does not wait."""
         if self._link is not None and self._port is not None:
             self._opened(self._port)
+            self.on_writable()
 
     def on_message(self, data: bytes, text: bool) -> None:
         """What the agent says; after the call's end nobody listens."""

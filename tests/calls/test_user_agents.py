@@ -100,9 +100,9 @@ async def test_a_caller_in_pcma_presses_keys_holds_and_is_heard_again(
     assert (record["end_reason"], record["statistics"]["codec"]) == ("caller_hung_up", "PCMA")
 
 
-@pytest.mark.interop(agent=("baresip", "pjsua2"), feature=("early media", "CANCEL"))
+@pytest.mark.interop(agent=("baresip", "linphone", "pjsua2"), feature=("early media", "CANCEL"))
 @pytest.mark.parametrize(
-    ("name", "transport"), [each for each in USER_AGENTS if each.id in ("baresip-udp", "pjsip-udp")]
+    ("name", "transport"), [each for each in USER_AGENTS if each.id in ("baresip-udp", "linphone-udp", "pjsip-udp")]
 )
 async def test_what_the_agent_says_before_the_answer_is_heard_and_the_caller_gives_up(
     edge: Edge, tmp_path: Path, name: str, transport: str

@@ -71,6 +71,19 @@ def test_a_slow_agent_hears_the_newest_audio_and_every_other_message_in_its_plac
     assert (call.agent.counts.sent, call.agent.counts.dropped) == (100, 6)
 
 
+def test_media_that_begins_before_the_agent_is_connected_follows_what_it_is_told_of_the_call() -> None:
+    websockets = FakeWebSockets()
+    websockets.link.writable = False
+    agent = Plain(host(AgentSpec(protocol="plain", url="ws://h/"), websockets))
+    agent.open(FakePort())
+    agent.on_audio(FRAME, 0)
+    agent.on_digit("7", 100)
+    websockets.link.writable = True
+    agent.on_open()
+    agent.on_audio(FRAME, 20)
+    assert websockets.link.sent == [b"hello", b"audio 1 at 0", b"digit 7", b"audio 2 at 20"]
+
+
 def test_an_agent_that_reads_nothing_is_given_up() -> None:
     call = Call()
     call.link.writable = False
