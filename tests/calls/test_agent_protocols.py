@@ -25,6 +25,7 @@ OPENAI_KEY = "sk-test-0123456789"
 PIPELINES: dict[str, dict[str, Any]] = {
     "jambonz_listen": {"protocol": "jambonz-listen", "sample_rate": 16000, "parameters": {"language": "en"}},
     "telnyx_media_streaming": {"protocol": "telnyx-media-streaming", "parameters": {"language": "en"}},
+    "twilio_media_streams": {"protocol": "twilio-media-streams", "parameters": {"language": "en"}},
     "audiosocket": {"protocol": "audiosocket", "sample_rate": 16000},
 }
 
@@ -58,7 +59,8 @@ async def test_an_agent_hears_is_heard_is_silenced_and_hangs_up(edge: Edge, exam
             assert told == (await edge.expect_live_call())["id"]
         else:
             facts = json.loads(told)
-            assert (facts["from"], facts["to"]) == (call.caller, DID)
+            caller, dialled = ("from_number", "to_number") if example == "twilio_media_streams" else ("from", "to")
+            assert (facts[caller], facts[dialled]) == (call.caller, DID)
             assert "language" in told
             await agent.expect(r'"greeted"')
             await call.media.press("1")
@@ -72,8 +74,8 @@ async def test_an_agent_hears_is_heard_is_silenced_and_hangs_up(edge: Edge, exam
         await call.expect_request("BYE")
         await agent.expect("^over")
         [record] = await edge.expect_records(1)
-        ending = ("agent", "agent_closed" if example == "telnyx_media_streaming" else "agent_hung_up")
-        assert (record["ended_by"], record["end_reason"]) == ending
+        closes = example in {"telnyx_media_streaming", "twilio_media_streams"}
+        assert (record["ended_by"], record["end_reason"]) == ("agent", "agent_closed" if closes else "agent_hung_up")
         assert record["statistics"]["agent_messages_ignored"] == 0
 
 
