@@ -206,7 +206,7 @@ async def test_what_is_no_number_is_a_field_that_is_wrong(number: str, said: str
         with pytest.raises(ValidationFailed) as refusal:
             await it.placing.place(ACCOUNT, PlaceCall.of(agent_id=AGENT, phone_number=number))
         assert refusal.value.problems == (Problem("phone_number", said),)
-        assert d.counters.get("outgoing_refused", reason="not_a_number") == 1
+        assert d.counters.get("outgoing_calls_refused", reason="not_a_number") == 1
         it.calls.transfer_refusal = TollRefusal(Denied.NOT_A_NUMBER, number, said)
         with pytest.raises(ValidationFailed) as refusal:
             await it.placing.transfer(ACCOUNT, "c", TransferCall.of(target=number))
