@@ -250,7 +250,11 @@ def errors_page() -> str:
         table(("status", "code", "message", "what to do"), rows),
         ["## provider_verification_failed", "", "`details.check` says which check failed."],
         table(("check", "it means", "what to do"), checks),
-        ["## Warnings of an import", "", "In `data.warnings`: they stop no import, and may stop calls."],
+        [
+            "## Warnings",
+            "",
+            "In `data.warnings` of what was imported or saved: they stop none of it, and may stop calls.",
+        ],
         table(("code", "it means"), warnings),
     )
 

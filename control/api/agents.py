@@ -12,6 +12,7 @@ from control.resources.agents import (
     AgentResource,
     CreateAgent,
     Deleted,
+    SavedAgent,
     SigningSecret,
     SigningSecretDeleted,
     UpdateAgent,
@@ -24,6 +25,10 @@ router = APIRouter(route_class=GuardedRoute, tags=["agents"])
 
 class AgentAnswer(Answer[AgentResource]):
     """One agent."""
+
+
+class SavedAgentAnswer(Answer[SavedAgent]):
+    """An agent just made or changed, and what its calls still need."""
 
 
 class AgentsAnswer(ListAnswer[AgentResource]):
@@ -43,9 +48,9 @@ class SigningSecretDeletedAnswer(Answer[SigningSecretDeleted]):
 
 
 @router.post(f"{PREFIX}/agents", status_code=status.HTTP_201_CREATED, responses=documented(body=True))
-async def create_agent(body: CreateAgent, by: Caller, operations: Ops, meta: RequestMeta) -> AgentAnswer:
-    """A new agent; it answers nothing before a number is assigned to it."""
-    return AgentAnswer(data=await operations.create_agent(by, body), meta=meta)
+async def create_agent(body: CreateAgent, by: Caller, operations: Ops, meta: RequestMeta) -> SavedAgentAnswer:
+    """A new agent; it answers nothing before a number is assigned to it. What its calls still need is in `warnings`."""
+    return SavedAgentAnswer(data=await operations.create_agent(by, body), meta=meta)
 
 
 @router.get(f"{PREFIX}/agents", responses=documented())
@@ -62,9 +67,11 @@ async def get_agent(agent_id: str, by: Caller, operations: Ops, meta: RequestMet
 
 
 @router.patch(f"{PREFIX}/agents/{{agent_id}}", responses=documented(Code.NOT_FOUND, body=True))
-async def update_agent(agent_id: str, body: UpdateAgent, by: Caller, operations: Ops, meta: RequestMeta) -> AgentAnswer:
+async def update_agent(
+    agent_id: str, body: UpdateAgent, by: Caller, operations: Ops, meta: RequestMeta
+) -> SavedAgentAnswer:
     """Change what is given, keep the rest. Calls that are up go on as they began."""
-    return AgentAnswer(data=await operations.update_agent(by, agent_id, body), meta=meta)
+    return SavedAgentAnswer(data=await operations.update_agent(by, agent_id, body), meta=meta)
 
 
 @router.post(

@@ -11,17 +11,22 @@ from control import agent_secrets
 from control.entropy import new_id
 from control.errors import ValidationFailed
 from control.hosts import python_agents
+from control.openai_agents import PROTOCOL as OPENAI_REALTIME
 from control.operations.base import OperationsBase, known, told
 from control.operations.principal import Principal
-from control.registry.types import Agent, Page
+from control.providers import ProviderWarning
+from control.providers.sdk import WarningCode, warning
+from control.registry.types import Agent, NotFound, Page, SecretsUnavailable
 from control.resources.agents import (
     AgentResource,
     CreateAgent,
     Deleted,
+    SavedAgent,
     SigningSecret,
     SigningSecretDeleted,
     UpdateAgent,
     agent_resource,
+    saved_agent,
 )
 from control.resources.base import Listing
 from control.resources.options import with_option
@@ -44,7 +49,7 @@ class AgentOperations(OperationsBase):
     """Each is its account's own."""
 
     @told
-    async def create_agent(self, by: Principal, request: CreateAgent) -> AgentResource:
+    async def create_agent(self, by: Principal, request: CreateAgent) -> SavedAgent:
         """In the caller's account."""
         now = self._clock()
         await self._check_pipeline(request.pipeline)
@@ -56,7 +61,7 @@ class AgentOperations(OperationsBase):
         options = with_option(options, "machine_detection", request.machine_detection)
         agent = Agent(new_id(self._entropy), by.account, request.name, pipeline, now, now, secrets, options)
         await self._registry.create_agent(agent)
-        return agent_resource(agent, self._clock())
+        return await self._saved(agent)
 
     @told
     async def agents(self, by: Principal, page: Page) -> Listing[AgentResource]:
@@ -70,7 +75,7 @@ class AgentOperations(OperationsBase):
         return agent_resource(await self._own_agent(by, agent_id), self._clock())
 
     @told
-    async def update_agent(self, by: Principal, agent_id: str, request: UpdateAgent) -> AgentResource:
+    async def update_agent(self, by: Principal, agent_id: str, request: UpdateAgent) -> SavedAgent:
         """Absent fields stay; calls that are up keep the pipeline they began with."""
         agent = await self._own_agent(by, agent_id)
         if request.name is not None:
@@ -91,7 +96,7 @@ class AgentOperations(OperationsBase):
             _check_secrets(parse_pipeline(agent.pipeline), agent.secrets)
             agent = replace(agent, updated_at=self._clock())
             await self._registry.update_agent(agent)
-        return agent_resource(agent, self._clock())
+        return await self._saved(agent)
 
     @told
     async def make_signing_secret(self, by: Principal, agent_id: str) -> SigningSecret:
@@ -118,6 +123,20 @@ class AgentOperations(OperationsBase):
         agent_id = known("agent", agent_id)
         await self._registry.delete_agent(by.account, agent_id)
         return Deleted(id=agent_id)
+
+    async def _saved(self, agent: Agent) -> SavedAgent:
+        return saved_agent(agent, self._clock(), await self._warnings(agent))
+
+    async def _warnings(self, agent: Agent) -> list[ProviderWarning]:
+        """The key may be saved after the agent; until then its calls are refused."""
+        if agent.pipeline.get("protocol") != OPENAI_REALTIME:
+            return []
+        try:
+            await self._registry.integration(agent.account_id, "openai")
+        except (NotFound, SecretsUnavailable):
+            message = "the account has no OpenAI key that can be used, and the agent's calls are refused until it has"
+            return [warning(WarningCode.OPENAI_KEY_MISSING, message)]
+        return []
 
     async def _own_agent(self, by: Principal, agent_id: str) -> Agent:
         return await self._registry.agent(by.account, known("agent", agent_id))

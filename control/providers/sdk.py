@@ -97,6 +97,8 @@ class WarningCode(StrEnum):
     """Telnyx: the connection sends its calls to other hosts or addresses."""
     SHARED_HOST = "shared_host"
     """Telnyx: only the carrier's addresses vouch for the connection's calls."""
+    OPENAI_KEY_MISSING = "openai_key_missing"
+    """OpenAI: the account has no key saved, or none that opens: an `openai-realtime` agent's calls are refused."""
     KEY_NOT_TRIED = "key_not_tried"
     """OpenAI: the key may not list models, so that it is known to be a key and nothing more."""
 

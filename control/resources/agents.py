@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from control.agent_secrets import HEADER
+from control.providers import ProviderWarning
 from control.registry import types as rows
 from control.resources.base import Request, Resource
 from control.resources.fields import Credential, Name, Timestamp, moment
+from control.resources.notices import WithWarnings
 from control.resources.options import (
     MachineDetectionOptions,
     RecordingOptions,
@@ -27,10 +30,12 @@ __all__ = [
     "Deleted",
     "HeaderName",
     "HeaderValue",
+    "SavedAgent",
     "SigningSecret",
     "SigningSecretDeleted",
     "UpdateAgent",
     "agent_resource",
+    "saved_agent",
 ]
 
 
@@ -129,6 +134,10 @@ class AgentResource(Resource):
     updated_at: Timestamp
 
 
+class SavedAgent(AgentResource, WithWarnings):
+    """An agent just made or changed."""
+
+
 class SigningSecret(Resource):
     """What requests to the agent's URL are signed with from now on: shown this once."""
 
@@ -166,3 +175,9 @@ def agent_resource(row: rows.Agent, now: float) -> AgentResource:
         created_at=moment(row.created_at),
         updated_at=moment(row.updated_at),
     )
+
+
+def saved_agent(row: rows.Agent, now: float, warnings: Iterable[ProviderWarning]) -> SavedAgent:
+    """As :func:`agent_resource`, with what its calls still need."""
+    fields = {**dict(agent_resource(row, now)), "warnings": [asdict(each) for each in warnings]}
+    return SavedAgent.model_validate(fields)

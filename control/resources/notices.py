@@ -1,4 +1,4 @@
-"""What a carrier has that does not stop an import or a save, and will stop calls."""
+"""What does not stop an import or a save, and will stop calls: at a carrier mostly."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = [
 
 
 class ProviderNotice(Resource):
-    """Something at the carrier that does not stop this, and will stop calls: ``code`` for programs."""
+    """Something that does not stop this, and will stop calls: ``code`` for programs."""
 
     code: str
     message: str
 
 
 class WithWarnings(Resource):
-    """An answer of a request for which a carrier was asked."""
+    """An answer of a request that was carried out, whatever else calls need."""
 
-    warnings: list[ProviderNotice] = Field(description="What to look after at the carrier; empty when all is well.")
+    warnings: list[ProviderNotice] = Field(description="What to look after, at the carrier mostly; empty: all is well.")

@@ -48,10 +48,12 @@ async def test_an_agent_lives_from_creation_to_deletion(acme: httpx.AsyncClient,
         "twilio_auth_token_set": False,
         "created_at": "2026-09-21T14:13:20.000Z",
         "updated_at": "2026-09-21T14:13:20.000Z",
+        "warnings": [],
     }
     path = f"{AGENTS}/{parrot['id']}"
-    assert (await acme.get(path)).json()["data"] == parrot
-    assert (await acme.get(AGENTS)).json()["data"] == [parrot]
+    read = {name: value for name, value in parrot.items() if name != "warnings"}
+    assert (await acme.get(path)).json()["data"] == read
+    assert (await acme.get(AGENTS)).json()["data"] == [read]
     desk.wall.advance(1)
     renamed = (await acme.patch(path, json={"name": " Polly "})).json()["data"]
     assert renamed == {**parrot, "name": "Polly", "updated_at": "2026-09-21T14:13:21.000Z"}
@@ -400,6 +402,19 @@ async def test_what_a_protocol_has_no_place_for_is_refused_by_its_name(
     assert answer.status_code == 422
     [row] = answer.json()["error"]["details"]["errors"]
     assert row["field"].endswith(field)
+
+
+async def test_an_agent_of_openai_s_may_come_before_the_key_and_is_warned_of_it(acme: httpx.AsyncClient) -> None:
+    """Until a key is saved; a change of the agent asks again, and any other protocol needs none."""
+    agent = await made(acme, OPENAI)
+    (warning,) = agent["warnings"]
+    assert warning["code"] == "openai_key_missing"
+    assert "no OpenAI key" in warning["message"]
+    path = f"{AGENTS}/{agent['id']}"
+    assert (await acme.patch(path, json={"name": "Desk"})).json()["data"]["warnings"] == [warning]
+    await acme.put(f"{BASE}/telephony/integrations/openai", json={"api_key": "sk-0123456789"})
+    assert (await acme.patch(path, json={"name": "Front desk"})).json()["data"]["warnings"] == []
+    assert (await made(acme, OPENAI))["warnings"] == []
 
 
 @pytest.mark.parametrize("pipeline", [AUDIOSOCKET, OPENAI])
