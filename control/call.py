@@ -65,12 +65,12 @@ class Outgoing:
 class Call:
     """``id`` is the record's, ``key`` the engine's; ``started`` is monotonic [s].
 
-    ``dialed`` is what an INVITE that came in asked for, as it was written. ``offer`` is the peer's SDP to be answered
-    (None: ours is the offer), ``sdp`` our own. ``hops`` counts how often the call has been here before.
-    ``pressing`` are digits that still go out by INFO; ``goodbye`` the headers the agent wants on the BYE, or the phone
-    sent on its own. ``fallen``: why the number's fallback has it, if it has. ``scripts``:
-    how many lists of instructions have come for it. ``seed`` is what our description is made of; ``described``: it has
-    been in a provisional response.
+    ``dialed`` is what an INVITE that came in asked for, as it was written; ``from_number`` is so, too, until the number
+    is found. ``offer`` is the peer's SDP to be answered (None: ours is the offer), ``sdp`` our own. ``hops`` counts how
+    often the call has been here before. ``pressing`` are digits that still go out by INFO; ``goodbye`` the headers the
+    agent wants on the BYE, or the phone sent on its own. ``fallen``: why the number's fallback has it, if it has.
+    ``scripts``: how many lists of instructions have come for it. ``seed`` is what our description is made of;
+    ``described``: it has been in a provisional response.
     """
 
     id: str

@@ -24,6 +24,6 @@ def test_a_call_begins_with_what_its_invite_says() -> None:
     )
     call = Call.of(offered, "id-1", 12.5)
     assert (call.id, call.key, call.trunk, call.started) == ("id-1", "k1", "lab", 12.5)
-    assert (call.from_number, call.dialed, call.offer) == ("+14155550199", ("15551230001",), b"offer")
+    assert (call.from_number, call.dialed, call.offer) == ("14155550199", ("15551230001",), b"offer")
     assert (call.direction, call.state, call.account_id) == ("inbound", State.LOOKING_UP, "")
     assert call.headers == (("X-Ticket", "7"),)
