@@ -38,7 +38,10 @@ def bench(report: Report, quick: bool) -> None:
         )
         grown = (resident[counts[-1]] - resident[counts[0]]) / (counts[-1] - counts[0])
         report.add("bridge", f"memory a call (resident, from {counts[0]} to {counts[-1]})", grown, "kB", MEMORY)
-        _capacity(report, made, quick, seconds, large)
+        if not clean(large):
+            _upwards(report, made, quick, seconds, large)
+    if why := clean(large):
+        _downwards(report, quick, seconds, windows, why)
     if not quick:
         with stand(workers=0) as (made, _):
             _grow(report, made, counts[-1], seconds, ", media.workers = 0")
@@ -97,28 +100,51 @@ def clean(window: Window) -> str:
     return ""
 
 
-def _capacity(report: Report, made: Stand, quick: bool, seconds: float, window: Window) -> None:
-    """Upwards until something gives."""
+def _upwards(report: Report, made: Stand, quick: bool, seconds: float, window: Window) -> None:
+    """Until something gives."""
     step, most = (200, 500) if quick else (50, 600)
-    best, why, doubt = 0, clean(window), window.doubt
-    held = window.calls
-    while not why:
-        best, doubt = held, window.doubt
-        if held + step > most:
-            break
+    best, why, doubt = window.calls, "", window.doubt
+    while not why and best + step <= most:
         try:
             made.call(step)
         except RuntimeError as error:
             why = str(error)
             break
-        held += step
-        time.sleep(SETTLE_S)
-        window = made.measure(seconds)
-        report.load.append(window.summary(f"bridge: {held} calls"))
-        report.series.setdefault("CPU a call", []).append([held, window.cpu_a_call])
+        window = _settled(report, made, best + step, seconds)
         why = clean(window)
-    note = f"at {held}: {why}" if why else "not searched further"
-    if window.doubt and why:
-        note += f"; {window.doubt}"
+        if not why:
+            best, doubt = best + step, window.doubt
+    _capacity(report, best, doubt, f"at {best + step}: {why}" if why else "not searched further", window)
+
+
+def _downwards(report: Report, quick: bool, seconds: float, windows: dict[int, Window], why: str) -> None:
+    """Fewer than ``windows`` had at most, until nothing gives; each with an edge of its own."""
+    most = max(windows)
+    at_most = f"at {most}: {why}"
+    step = 200 if quick else 50
+    for fewer in range(most - step, 0, -step):
+        window = windows.get(fewer)
+        if window is None:
+            with stand() as (made, _):
+                made.call(fewer)
+                window = _settled(report, made, fewer, seconds)
+        if not clean(window):
+            _capacity(report, fewer, window.doubt, at_most, windows[most])
+            return
+    _capacity(report, 0, windows[most].doubt, at_most, windows[most])
+
+
+def _settled(report: Report, made: Stand, held: int, seconds: float) -> Window:
+    time.sleep(SETTLE_S)
+    window = made.measure(seconds)
+    report.load.append(window.summary(f"bridge: {held} calls"))
+    report.series.setdefault("CPU a call", []).append([held, window.cpu_a_call])
+    return window
+
+
+def _capacity(report: Report, best: int, doubt: str, note: str, failed: Window) -> None:
+    """``note`` says what gave, in the window ``failed``."""
+    if failed.doubt and ":" in note:
+        note += f"; {failed.doubt}"
     what = "calls on one core, no underrun, pacing p99 within 2 ms of idle"
     report.add("bridge", what, best, "calls", CALLS, doubt, note)

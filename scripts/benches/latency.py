@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import sqlite3
 import threading
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from .edge import Served
 from .machine import EDGE_CORE
 from .report import Goal, Report
+from .slow_requests import slow_requests
 from .stand import TARGET_MS, Window, stand
 
 __all__ = ["bench"]
@@ -32,7 +32,7 @@ def bench(report: Report, quick: bool) -> None:
         quiet = made.measure(seconds)
         _delays(report, quiet)
         _pacing(report, "undisturbed", quiet)
-        _pacing(report, "under a burst of slow API calls", made.measure(seconds, lambda: _burst(edge, seconds)))
+        _pacing(report, "under a burst of slow API calls", made.measure(seconds, lambda: slow_requests(edge, seconds)))
         _pacing(report, "while SQLite is locked", made.measure(seconds, lambda: _locked(edge, seconds - 1.0)))
         _collector(report, edge)
         made.hang()
@@ -68,23 +68,6 @@ def _pacing(report: Report, what: str, window: Window) -> None:
     note = f"max {late.get('max', 0.0):.1f}, idle ticker {idle.get('p99', 0.0):.2f}; {lost} frames missing"
     report.add("latency", f"pacing p99, {what}", late.get("p99", 0.0), "ms late", None, window.doubt, note)
     report.series[f"pacing, {what}"] = late.get("quantiles", [])
-
-
-def _burst(edge: Served, seconds: float) -> None:
-    """Long listings, writes and credentials to seal, eight at a time."""
-    until = time.perf_counter() + seconds - 0.5
-
-    def ask() -> None:
-        agent = {"name": "agent", "pipeline": {"protocol": "builtin", "name": "echo"}}
-        while time.perf_counter() < until:
-            with contextlib.suppress(OSError):
-                edge.ask("GET", "/calls?limit=100")
-                edge.ask("POST", "/agents", agent)
-                edge.ask("GET", "/agents?limit=100")
-
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        for _ in range(8):
-            pool.submit(ask)
 
 
 def _locked(edge: Served, seconds: float) -> None:

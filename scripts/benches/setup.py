@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .edge import served
 from .report import Goal, Report
+from .slow_requests import slow_requests
 from .stand import Window, stand
 
 __all__ = ["bench", "refuse", "start"]
@@ -13,6 +14,7 @@ RING, ANSWER = Goal(15.0, 5.0), Goal(50.0, 20.0)
 WHOLE_CALL = Goal(4.0, 2.0)
 REFUSED = Goal(1500, 3000, more=True)
 HELD, RATE = 200, 50.0
+FEW_HELD, FEW = 50, 10.0
 LATE_ANSWER_MS = 500.0
 
 
@@ -36,9 +38,14 @@ def start(report: Report, quick: bool) -> None:
 
 def _answers(report: Report, quick: bool) -> None:
     """50 calls a second, each of a second, while 200 are held; the agents are warm, and pick up when connected."""
-    with stand() as (made, _):
+    seconds = 4.0 if quick else 20.0
+    with stand() as (made, edge):
         made.call(HELD)
-        window = made.churn(4.0 if quick else 20.0, RATE, 1.0)
+        window = made.churn(seconds, RATE, 1.0)
+        made.hang()
+        made.call(FEW_HELD)
+        apart = made.churn(seconds, FEW, 1.0)
+        busy = made.churn(seconds, FEW, 1.0, lambda: slow_requests(edge, seconds))
         made.hang()
     report.load.append(window.summary("setup: 50 calls/s over 200 held"))
     doubt = _failed(window)
@@ -48,6 +55,12 @@ def _answers(report: Report, quick: bool) -> None:
         report.add("setup", f"{what}, p50", said.get("p50", 0.0), "ms", None, doubt)
         report.add("setup", f"{what}, p99", said.get("p99", 0.0), "ms", goal, doubt, f"max {said.get('max', 0.0):.1f}")
         report.series[f"INVITE → {name}"] = said.get("quantiles", [])
+    for when, measured in (("undisturbed", apart), ("under a burst of slow API calls", busy)):
+        report.load.append(measured.summary(f"setup: {FEW:g} calls/s over {FEW_HELD} held, {when}"))
+        said = measured.load["ring_ms"]
+        what = f"INVITE → 180, {FEW:g}/s over {FEW_HELD} held, {when}, p99"
+        note = f"p50 {said.get('p50', 0.0):.1f}, max {said.get('max', 0.0):.1f}"
+        report.add("setup", what, said.get("p99", 0.0), "ms", None, _failed(measured), note)
 
 
 def _failed(window: Window) -> str:

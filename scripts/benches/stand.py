@@ -158,9 +158,9 @@ class Stand:
         """What the held calls go through in this time."""
         return self.window(f"measure {seconds} {TARGET_MS}", meanwhile)
 
-    def churn(self, seconds: float, rate: float, hold_s: float) -> Window:
+    def churn(self, seconds: float, rate: float, hold_s: float, meanwhile: Callable[[], None] | None = None) -> Window:
         """Calls that end by themselves."""
-        return self.window(f"churn {seconds} {rate} {hold_s}")
+        return self.window(f"churn {seconds} {rate} {hold_s}", meanwhile)
 
     def hang(self) -> Window:
         """End all."""
