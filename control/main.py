@@ -587,7 +587,8 @@ async def serve(settings: Settings) -> int:
     try:
         return await Edge(settings).run(lambda ready: print(json.dumps(ready, separators=(",", ":")), flush=True))
     except* (RegistryError, SipListenError, ApiListenError, WorkersFailed, OSError) as group:
-        raise StartError(_first(group)) from None
+        problem = _first(group)
+    raise StartError(problem)  # raised in there, it would come in a group, until CPython 3.11.4
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> str:

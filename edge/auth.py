@@ -43,7 +43,9 @@ _HASHES: Final[Mapping[str, Callable[[bytes], hashlib._Hash]]] = {
     "MD5": lambda data: hashlib.md5(data, usedforsecurity=False),
     "SHA-256": hashlib.sha256,
 }
-_PARAMETER = re.compile(r'[ \t,]*+([A-Za-z0-9\-_.]++)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^\s",]++)[ \t]*+(?:,|$)').match
+_PARAMETER = re.compile(
+    r'[ \t,]*+([A-Za-z0-9\-_.]++)[ \t]*+=[ \t]*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s",]++)[ \t]*+(?:,|$)'
+).match
 _NONCE_COUNT = re.compile(r"[0-9A-Fa-f]{8}").fullmatch
 
 

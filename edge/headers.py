@@ -101,8 +101,9 @@ _PARAMETER_VALUE = re.compile(r"[^\x00-\x20\x7f\",;<>]+").fullmatch  # token / h
 _DISPLAY_TOKENS = re.compile(r"[A-Za-z0-9\-.!%*_+`'~ \t\x80-\U0010ffff]*").fullmatch  # UTF-8 unquoted is a known habit
 _QUOTED_STRING: Final = r'"[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+"'
 _QUOTED = re.compile(_QUOTED_STRING)
-_LIST_VALUE = re.compile(rf'(?:[^,"<]++|{_QUOTED_STRING}|<[^<>"]*+(?:{_QUOTED_STRING}[^<>"]*+)*+>)*+').match
-_PARAMETER = re.compile(rf'(?:[^;"]++|{_QUOTED_STRING})*+').match
+# Around alternatives nothing is possessive: until CPython 3.11.5 that matches too much (gh-106052).
+_LIST_VALUE = re.compile(rf'(?:[^,"<]++|{_QUOTED_STRING}|<[^<>"]*+(?:{_QUOTED_STRING}[^<>"]*+)*+>)*').match
+_PARAMETER = re.compile(rf'(?:[^;"]++|{_QUOTED_STRING})*').match
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _NEEDS_ESCAPE = re.compile(r'["\\\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
