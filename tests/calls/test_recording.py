@@ -173,11 +173,14 @@ async def test_a_recorder_that_hangs_on_its_disk_costs_the_call_nothing(tmp_path
 
 
 async def test_a_place_that_takes_no_file_costs_the_call_nothing_and_is_told(tmp_path: Path, keyring: Keyring) -> None:
-    """In the process that signals, too: a folder that cannot be made, as where a disk is not mounted."""
-    (tmp_path / "file").write_bytes(b"")
-    async with Edge.open(
-        tmp_path / "edge", keyring, settings(tmp_path / "file" / "recordings", media={"workers": 0})
-    ) as edge:
+    """In the process that signals, too: a folder that cannot be made any more, as where a disk was unmounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    async with Edge.open(tmp_path / "edge", keyring, settings(disk / "recordings", media={"workers": 0})) as edge:
+        for made in disk.iterdir():
+            made.rmdir()
+        disk.rmdir()
+        disk.write_bytes(b"")
         edge.allowed += ["a recording's disk failed"]
         await edge.add_echo()
         async with Phone.open(edge.listeners["udp"]) as phone:
