@@ -101,8 +101,8 @@ def clean(window: Window) -> str:
 
 
 def _upwards(report: Report, made: Stand, quick: bool, seconds: float, window: Window) -> None:
-    """Until something gives."""
-    step, most = (200, 500) if quick else (50, 600)
+    """Until something gives; a quick run does not look for it."""
+    step, most = 50, window.calls if quick else 600
     best, why, doubt = window.calls, "", window.doubt
     while not why and best + step <= most:
         try:
