@@ -195,7 +195,7 @@ async def test_sessions_of_90_seconds_live_through_their_refreshes(edge: Edge, t
             await phone.hang_up()
     records = await edge.expect_records(3, timeout_s=20.0)
     assert {record["end_reason"] for record in records} == {"caller_hung_up"}
-    assert min(record["duration_s"] for record in records) >= 100.0
+    assert min(record["duration_s"] for record in records) > 90.0
 
 
 @pytest.mark.slow
