@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
 import tomllib
 from functools import cache
 from pathlib import Path
+from re import _parser as sre_parser  # type: ignore[attr-defined]
 
 import pytest
 
@@ -229,6 +231,34 @@ def test_every_state_and_every_input_of_a_table_is_of_use() -> None:
         assert len(begins) <= 2, f"{label}: never entered: {begins}"
         assert len(states | entered) > 1, label
         assert inputs, label
+
+
+def test_no_pattern_is_possessive_around_alternatives() -> None:
+    """Until CPython 3.11.5, Debian 12's among them, such a group matches more than it should (gh-106052)."""
+    found = {}
+    for path in product_modules():
+        if "re.compile" in path.read_text():
+            module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            for name, value in vars(module).items():
+                pattern = getattr(value, "__self__", value)
+                if isinstance(pattern, re.Pattern):
+                    found[f"{module.__name__}.{name}"] = sre_parser.parse(pattern.pattern, pattern.flags)
+    assert len(found) > 20
+    assert not [name for name, parsed in found.items() if is_possessive_around_alternatives(parsed)]
+    assert is_possessive_around_alternatives(sre_parser.parse('x(?:(?:[^"]|"a")*+y)?'))
+    assert not is_possessive_around_alternatives(sre_parser.parse('(?:[^"]++|"a")*'))
+
+
+def is_possessive_around_alternatives(parsed: object, *, within: bool = False) -> bool:
+    """Of a pattern's syntax: is a ``|`` anywhere in what a possessive quantifier repeats?"""
+    if isinstance(parsed, tuple | list | sre_parser.SubPattern):
+        parts = list(parsed)
+        operation = parts[0] if isinstance(parsed, tuple) and parts else None
+        if operation is sre_parser.BRANCH and within:
+            return True
+        within = within or operation is sre_parser.POSSESSIVE_REPEAT
+        return any(is_possessive_around_alternatives(part, within=within) for part in parts)
+    return False
 
 
 @pytest.mark.realtime
