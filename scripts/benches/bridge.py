@@ -55,12 +55,8 @@ def _grow(report: Report, made: Stand, count: int, seconds: float, more: str) ->
     """Up to ``count`` calls, and a window of them."""
     held = int(made.load.ask("measure 0.1 10")["calls"])
     made.call(count - held)
-    time.sleep(SETTLE_S)
-    window = made.measure(seconds)
-    what = f"{count} calls{more}"
-    report.load.append(window.summary(f"bridge: {what}"))
-    report.series.setdefault(f"CPU a call{more}", []).append([count, window.cpu_a_call])
-    doubt = window.doubt
+    window = _settled(report, made, count, seconds, more)
+    what, doubt = f"{count} calls{more}", window.doubt
     report.add("bridge", f"{what}: CPU a call", window.cpu_a_call, "% of core", CPU, doubt, _beside(window))
     verified = min(window.verified("to_agent"), window.verified("to_phone"))
     report.add("bridge", f"{what}: frames verified, the worse way", verified, "%", None, doubt, _lost(window))
@@ -134,11 +130,12 @@ def _downwards(report: Report, quick: bool, seconds: float, windows: dict[int, W
     _capacity(report, 0, windows[most].doubt, at_most, windows[most])
 
 
-def _settled(report: Report, made: Stand, held: int, seconds: float) -> Window:
+def _settled(report: Report, made: Stand, held: int, seconds: float, more: str = "") -> Window:
+    """A window of the calls that are held, once their jitter buffers have come down."""
     time.sleep(SETTLE_S)
     window = made.measure(seconds)
-    report.load.append(window.summary(f"bridge: {held} calls"))
-    report.series.setdefault("CPU a call", []).append([held, window.cpu_a_call])
+    report.load.append(window.summary(f"bridge: {held} calls{more}"))
+    report.series.setdefault(f"CPU a call{more}", []).append([held, window.cpu_a_call])
     return window
 
 

@@ -68,10 +68,14 @@ class Served:
         self.url = ready["http"]
         self._number(pipeline)
 
+    def add_agent(self, pipeline: Mapping[str, Any] = ECHO) -> Any:
+        """A request that is checked and written to the registry; its answer's data."""
+        return self.ask("POST", "/agents", {"name": "bench", "pipeline": pipeline})["data"]
+
     def _number(self, pipeline: Mapping[str, Any]) -> None:
         import_ = {"phone_number": NUMBER, "provider": "sip", "provider_trunk": "lab"}
         number = self.ask("POST", "/telephony/numbers/import", import_)["data"]
-        agent = self.ask("POST", "/agents", {"name": "bench", "pipeline": pipeline})["data"]
+        agent = self.add_agent(pipeline)
         self.ask("PATCH", f"/telephony/numbers/{number['id']}", {"agent_id": agent["id"]})
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:

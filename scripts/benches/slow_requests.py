@@ -16,11 +16,10 @@ def slow_requests(edge: Served, seconds: float) -> None:
     until = time.perf_counter() + seconds - 0.5
 
     def ask() -> None:
-        agent = {"name": "agent", "pipeline": {"protocol": "builtin", "name": "echo"}}
         while time.perf_counter() < until:
             with contextlib.suppress(OSError):
                 edge.ask("GET", "/calls?limit=100")
-                edge.ask("POST", "/agents", agent)
+                edge.add_agent()
                 edge.ask("GET", "/agents?limit=100")
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
