@@ -137,7 +137,6 @@ class Call(asyncio.DatagramProtocol):
         self.state = "invited"
         self.began = time.perf_counter()
         self.rang = False
-        self.hang_at = float("inf")
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport

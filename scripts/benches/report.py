@@ -82,10 +82,6 @@ class Report:
         """A line for who watches."""
         print(text, file=self.out, flush=True)
 
-    def value(self, bench: str, what: str) -> float | None:
-        """A row's figure; None where it was not measured."""
-        return next((row.value for row in self.rows if (row.bench, row.what) == (bench, what)), None)
-
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {

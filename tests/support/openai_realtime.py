@@ -43,7 +43,6 @@ class FakeSession:
         self._updated = False
         self._response = ""
         self._items: dict[str, int] = {}  # bytes of audio sent
-        self._count = 0
 
     # --- what the client says ---
 
@@ -73,8 +72,6 @@ class FakeSession:
                 await self._refuse("audio before the session")
             case "response.create" if self._response:
                 await self._refuse("conversation_already_has_active_response")
-            case "response.create":
-                self._count += 1
             case "conversation.item.truncate":
                 length_ms = self._items.get(event["item_id"], -1) / _BYTES_PER_MS
                 if event["audio_end_ms"] > length_ms:

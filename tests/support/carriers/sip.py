@@ -449,14 +449,6 @@ class Leg:
         """Whether a 2xx came in time."""
         return 200 <= self.status < 300 and not self.gave_up
 
-    @property
-    def answered_by(self) -> Message:
-        """The 2xx; AssertionError when there is none."""
-        if self.response is None or not 200 <= self.response.status < 300:
-            got = self.response.first_line if self.response else self.gave_up or "nothing yet"
-            raise AssertionError(f"the call was not answered: {got}")
-        return self.response
-
     def _write(
         self, method: str, cseq: int, *lines: str, body: bytes = b"", branch: str = "", to: str = "", hop: bool = False
     ) -> bytes:
