@@ -450,7 +450,15 @@ class Leg:
         return 200 <= self.status < 300 and not self.gave_up
 
     def _write(
-        self, method: str, cseq: int, *lines: str, body: bytes = b"", branch: str = "", to: str = "", hop: bool = False
+        self,
+        method: str,
+        cseq: int,
+        *lines: str,
+        body: bytes = b"",
+        content_type: str = "application/sdp",
+        branch: str = "",
+        to: str = "",
+        hop: bool = False,
     ) -> bytes:
         """``hop``: of the border alone, as CANCEL and the ACK of a failure are (RFC 3261 §16.7, §17.1.1.3)."""
         write, spelling = self.spelling.line, self.spelling
@@ -465,7 +473,7 @@ class Leg:
             write("CSeq", f"{cseq} {method}"),
             *([write("Contact", f"<{spelling.contact}>")] if method == "INVITE" else []),
             *lines,
-            *([write("Content-Type", "application/sdp")] if body else []),
+            *([write("Content-Type", content_type)] if body else []),
             write("Content-Length", len(body)),
         ]
         return _text(f"{method} {self._target} SIP/2.0", whole, body)
@@ -554,10 +562,17 @@ class Leg:
         self.ended.set()
         return answer
 
-    async def request(self, method: str, *lines: str, body: bytes = b"", timeout_s: float = LINGER_S) -> Message | None:
+    async def request(
+        self,
+        method: str,
+        *lines: str,
+        body: bytes = b"",
+        content_type: str = "application/sdp",
+        timeout_s: float = LINGER_S,
+    ) -> Message | None:
         """Any other request in the dialog."""
         self._cseq += 1
-        data = self._write(method, self._cseq, *lines, body=body)
+        data = self._write(method, self._cseq, *lines, body=body, content_type=content_type)
         return await self.border.ask(data, await self._way(), timeout_s)
 
     # --- what the peer sends ---
@@ -596,13 +611,15 @@ class Leg:
 
     async def notify(self, status: int, phrase: str, *, terminated: bool = False) -> int:
         """How a referral goes (RFC 3515 §2.4.4); the status it is answered with."""
-        self._cseq += 1
         state = "terminated;reason=noresource" if terminated else "active;expires=60"
-        lines = ("Event: refer", f"Subscription-State: {state}", "Content-Type: message/sipfrag;version=2.0")
-        body = f"SIP/2.0 {status} {phrase}\r\n".encode()
-        data = self._write("NOTIFY", self._cseq, *lines, body=body)
-        data = data.replace(f"{self.spelling.line('Content-Type', 'application/sdp')}\r\n".encode(), b"")
-        answer = await self.border.ask(data, self.path, 5.0)
+        answer = await self.request(
+            "NOTIFY",
+            "Event: refer",
+            f"Subscription-State: {state}",
+            body=f"SIP/2.0 {status} {phrase}\r\n".encode(),
+            content_type="message/sipfrag;version=2.0",
+            timeout_s=5.0,
+        )
         return answer.status if answer is not None else 0
 
     def _hear_bye(self, request: Message) -> None:
