@@ -94,8 +94,7 @@ class FakeLiveCalls:
 
     async def hang_up(self, account_id: str, call_id: str, by: str, headers: Mapping[str, str] | None = None) -> bool:
         """Ends it if it is the account's."""
-        call = self.up.get(call_id)
-        if call is None or call.account_id != account_id:
+        if not self._has(account_id, call_id):
             return False
         del self.up[call_id]
         self.ended.append((call_id, by))
@@ -104,16 +103,14 @@ class FakeLiveCalls:
 
     async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:
         """Notes it, and answers what ``result`` is."""
-        call = self.up.get(call_id)
-        if call is None or call.account_id != account_id:
+        if not self._has(account_id, call_id):
             return None
         self.commands.append(make(call_id))
         return self.result
 
     async def perform(self, account_id: str, call_id: str, instructions: Sequence[Instruction]) -> Result | None:
         """Likewise."""
-        call = self.up.get(call_id)
-        if call is None or call.account_id != account_id:
+        if not self._has(account_id, call_id):
             return None
         self.performed += [*instructions]
         return self.result
@@ -127,11 +124,13 @@ class FakeLiveCalls:
         return self._hold(account_id, call_id, "resume")
 
     def _hold(self, account_id: str, call_id: str, verb: str) -> HoldOutcome:
-        call = self.up.get(call_id)
-        if call is None or call.account_id != account_id:
+        if not self._has(account_id, call_id):
             return HoldOutcome.NO_CALL
         self.held.append(verb)
         return self.outcome
+
+    def _has(self, account_id: str, call_id: str) -> bool:
+        return any(call.id == call_id for call in self.live(account_id))
 
     def live(self, account_id: str) -> list[LiveCall]:
         """The account's."""

@@ -256,8 +256,7 @@ class FakeTwilio:
 
     async def placed(self, asked: TwilioCall) -> InboundCall:
         """The callee of a call that was asked for by REST has answered: do what its TwiML says."""
-        media = await self._stack.enter_async_context(MediaPort.open(self.border.host))
-        call = InboundCall(asked.sid, asked.account_sid, asked.from_, asked.to, media, self)
+        call = await self._call_of(asked)
         self.calls.append(call)
         await self._run(call, self._parsed(call, asked.parameters["Twiml"]), 0.0, lambda dial: dial)
         return call
@@ -266,11 +265,14 @@ class FakeTwilio:
         self, asked: TwilioCall, status: str, signature: Literal["right", "forged", "absent"] = "right"
     ) -> Exchange:
         """A status callback of a call that was asked for by REST."""
-        media = await self._stack.enter_async_context(MediaPort.open(self.border.host))
-        call = InboundCall(asked.sid, asked.account_sid, asked.from_, asked.to, media, self)
+        call = await self._call_of(asked)
         fields = {"CallSid": asked.sid, "AccountSid": asked.account_sid, "CallStatus": status, "To": asked.to}
         await self._ask(call, asked.parameters["StatusCallback"], "POST", fields, signature)
         return call.exchanges[-1]
+
+    async def _call_of(self, asked: TwilioCall) -> InboundCall:
+        media = await self._stack.enter_async_context(MediaPort.open(self.border.host))
+        return InboundCall(asked.sid, asked.account_sid, asked.from_, asked.to, media, self)
 
     async def finish(self, call: InboundCall) -> None:
         """Tell the action how the leg ended, and do what it answers; once."""
