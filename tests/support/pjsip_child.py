@@ -20,7 +20,7 @@ import pjsua2 as pj
 folder, transport = Path(sys.argv[1]), sys.argv[2]
 codec_name, suite = os.environ["PJSIP_CODEC"], os.environ["PJSIP_SUITE"]
 tls_files = sys.argv[3:]
-kept: list[Any] = []
+phones: list[Phone] = []
 
 
 def say(event: str, **fields: object) -> None:
@@ -33,9 +33,8 @@ class Phone(pj.Call):  # type: ignore[misc]
 
     def __init__(self, account: pj.Account, call_id: int = pj.PJSUA_INVALID_ID) -> None:
         super().__init__(account, call_id)
-        self.number = len([each for each in kept if isinstance(each, Phone)])
-        self.connected = False
-        kept.append(self)
+        self.number = len(phones)
+        phones.append(self)
         self.player = pj.AudioMediaPlayer()
         self.player.createPlayer(str(folder / "say.wav"), pj.PJMEDIA_FILE_NO_LOOP)
         self.recorder = pj.AudioMediaRecorder()
@@ -123,7 +122,6 @@ def start() -> tuple[pj.Endpoint, pj.Account, int]:
         crypto = pj.SrtpCrypto()
         crypto.name = suite
         account_config.mediaConfig.srtpOpt.cryptos.append(crypto)
-        kept.append(crypto)
         account_config.mediaConfig.srtpOpt.keyings.append(pj.PJMEDIA_SRTP_KEYING_SDES)
     if "PJSIP_USER" in os.environ:
         credentials = pj.AuthCredInfo("digest", "*", os.environ["PJSIP_USER"], 0, os.environ["PJSIP_PASSWORD"])
@@ -140,11 +138,6 @@ def settings(audio: bool = True) -> pj.CallOpParam:
     return parameters
 
 
-def phone(number: int) -> Phone:
-    """A call of ours."""
-    return next(each for each in kept if isinstance(each, Phone) and each.number == number)
-
-
 def obey(account: pj.Account, command: dict[str, Any]) -> None:
     """One command of the test."""
     match command["do"]:
@@ -154,23 +147,23 @@ def obey(account: pj.Account, command: dict[str, Any]) -> None:
                 parameters.opt.flag |= pj.PJSUA_CALL_NO_SDP_OFFER
             Phone(account).makeCall(command["uri"], parameters)
         case "press":
-            phone(command["call"]).dialDtmf(command["digits"])
+            phones[command["call"]].dialDtmf(command["digits"])
         case "info":
             digits = pj.CallSendDtmfParam()
             digits.method, digits.digits = pj.PJSUA_DTMF_METHOD_SIP_INFO, command["digits"]
-            phone(command["call"]).sendDtmf(digits)
+            phones[command["call"]].sendDtmf(digits)
         case "update":
-            phone(command["call"]).update(settings())
+            phones[command["call"]].update(settings())
         case "hold":
-            phone(command["call"]).setHold(pj.CallOpParam())
+            phones[command["call"]].setHold(pj.CallOpParam())
         case "resume":
             parameters = settings()
             parameters.opt.flag = pj.PJSUA_CALL_UNHOLD
-            phone(command["call"]).reinvite(parameters)
+            phones[command["call"]].reinvite(parameters)
         case "refer":
-            phone(command["call"]).xfer(command["target"], pj.CallOpParam(True))
+            phones[command["call"]].xfer(command["target"], pj.CallOpParam(True))
         case "hang up":
-            phone(command["call"]).hangup(pj.CallOpParam())
+            phones[command["call"]].hangup(pj.CallOpParam())
 
 
 endpoint, account, port = start()
