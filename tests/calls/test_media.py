@@ -9,12 +9,12 @@ from typing import Protocol
 
 import pytest
 
-from media.codecs import opus
 from tests.support.audio import Samples, heard_s, level_dbfs, read_wav, tone, write_wav
 from tests.support.baresip import Baresip
 from tests.support.edge import COMMAND, DID, MEDIA_PORTS, Edge, Keyring, Settings
 from tests.support.linphone import Linphone
 from tests.support.media_streams_agent import AGENT_HZ, MediaStreamsAgent, greet
+from tests.support.opus import needs_opus
 from tests.support.pjsip import Pjsip, has_pjsip
 from tests.support.process import needs, running
 from tests.support.sniffer import Sniffer, can_sniff
@@ -23,7 +23,6 @@ pytestmark = pytest.mark.realtime
 
 CALLER_HZ = 1000
 STRONG, SHORT = "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"
-needs_opus = pytest.mark.skipif(not opus.available(), reason="not installed: libopus0")
 
 
 class Phone(Protocol):

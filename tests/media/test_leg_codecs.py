@@ -24,13 +24,13 @@ from media.udp import Address
 from tests.media.rooms import offer
 from tests.media.test_dtmf_inband import key, pause
 from tests.support.clock import FakeClock
+from tests.support.opus import needs_opus
 
 PEER: Address = ("127.0.0.1", 4000)
 STRANGER: Address = ("127.0.0.2", 4000)
 STRONG, SHORT = SUITES
 KEY, NEW_KEY = bytes(range(30)), bytes(range(60, 90))
 EVERY = ("OPUS", "G722", "PCMU", "PCMA")
-needs_opus = pytest.mark.skipif(not opus.available(), reason="not installed: libopus0")
 
 
 def policy(**changes: object) -> LegPolicy:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from media.agents.base import Encoding
-from media.codecs import opus
 from media.codecs.opus import OpusConcealer
 from media.concealment import Concealer
 from media.sdp import Codec, Direction, Negotiated
 from media.wire import Clock, Wire
-
-needs_opus = pytest.mark.skipif(not opus.available(), reason="not installed: libopus0")
+from tests.support.opus import needs_opus
 
 MU, A = Codec("PCMU", 0, 0), Codec("PCMA", 8, 8)
 G722, OPUS = Codec("G722", 9, 9), Codec("OPUS", 111, 96, 48000, "useinbandfec=1")

@@ -10,10 +10,10 @@ from typing import Protocol
 
 import pytest
 
-from media.codecs import opus
 from tests.support.audio import Samples
 from tests.support.baresip import Baresip
 from tests.support.linphone import Linphone
+from tests.support.opus import needs_opus
 from tests.support.pjsip import Pjsip, has_pjsip
 from tests.support.pki import Pki
 from tests.support.ports import hostport
@@ -177,10 +177,9 @@ async def user_agent(
 
 
 CALLEE = "+14155550123"
-_NEEDS_OPUS = pytest.mark.skipif(not opus.available(), reason="not installed: libopus0")
 CALLED = [
     pytest.param("baresip", "tls", marks=_REQUIREMENTS["baresip"], id="baresip-tls"),
-    pytest.param("linphone", "tcp", marks=[_REQUIREMENTS["linphone"], _NEEDS_OPUS], id="linphone-tcp"),
+    pytest.param("linphone", "tcp", marks=[_REQUIREMENTS["linphone"], needs_opus], id="linphone-tcp"),
     pytest.param("pjsip", "udp", marks=_REQUIREMENTS["pjsip"], id="pjsip-udp"),
 ]
 """Each program with one transport; its codec and its encryption are those of :func:`called_phone`."""
