@@ -172,6 +172,19 @@ async def test_a_recorder_that_hangs_on_its_disk_costs_the_call_nothing(tmp_path
         assert heard_s(samples[:, 0], 900) > 1.8
 
 
+async def undisturbed_call(edge: Edge) -> str:
+    """A caller hears all he says, and hangs up; the call's id."""
+    await edge.add_echo()
+    async with Phone.open(edge.listeners["udp"]) as phone:
+        call = await established(phone)
+        await call.media.play(np.concatenate([tone(440, 1.5), silence(0.3)]))
+        assert heard_s(call.media.audio(), 440) > 1.3
+        await call.bye()
+    [record] = await edge.expect_records(1)
+    assert record["end_reason"] == "caller_hung_up"
+    return str(record["id"])
+
+
 async def test_a_place_that_takes_no_file_costs_the_call_nothing_and_is_told(tmp_path: Path, keyring: Keyring) -> None:
     """In the process that signals, too: a folder that cannot be made any more, as where a disk was unmounted."""
     disk = tmp_path / "disk"
@@ -182,18 +195,11 @@ async def test_a_place_that_takes_no_file_costs_the_call_nothing_and_is_told(tmp
         disk.rmdir()
         disk.write_bytes(b"")
         edge.allowed += ["a recording's disk failed"]
-        await edge.add_echo()
-        async with Phone.open(edge.listeners["udp"]) as phone:
-            call = await established(phone)
-            await call.media.play(np.concatenate([tone(440, 1.0), silence(0.3)]))
-            assert heard_s(call.media.audio(), 440) > 0.8
-            await call.bye()
-        [record] = await edge.expect_records(1)
-        assert record["end_reason"] == "caller_hung_up"
-        recording = await recording_of(edge, record["id"], "failed")
+        call_id = await undisturbed_call(edge)
+        recording = await recording_of(edge, call_id, "failed")
         assert recording["gaps_ms"] == pytest.approx(recording["seconds"] * 1000)
         assert recording["problem"]
-        assert (await edge.api.get(f"{API}/calls/{record['id']}/recording")).status_code == 404
+        assert (await edge.api.get(f"{API}/calls/{call_id}/recording")).status_code == 404
 
 
 @pytest.fixture
@@ -216,22 +222,15 @@ async def test_a_full_disk_costs_the_call_nothing_and_is_told(
     given = settings(small_disk, 'format = "wav"\nconsent_tone = false\n', media={"workers": 0})
     async with Edge.open(tmp_path / "edge", keyring, given) as edge:
         edge.allowed += ["a recording's disk failed"]
-        await edge.add_echo()
-        async with Phone.open(edge.listeners["udp"]) as phone:
-            call = await established(phone)
-            await call.media.play(np.concatenate([tone(440, 1.5), silence(0.2)]))
-            assert heard_s(call.media.audio(), 440) > 1.3
-            await call.bye()
-        [record] = await edge.expect_records(1)
-        assert record["end_reason"] == "caller_hung_up"
-        recording = await recording_of(edge, record["id"], "cut")
+        call_id = await undisturbed_call(edge)
+        recording = await recording_of(edge, call_id, "cut")
         assert recording["problem"] == os.strerror(errno.ENOSPC)
         assert recording["gaps_ms"] < recording["seconds"] * 1000
         assert (await edge.metrics())['truedy_recordings_total{status="cut"}'] == 1
         assert [line["problem"] for line in edge.log() if line["event"] == "a recording's disk failed"] == [
             recording["problem"]
         ]
-        samples, _ = await audio_of(edge, record["id"])
+        samples, _ = await audio_of(edge, call_id)
         assert heard_s(samples[:, 0], 440) > 0.2
 
 
