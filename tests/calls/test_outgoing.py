@@ -13,6 +13,7 @@ import pytest
 from tests.support.audio import tone
 from tests.support.carriers.stage import TELNYX_DID, TWILIO_DID, Stage, Tenant
 from tests.support.carriers.telnyx import TelnyxOutbound
+from tests.support.carriers.twilio_rest import TwilioCall
 from tests.support.edge import Keyring, Settings
 
 CALLEE = "+14155550123"
@@ -30,21 +31,38 @@ async def place(tenant: Tenant, agent: str, *, status: int = 201, **more: Any) -
     return await tenant.request("POST", "/calls", body, status=status)
 
 
-async def dialled(stage: Stage, count: int = 1) -> TelnyxOutbound:
+async def dialled(stage: Stage) -> TelnyxOutbound:
     """The last call that came in at Telnyx, once it has media or is refused."""
     calls = stage.telnyx.outbound
-    async with asyncio.timeout(5):
-        while len(calls) < count or (calls[-1].media is None and not calls[-1].ended.is_set()):
-            await asyncio.sleep(0.02)
+
+    async def so() -> bool:
+        return bool(calls) and (calls[-1].media is not None or calls[-1].ended.is_set())
+
+    await stage.edge.until(so, lambda: f"a call at Telnyx with media, or refused; there are {calls}", 5.0)
     return calls[-1]
 
 
-async def recorded(tenant: Tenant) -> list[dict[str, Any]]:
+async def asked_for(stage: Stage) -> TwilioCall:
+    """The one call that Twilio is asked for by REST."""
+
+    async def so() -> bool:
+        return bool(stage.twilio_rest.calls)
+
+    await stage.edge.until(so, lambda: "a call that Twilio is asked for", 5.0)
+    (call,) = stage.twilio_rest.calls.values()
+    return call
+
+
+async def recorded(stage: Stage) -> list[dict[str, Any]]:
     """The account's records, once there are any: they follow their calls within moments."""
-    async with asyncio.timeout(5):
-        while not (found := await tenant.request("GET", "/calls")):
-            await asyncio.sleep(0.02)
-    return list(found)
+    found: list[dict[str, Any]] = []
+
+    async def so() -> bool:
+        found[:] = await stage.tenant.request("GET", "/calls")
+        return bool(found)
+
+    await stage.edge.until(so, lambda: "a record", 5.0)
+    return found
 
 
 async def agent_of(stage: Stage) -> str:
@@ -103,7 +121,7 @@ async def test_a_caller_is_bridged_to_a_second_leg_through_telnyx(stage: Stage) 
     await stage.telnyx_number()
     call = await stage.telnyx.call(TELNYX_DID)
     assert call.leg is not None
-    (live,) = await recorded(stage.tenant)
+    (live,) = await recorded(stage)
     begun = await stage.tenant.request("POST", f"/calls/{live['id']}/transfer", {"target": CALLEE}, status=202)
     assert begun["method"] == "bridge"
     out = await dialled(stage)
@@ -137,10 +155,7 @@ async def test_twilio_places_the_call_and_its_leg_is_answered_with_the_agent_war
     """``calls.create``; the callee answers; Twilio dials us with the pass of its TwiML, and the agent is there."""
     await stage.twilio_number()
     placed = await place(stage.tenant, await agent_of(stage))
-    async with asyncio.timeout(5):
-        while not stage.twilio_rest.calls:
-            await asyncio.sleep(0.02)
-    (asked,) = stage.twilio_rest.calls.values()
+    asked = await asked_for(stage)
     assert (asked.to, asked.from_) == (CALLEE, TWILIO_DID)
     call = await stage.twilio.placed(asked)
     assert call.answered, call.error or call.status
@@ -157,10 +172,7 @@ async def test_twilio_places_the_call_and_its_leg_is_answered_with_the_agent_war
 async def test_a_busy_callee_of_twilios_is_told_by_its_signed_callback(stage: Stage) -> None:
     await stage.twilio_number()
     await place(stage.tenant, await agent_of(stage))
-    async with asyncio.timeout(5):
-        while not stage.twilio_rest.calls:
-            await asyncio.sleep(0.02)
-    (asked,) = stage.twilio_rest.calls.values()
+    asked = await asked_for(stage)
     assert (await stage.twilio.tell(asked, "busy", signature="forged")).status == 403
     assert (await stage.twilio.tell(asked, "ringing")).status == 200
     assert (await stage.twilio.tell(asked, "busy")).status == 200
@@ -174,7 +186,7 @@ async def test_a_twilio_caller_is_moved_by_a_rest_update_of_its_call(stage: Stag
     call = await stage.twilio.call(TWILIO_DID)
     assert call.answered
     stage.twilio_rest.adopt(call.sid, call.account_sid, call.called, call.caller)
-    (live,) = await recorded(stage.tenant)
+    (live,) = await recorded(stage)
     begun = await stage.tenant.request("POST", f"/calls/{live['id']}/transfer", {"target": CALLEE}, status=202)
     assert begun["method"] == "refer"
     await call.until_ended()
@@ -198,7 +210,7 @@ async def test_a_twilio_caller_is_moved_by_refer_and_its_signed_refer_url(stage:
         await stage.twilio.refer(call)
 
     call.leg.on_refer = refer
-    (live,) = await recorded(stage.tenant)
+    (live,) = await recorded(stage)
     await stage.tenant.request("POST", f"/calls/{live['id']}/transfer", {"target": CALLEE}, status=202)
     await call.leg.ended.wait()
     (noun,) = call.moved_to
@@ -231,16 +243,17 @@ async def test_a_telnyx_caller_is_referred_and_the_outcome_is_the_notifys(
             answers.append(await leg.notify(100, "Trying"))
             answers.append(await leg.notify(status, "Final", terminated=True))
 
+        async def told() -> bool:
+            return len(answers) == 2
+
         leg.on_refer = refer
-        (live,) = await recorded(stage.tenant)
+        (live,) = await recorded(stage)
         path = f"/calls/{live['id']}"
         await stage.tenant.request("POST", f"{path}/transfer", {"target": CALLEE}, status=202)
         if status == 200:
             await call.until_ended()
         else:
-            async with asyncio.timeout(5):
-                while len(answers) < 2:
-                    await asyncio.sleep(0.02)
+            await stage.edge.until(told, lambda: f"two NOTIFYs answered; there are {answers}", 5.0)
             assert not leg.ended.is_set(), "the caller is still with the agent"
             await call.hang_up()
         (record,) = await stage.tenant.records()
