@@ -10,7 +10,7 @@ import pytest
 
 from tests.media.agents.server import serve
 from tests.support.audio import level_dbfs
-from tests.support.edge import DID, Edge
+from tests.support.edge import API, DID, Edge
 from tests.support.phone import Phone
 from tests.support.ports import free_port
 from tests.support.process import needs, running
@@ -40,7 +40,7 @@ async def test_a_live_call_is_played_to_pressed_for_marked_and_ended(edge: Edge)
         await call.expect_request("BYE")
     [record] = await edge.expect_records(1)
     assert record["end_reason"] == "agent_hung_up"
-    timeline = [entry["event"] for entry in (await edge.request("GET", path))["timeline"]]
+    timeline = [entry["event"] for entry in record["timeline"]]
     said = [event for event in timeline if event.startswith(("digits_sent", "played", "mark", "cleared"))]
     assert said[:3] == ["digits_sent: 2", "played: unavailable", "mark: end"]
     assert sorted(said[3:5]) == ["cleared", "mark_cleared: end"]  # media tells of the mark by itself
@@ -62,7 +62,7 @@ async def test_the_howtos_commands_are_taken_as_they_stand(edge: Edge) -> None:
         await call.establish()
         live = await edge.expect_live_call()
         sid = (await edge.request("GET", "/account"))["sid"]
-        names = {"API": edge.url + "/api/public/v1", "EDGE": edge.url, "KEY": edge.key, "CALL_ID": live["id"]}
+        names = {"API": edge.url + API, "EDGE": edge.url, "KEY": edge.key, "CALL_ID": live["id"]}
         names |= {"ACCOUNT_SID": sid, "CALL_SID": live["sid"]}
         script = "\n".join(
             [
@@ -85,15 +85,13 @@ async def test_the_howtos_commands_are_taken_as_they_stand(edge: Edge) -> None:
 async def test_a_caller_whom_no_agent_answers_hears_the_numbers_message(edge: Edge) -> None:
     """Nobody listens at the agent's address: the call is answered, the recording played, the call ended."""
     number = await edge.add_agent_at(f"ws://127.0.0.1:{free_port()}/")
-    numbers = await edge.request("GET", "/telephony/numbers")
-    path = f"/telephony/numbers/{numbers[0]['id']}"
-    await edge.request("PATCH", path, {"fallback": {"message": "digit-0"}})
+    await edge.request("PATCH", f"/telephony/numbers/{number}", {"fallback": {"message": "digit-0"}})
     async with Phone.open(edge.listeners["udp"]) as phone:
         call = await phone.call(DID)
         await call.establish()
         await call.expect_request("BYE")
         assert level_dbfs(call.media.audio()) > -40
     [record] = await edge.expect_records(1)
-    assert (record["ended_by"], record["end_reason"]) == ("edge", "fallback_message"), number
-    timeline = [entry["event"] for entry in (await edge.request("GET", f"/calls/{record['id']}"))["timeline"]]
+    assert (record["ended_by"], record["end_reason"]) == ("edge", "fallback_message")
+    timeline = [entry["event"] for entry in record["timeline"]]
     assert "fallback: message digit-0, for agent_refused" in timeline

@@ -36,15 +36,11 @@ async def place(edge: Edge, number: str = CALLEE, *, from_number: str = DID, **s
     return str((await edge.request("POST", "/calls", body, status=201))["id"])
 
 
-async def timeline(edge: Edge, call: str) -> list[str]:
-    return [entry["event"] for entry in (await edge.request("GET", f"/calls/{call}"))["timeline"]]
-
-
 async def told(edge: Edge, call: str, event: str, timeout_s: float = 10.0) -> None:
     """Until the call's timeline has a line that begins so."""
 
     async def so() -> bool:
-        return any(line.startswith(event) for line in await timeline(edge, call))
+        return any(line.startswith(event) for line in await edge.timeline(call))
 
     await edge.until(so, lambda: f"{event!r} in the timeline of {call}", timeout_s)
 
@@ -201,7 +197,7 @@ async def test_a_callee_that_prescribes_everything_is_followed(tmp_path: Path, k
             forked = await agent.expect_call(2)
             await forked.expect_tone(PHONE_HZ, 0.3)
             await progress.finish()
-            events = await timeline(edge, call_id)
+            events = await edge.timeline(call_id)
             assert [each for each in events if each in ("held", "resumed", "renegotiated")] == [
                 "renegotiated",
                 "held",

@@ -109,8 +109,7 @@ async def test_each_side_of_a_call_is_in_its_own_channel_and_the_caller_was_told
         [file] = folder.iterdir()
         assert recording["bytes"] == file.stat().st_size
         assert b"fLaC" not in file.read_bytes()
-        timeline = (await edge.request("GET", f"/calls/{live['id']}"))["timeline"]
-        assert "recording: completed" in [entry["event"] for entry in timeline]
+        assert "recording: completed" in await edge.timeline(live["id"])
         await edge.until(lambda: _read_is_noted(edge, live["id"]), lambda: "a note of who read it", 5.0)
         await edge.request("DELETE", f"/calls/{live['id']}/recording")
         assert list(folder.iterdir()) == []
@@ -123,8 +122,7 @@ async def _has_grown(folder: Path) -> bool:
 
 
 async def _read_is_noted(edge: Edge, call_id: str) -> bool:
-    timeline = (await edge.request("GET", f"/calls/{call_id}"))["timeline"]
-    return any(entry["event"].startswith("recording_read: key ") for entry in timeline)
+    return any(event.startswith("recording_read: key ") for event in await edge.timeline(call_id))
 
 
 async def test_a_media_worker_that_is_killed_leaves_its_recording_up_to_that_moment(

@@ -246,14 +246,17 @@ class Edge:
         await self.until(shown, lambda: f"one live call; there are {live}", timeout_s)
         return live[0]
 
+    async def timeline(self, call_id: str) -> list[str]:
+        """What has been noted of a call so far."""
+        return [entry["event"] for entry in (await self.request("GET", f"/calls/{call_id}"))["timeline"]]
+
     async def expect_noted(self, event: str, timeout_s: float = 5.0) -> None:
         """Until the timeline of the one call that is in progress ends with ``event``."""
         call = await self.expect_live_call()
         noted: list[str] = []
 
         async def so() -> bool:
-            record = await self.request("GET", f"/calls/{call['id']}")
-            noted[:] = [entry["event"] for entry in record["timeline"]]
+            noted[:] = await self.timeline(call["id"])
             return noted[-1:] == [event]
 
         await self.until(so, lambda: f"{event!r} at the end of {noted}", timeout_s)
