@@ -382,10 +382,7 @@ def metrics_page() -> str:
     )
 
 
-# --- states -----------------------------------------------------------------------------------
-
-Table = Mapping[Any, Any]
-"""``(state, input) → (state, actions)``, all of them enums."""
+# --- agents -----------------------------------------------------------------------------------
 
 
 def agents_page() -> str:
@@ -394,11 +391,17 @@ def agents_page() -> str:
     rows = ([code(protocol), *dataclasses.astuple(can)] for protocol, can in CAPABILITIES.items())
     return page(
         "Agents' protocols",
-        "media/agents/capabilities.py",
+        "`media/agents/capabilities.py`",
         ["What an agent of each protocol can do in a call, and how. An empty place: the protocol has none for it."],
         table(["protocol", *(name.replace("_", " ") for name in names)], rows),
         ["How to: [Put your agent on the phone](../howto/agent.md)."],
     )
+
+
+# --- states -----------------------------------------------------------------------------------
+
+Table = Mapping[Any, Any]
+"""``(state, input) → (state, actions)``, all of them enums."""
 
 
 def states_page() -> str:
