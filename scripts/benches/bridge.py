@@ -110,13 +110,13 @@ def _upwards(report: Report, made: Stand, quick: bool, seconds: float, window: W
         why = clean(window)
         if not why:
             best, doubt = best + step, window.doubt
-    _capacity(report, best, doubt, f"at {best + step}: {why}" if why else "not searched further", window)
+    _capacity(report, best, doubt, _gave(best + step, why, window) if why else "not searched further")
 
 
 def _downwards(report: Report, quick: bool, seconds: float, windows: dict[int, Window], why: str) -> None:
     """Fewer than ``windows`` had at most, until nothing gives; each with an edge of its own."""
     most = max(windows)
-    at_most = f"at {most}: {why}"
+    note = _gave(most, why, windows[most])
     step = 200 if quick else 50
     for fewer in range(most - step, 0, -step):
         window = windows.get(fewer)
@@ -125,9 +125,9 @@ def _downwards(report: Report, quick: bool, seconds: float, windows: dict[int, W
                 made.call(fewer)
                 window = _settled(report, made, fewer, seconds)
         if not clean(window):
-            _capacity(report, fewer, window.doubt, at_most, windows[most])
+            _capacity(report, fewer, window.doubt, note)
             return
-    _capacity(report, 0, windows[most].doubt, at_most, windows[most])
+    _capacity(report, 0, windows[most].doubt, note)
 
 
 def _settled(report: Report, made: Stand, held: int, seconds: float, more: str = "") -> Window:
@@ -139,9 +139,11 @@ def _settled(report: Report, made: Stand, held: int, seconds: float, more: str =
     return window
 
 
-def _capacity(report: Report, best: int, doubt: str, note: str, failed: Window) -> None:
-    """``note`` says what gave, in the window ``failed``."""
-    if failed.doubt and ":" in note:
-        note += f"; {failed.doubt}"
+def _gave(count: int, why: str, window: Window) -> str:
+    """What gave at ``count`` calls, and whether the edge is to blame."""
+    return f"at {count}: {why}" + (f"; {window.doubt}" if window.doubt else "")
+
+
+def _capacity(report: Report, best: int, doubt: str, note: str) -> None:
     what = "calls on one core, no underrun, pacing p99 within 2 ms of idle"
     report.add("bridge", what, best, "calls", CALLS, doubt, note)
