@@ -18,7 +18,7 @@ from media import g711
 from media.agents.base import Encoding
 from media.convert import is_linear, rate_hz
 
-__all__ = ["InbandDigit", "InbandDigits", "Once"]
+__all__ = ["InbandDigit", "InbandDigits"]
 
 _ROWS_HZ: Final = (697, 770, 852, 941)
 _COLUMNS_HZ: Final = (1209, 1336, 1477, 1633)
@@ -149,27 +149,3 @@ def _measured(power: list[float], energy: float) -> _Block:
     if sum(each * _APART > low for each in power[:4]) > 1 or sum(each * _APART > high for each in power[4:]) > 1:
         return _NOTHING
     return _DIGITS[power.index(low, 0, 4)][power.index(high, 4) - 4], low, high
-
-
-class Once:
-    """A key that is told twice, by its tone and by its event (RFC 4733), is one digit.
-
-    Whichever comes first counts; the other one of the pair is dropped if it comes within ``WINDOW_S``.
-    """
-
-    WINDOW_S: Final = 1.0
-
-    __slots__ = ("_told",)
-
-    def __init__(self) -> None:
-        self._told: list[tuple[str, bool, float]] = []
-
-    def is_new(self, digit: str, now: float, *, inband: bool) -> bool:
-        """Whether to tell of it."""
-        told = self._told = [each for each in self._told if now - each[2] < self.WINDOW_S]
-        for index, (other, was_inband, _) in enumerate(told):
-            if other == digit and was_inband is not inband:
-                del told[index]
-                return False
-        told.append((digit, inband, now))
-        return True

@@ -24,7 +24,8 @@ from media.codecs import encoding_of, known
 from media.comfort_noise import ComfortNoise
 from media.convert import silence
 from media.crypto import KEY_BYTES, SUITES, Agreement
-from media.dtmf_inband import InbandDigits, Once
+from media.digit_sources import DigitSources
+from media.dtmf_inband import InbandDigits
 from media.jitter import Gap, JitterBuffer
 from media.latch import Latch, Verdict
 from media.messages import LegPolicy, LegStatistics
@@ -130,6 +131,7 @@ class PhoneLeg:
         "_agreed",
         "_capabilities",
         "_concealer",
+        "_digit_sources",
         "_digits",
         "_entropy",
         "_event_in",
@@ -146,7 +148,6 @@ class PhoneLeg:
         "_offered",
         "_on_lost",
         "_on_source",
-        "_once",
         "_out",
         "_policy",
         "_reception",
@@ -226,7 +227,7 @@ class PhoneLeg:
         self._concealer = self._wire.concealer
         self._noise: ComfortNoise | None = None
         self._inband: InbandDigits | None = None
-        self._once: Once | None = None
+        self._digit_sources: DigitSources | None = None
         self._inband_digits = 0
         self._loss_runs = 0
         self._lost_after = -1
@@ -345,7 +346,7 @@ class PhoneLeg:
         wanted = self._policy.dtmf
         if wanted == "inband" or (wanted == "auto" and event is None):
             self._inband = self._inband or InbandDigits(self.law)
-            self._once = self._once or Once()
+            self._digit_sources = self._digit_sources or DigitSources(DigitSources.TONE_S)
         else:
             self._inband = None
 
@@ -606,8 +607,9 @@ class PhoneLeg:
             self._wire.writer.expect_loss(reporter.remote_fraction_lost)
 
     def _tell_digits(self, digits: tuple[DigitEvent, ...], now: float) -> None:
+        sources = self._digit_sources
         for digit in digits:
-            if self._once is None or self._once.is_new(digit.digit, now, inband=False):
+            if sources is None or sources.first("telephone-event", digit.digit, now):
                 self.on_digit(digit.digit, digit.duration_ms)
 
     def hear(self, now: float) -> bytes:
@@ -628,8 +630,8 @@ class PhoneLeg:
         return self._concealer.lost(self._jitter.following())
 
     def _hear_digits(self, inband: InbandDigits, frame: bytes, now: float) -> None:
-        digit = inband.hear(frame)
-        if digit is not None and self._once is not None and self._once.is_new(digit.digit, now, inband=True):
+        digit, sources = inband.hear(frame), self._digit_sources
+        if digit is not None and sources is not None and sources.first("tone", digit.digit, now):
             self._inband_digits += 1
             self.on_digit(digit.digit, digit.duration_ms)
 

@@ -34,3 +34,29 @@ def test_what_waits_is_bounded() -> None:
     for _ in range(1000):
         assert sources.first("INFO", "1", 0.0)
     assert len(sources._waiting) == 32
+
+
+# --- by its tone and by its event -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [("tone", "rtp"), ("rtp", "tone")])
+def test_a_key_told_by_its_tone_and_by_its_event_is_one_digit(first: str, second: str) -> None:
+    sources = DigitSources(DigitSources.TONE_S)
+    assert sources.first(first, "5", 1.0)
+    assert not sources.first(second, "5", 1.2)
+    assert sources.first(first, "5", 1.3)
+    assert not sources.first(second, "5", 1.5)
+
+
+def test_a_key_pressed_twice_is_two_digits_in_either_way() -> None:
+    sources = DigitSources(DigitSources.TONE_S)
+    for at in (1.0, 1.1, 1.2):
+        assert sources.first("tone", "5", at)
+    assert [sources.first("rtp", "5", 1.3) for _ in range(4)] == [False] * 3 + [True]
+
+
+def test_another_key_or_one_much_later_is_a_digit_of_its_own() -> None:
+    sources = DigitSources(DigitSources.TONE_S)
+    assert sources.first("tone", "5", 1.0)
+    assert sources.first("rtp", "6", 1.1)
+    assert sources.first("rtp", "5", 2.1)

@@ -11,7 +11,7 @@ import pytest
 from media import g711
 from media.agents.base import Encoding
 from media.convert import frame_bytes, rate_hz
-from media.dtmf_inband import InbandDigit, InbandDigits, Once
+from media.dtmf_inband import InbandDigit, InbandDigits
 from tests.test_house import ROOT
 
 ROWS, COLUMNS = (697, 770, 852, 941), (1209, 1336, 1477, 1633)
@@ -149,29 +149,3 @@ def test_speech_over_a_key_hides_it_and_silence_costs_nothing() -> None:
     ears = InbandDigits("PCMU")
     assert all(ears.hear(g711.silence("PCMU")) is None for _ in range(10))
     assert ears.found == 0
-
-
-# --- the same key by both ways --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_a_key_told_by_its_tone_and_by_its_event_is_one_digit(first: bool) -> None:
-    once = Once()
-    assert once.is_new("5", 1.0, inband=first)
-    assert not once.is_new("5", 1.2, inband=not first)
-    assert once.is_new("5", 1.3, inband=first)
-    assert not once.is_new("5", 1.5, inband=not first)
-
-
-def test_a_key_pressed_twice_is_two_digits_in_either_way() -> None:
-    once = Once()
-    for at in (1.0, 1.1, 1.2):
-        assert once.is_new("5", at, inband=True)
-    assert [once.is_new("5", 1.3, inband=False) for _ in range(4)] == [False] * 3 + [True]
-
-
-def test_another_key_or_one_much_later_is_a_digit_of_its_own() -> None:
-    once = Once()
-    assert once.is_new("5", 1.0, inband=True)
-    assert once.is_new("6", 1.1, inband=False)
-    assert once.is_new("5", 2.1, inband=False)
