@@ -11,7 +11,7 @@ from media.resample import Resampler
 if TYPE_CHECKING:
     from media.agents.base import Encoding
 
-__all__ = ["Converter", "frame_bytes", "is_linear", "little_endian", "rate_hz", "silence"]
+__all__ = ["Converter", "WholeSamples", "frame_bytes", "is_linear", "little_endian", "rate_hz", "silence"]
 
 _LINEAR: Final = "L16"
 
@@ -42,30 +42,44 @@ def silence(encoding: Encoding) -> bytes:
     return bytes(frame_bytes(encoding)) if is_linear(encoding) else g711.silence(encoding)
 
 
+class WholeSamples:
+    """Puts 16-bit samples together again that a stream's messages have cut in halves."""
+
+    __slots__ = ("_half",)
+
+    def __init__(self) -> None:
+        self._half = b""
+
+    def __call__(self, data: bytes) -> bytes:
+        """The whole samples of what has come; half a one waits for the next piece."""
+        if self._half:
+            data, self._half = self._half + data, b""
+        if len(data) & 1:
+            data, self._half = data[:-1], data[-1:]
+        return data
+
+    def clear(self) -> None:
+        """What comes next begins with a whole sample."""
+        self._half = b""
+
+
 class Converter:
     """One direction of one stream: it remembers what a change of rate needs of the piece before."""
 
-    __slots__ = ("_odd", "_resample", "_source", "_target")
+    __slots__ = ("_resample", "_source", "_target", "_whole")
 
     def __init__(self, source: Encoding, target: Encoding) -> None:
         self._source, self._target = source, target
         rates = rate_hz(source), rate_hz(target)
         self._resample = Resampler(*rates) if rates[0] != rates[1] else None
-        self._odd = b""
+        self._whole = WholeSamples()
 
     def __call__(self, audio: bytes) -> bytes:
         """The next piece, of any length; half a linear sample at its end waits for the other half."""
         source, target = self._source, self._target
         if not is_linear(source) and not is_linear(target):
             return g711.transcode(audio, source, target)
-        linear = self._whole_samples(audio) if is_linear(source) else g711.DECODERS[source](audio)
+        linear = self._whole(audio) if is_linear(source) else g711.DECODERS[source](audio)
         if self._resample is not None:
             linear = self._resample(linear)
         return linear if is_linear(target) else g711.ENCODERS[target](linear)
-
-    def _whole_samples(self, audio: bytes) -> bytes:
-        if self._odd:
-            audio, self._odd = self._odd + audio, b""
-        if len(audio) & 1:
-            audio, self._odd = audio[:-1], audio[-1:]
-        return audio

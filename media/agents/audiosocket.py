@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from media.agents.base import AgentPort, BadAgent, Encoding, Host
-from media.agents.linked import AgentLink, LinkedAgent, WholeSamples
-from media.convert import little_endian
+from media.agents.linked import AgentLink, LinkedAgent
+from media.convert import WholeSamples, little_endian
 from media.messages import CallContext
 from media.telephone_event import DIGITS
 

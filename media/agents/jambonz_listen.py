@@ -15,8 +15,8 @@ from typing import Final, cast
 import msgspec
 
 from media.agents.base import AgentPort, BadAgent, Encoding, Host
-from media.agents.linked import AgentLink, Unacknowledged, WebSocketAgent, WholeSamples
-from media.convert import little_endian
+from media.agents.linked import AgentLink, Unacknowledged, WebSocketAgent
+from media.convert import WholeSamples, little_endian
 from media.messages import CallContext
 from media.resample import Resampler
 from media.websocket import Headers, Link

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from media.agents.base import AgentCounts, AgentPort, BadAgent, Encoding, Host
 from media.websocket import FailureCause, Headers, Link
 
-__all__ = ["AgentLink", "LinkedAgent", "Unacknowledged", "WebSocketAgent", "WholeSamples", "websocket_url"]
+__all__ = ["AgentLink", "LinkedAgent", "Unacknowledged", "WebSocketAgent", "websocket_url"]
 
 
 class AgentLink(Protocol):
@@ -242,27 +242,6 @@ class Unacknowledged:
     def forget(self, kind: str) -> None:
         """All of a kind: they are reached unnoticed."""
         self._names = {key: value for key, value in self._names.items() if value[0] != kind}
-
-
-class WholeSamples:
-    """Puts 16-bit samples together again that a stream's messages have cut in halves."""
-
-    __slots__ = ("_half",)
-
-    def __init__(self) -> None:
-        self._half = b""
-
-    def __call__(self, data: bytes) -> bytes:
-        """The whole samples of what has come; half a one waits for the next piece."""
-        if self._half:
-            data, self._half = self._half + data, b""
-        if len(data) & 1:
-            data, self._half = data[:-1], data[-1:]
-        return data
-
-    def clear(self) -> None:
-        """What comes next begins with a whole sample."""
-        self._half = b""
 
 
 def websocket_url(protocol: str, url: str | None) -> str:

@@ -19,8 +19,8 @@ from typing import Any, Final
 import msgspec
 
 from media.agents.base import AgentPort, BadAgent, Encoding, Host
-from media.agents.linked import WebSocketAgent, WholeSamples
-from media.convert import little_endian
+from media.agents.linked import WebSocketAgent
+from media.convert import WholeSamples, little_endian
 from media.g711 import PCMA, PCMU
 from media.messages import CallContext, Realtime
 from media.websocket import FailureCause, Link, plain

@@ -7,7 +7,7 @@ import pytest
 
 from media import g711
 from media.agents.base import Encoding
-from media.convert import Converter, frame_bytes, is_linear, little_endian, rate_hz
+from media.convert import Converter, WholeSamples, frame_bytes, is_linear, little_endian, rate_hz
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,21 @@ def test_laws_are_changed_without_a_detour() -> None:
     assert Converter("PCMU", "PCMA")(every) == g711.transcode(every, "PCMU", "PCMA")
     assert Converter("PCMA", "L16")(every) == g711.decode_alaw(every)
     assert Converter("L16", "PCMU")(g711.decode_ulaw(every)) == g711.encode_ulaw(g711.decode_ulaw(every))
+
+
+@pytest.mark.parametrize("pieces", [[b"abcd"], [b"a", b"b", b"c", b"d"], [b"abc", b"d"], [b"", b"a", b"bcd"]])
+def test_halved_samples_are_put_together(pieces: list[bytes]) -> None:
+    whole = WholeSamples()
+    out = [whole(piece) for piece in pieces]
+    assert b"".join(out) == b"abcd"
+    assert all(len(piece) % 2 == 0 for piece in out)
+
+
+def test_after_a_clear_no_half_sample_is_left() -> None:
+    whole = WholeSamples()
+    whole(b"abc")
+    whole.clear()
+    assert whole(b"ef") == b"ef"
 
 
 def test_half_a_sample_waits_for_its_other_half() -> None:

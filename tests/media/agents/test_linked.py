@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from media.agents.base import AgentPort, BadAgent
-from media.agents.linked import LinkedAgent, Unacknowledged, WebSocketAgent, WholeSamples, websocket_url
+from media.agents.linked import LinkedAgent, Unacknowledged, WebSocketAgent, websocket_url
 from media.messages import AgentSpec
 from tests.media.agents.fakes import CONTEXT, FakePort, FakeWebSockets, host
 
@@ -121,21 +121,6 @@ def test_what_makes_no_sense_is_counted() -> None:
     call = Call()
     call.agent.on_message(b"?", True)
     assert call.agent.counts.ignored == 1
-
-
-@pytest.mark.parametrize("pieces", [[b"abcd"], [b"a", b"b", b"c", b"d"], [b"abc", b"d"], [b"", b"a", b"bcd"]])
-def test_halved_samples_are_put_together(pieces: list[bytes]) -> None:
-    whole = WholeSamples()
-    out = [whole(piece) for piece in pieces]
-    assert b"".join(out) == b"abcd"
-    assert all(len(piece) % 2 == 0 for piece in out)
-
-
-def test_after_a_clear_no_half_sample_is_left() -> None:
-    whole = WholeSamples()
-    whole(b"abc")
-    whole.clear()
-    assert whole(b"ef") == b"ef"
 
 
 def test_marks_of_one_name_are_told_apart() -> None:
