@@ -8,9 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media import g711
 from media.agents.base import Encoding
-from media.convert import frame_bytes, is_linear, rate_hz
+from media.convert import encoder, frame_bytes, rate_hz
 
 __all__ = ["ComfortNoise"]
 
@@ -65,7 +64,7 @@ class ComfortNoise:
             rms = 0.0
         samples *= rms / np.sqrt(np.mean(samples**2))
         pcm16 = np.rint(samples).clip(-32768, 32767).astype(np.int16).tobytes()
-        return pcm16 if is_linear(self._encoding) else g711.ENCODERS[self._encoding](pcm16)
+        return encoder(self._encoding)(pcm16)
 
 
 @cache

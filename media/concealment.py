@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from media import g711
 from media.agents.base import Encoding
-from media.convert import is_linear, rate_hz, silence
+from media.convert import decoder, encoder, is_linear, rate_hz, silence
 
 __all__ = ["Concealer"]
 
@@ -63,10 +63,6 @@ def _sizes(encoding: Encoding) -> _Sizes:
     return _Sizes(rate_hz(encoding) // g711.SAMPLE_RATE_HZ, 2 if is_linear(encoding) else 1)
 
 
-def _same(audio: bytes) -> bytes:
-    return audio
-
-
 class Concealer:
     """One stream's. Every 20 ms call one of ``good``, ``lost`` and ``pause``; each gives one frame.
 
@@ -90,9 +86,7 @@ class Concealer:
     )
 
     def __init__(self, encoding: Encoding = "PCMU") -> None:
-        linear = is_linear(encoding)
-        self._decode = _same if linear else g711.DECODERS[encoding]
-        self._encode = _same if linear else g711.ENCODERS[encoding]
+        self._decode, self._encode = decoder(encoding), encoder(encoding)
         self._sizes = _sizes(encoding)
         self._quiet = silence(encoding)
         self._older = self._before = self._last = self._quiet

@@ -9,7 +9,7 @@ import numpy as np
 
 from media import g711
 from media.agents.base import Encoding
-from media.convert import Converter, frame_bytes, is_linear
+from media.convert import Converter, decoder, encoder, frame_bytes, is_linear
 from media.messages import RecordingOrder
 
 __all__ = ["ConsentTone"]
@@ -44,7 +44,7 @@ class ConsentTone:
 
     def change(self, encoding: Encoding) -> None:
         """The phone is sent ``encoding`` from here on."""
-        self._encoding = encoding
+        self._decode, self._encode = decoder(encoding), encoder(encoding)
         self._first = _frames(self.FIRST_FRAMES, _wide(encoding))
         self._later = _frames(self.LATER_FRAMES, _wide(encoding))
 
@@ -61,10 +61,7 @@ class ConsentTone:
         return self._over(frame, self._later[within])
 
     def _over(self, frame: bytes | None, tone: bytes) -> bytes:
-        encoding = self._encoding
-        if frame is not None:
-            tone = g711.mix(frame if is_linear(encoding) else g711.DECODERS[encoding](frame), tone)
-        return tone if is_linear(encoding) else g711.ENCODERS[encoding](tone)
+        return self._encode(tone if frame is None else g711.mix(self._decode(frame), tone))
 
 
 def _wide(encoding: Encoding) -> Encoding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from media import g711
@@ -11,7 +12,17 @@ from media.resample import Resampler
 if TYPE_CHECKING:
     from media.agents.base import Encoding
 
-__all__ = ["Converter", "WholeSamples", "frame_bytes", "is_linear", "little_endian", "rate_hz", "silence"]
+__all__ = [
+    "Converter",
+    "WholeSamples",
+    "decoder",
+    "encoder",
+    "frame_bytes",
+    "is_linear",
+    "little_endian",
+    "rate_hz",
+    "silence",
+]
 
 _LINEAR: Final = "L16"
 
@@ -30,6 +41,20 @@ def rate_hz(encoding: Encoding) -> int:
 def frame_bytes(encoding: Encoding) -> int:
     """20 ms of it."""
     return rate_hz(encoding) // 50 * (2 if is_linear(encoding) else 1)
+
+
+def decoder(encoding: Encoding) -> Callable[[bytes], bytes]:
+    """What makes linear samples of it, at its own rate."""
+    return _as_it_is if is_linear(encoding) else g711.DECODERS[encoding]
+
+
+def encoder(encoding: Encoding) -> Callable[[bytes], bytes]:
+    """The way back."""
+    return _as_it_is if is_linear(encoding) else g711.ENCODERS[encoding]
+
+
+def _as_it_is(audio: bytes) -> bytes:
+    return audio
 
 
 def little_endian(samples: bytes, host: str = sys.byteorder) -> bytes:

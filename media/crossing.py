@@ -15,7 +15,7 @@ from media import g711
 from media.agents.base import Encoding
 from media.bridge import Leg
 from media.consent_tone import ConsentTone
-from media.convert import Converter
+from media.convert import Converter, decoder, encoder
 from media.hold import HoldMusic
 from media.messages import LegStatistics
 
@@ -170,15 +170,5 @@ def _nothing() -> bytes | None:
 
 def mixed(one: bytes, other: bytes, encoding: Encoding) -> bytes:
     """The sum of two frames of one encoding, clipped."""
-    decode, encode = _codec(encoding)
-    return encode(g711.mix(decode(one), decode(other)))
-
-
-def _codec(encoding: Encoding) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
-    if encoding in g711.DECODERS:
-        return g711.DECODERS[encoding], g711.ENCODERS[encoding]
-    return _as_it_is, _as_it_is
-
-
-def _as_it_is(audio: bytes) -> bytes:
-    return audio
+    decode = decoder(encoding)
+    return encoder(encoding)(g711.mix(decode(one), decode(other)))

@@ -14,9 +14,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media import g711
 from media.agents.base import Encoding
-from media.convert import is_linear, rate_hz
+from media.convert import decoder, rate_hz
 
 __all__ = ["InbandDigit", "InbandDigits"]
 
@@ -74,7 +73,7 @@ class InbandDigits:
 
     def __init__(self, encoding: Encoding) -> None:
         rate = rate_hz(encoding)
-        self._decode = None if is_linear(encoding) else g711.DECODERS[encoding]
+        self._decode = decoder(encoding)
         self._size = round(rate * _BLOCK_S)
         turns = np.outer(np.arange(self._size) / rate, (*_ROWS_HZ, *_COLUMNS_HZ)) * 2 * np.pi
         self._basis = np.hstack((np.cos(turns), np.sin(turns))).astype(np.float32)
@@ -91,9 +90,8 @@ class InbandDigits:
         self._unheard.append(frame)
         if len(self._unheard) < _FRAMES:
             return None
-        heard = b"".join(self._unheard)
+        pcm16 = self._decode(b"".join(self._unheard))
         self._unheard.clear()
-        pcm16 = self._decode(heard) if self._decode else heard
         samples = np.concatenate((self._rest, np.frombuffer(pcm16, np.int16)))
         count = len(samples) // self._size
         self._rest = samples[count * self._size :]

@@ -7,7 +7,7 @@ import pytest
 
 from media import g711
 from media.agents.base import Encoding
-from media.convert import Converter, WholeSamples, frame_bytes, is_linear, little_endian, rate_hz
+from media.convert import Converter, WholeSamples, decoder, encoder, frame_bytes, is_linear, little_endian, rate_hz
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,14 @@ def test_a_tone_keeps_its_pitch_and_its_length_at_another_rate(rate: int) -> Non
     assert abs(len(out) - rate) <= rate // 1000
     spectrum = np.abs(np.fft.rfft(out[: rate // 2].astype(float)))
     assert abs(int(spectrum.argmax()) * 2 - 440) <= 2
+
+
+@pytest.mark.parametrize("encoding", ["PCMU", "PCMA", "L16", "L16/16000"])
+def test_every_encoding_has_linear_samples_and_a_way_back(encoding: Encoding) -> None:
+    audio = bytes(range(0x10, 0x20))
+    linear = decoder(encoding)(audio)
+    assert len(linear) == len(audio) * (1 if is_linear(encoding) else 2)
+    assert encoder(encoding)(linear) == audio
 
 
 def test_little_endian_swaps_on_a_big_endian_machine_only() -> None:
