@@ -459,20 +459,19 @@ def answer(offer: bytes, capabilities: Capabilities, previous: bytes | None = No
     port 0. Raises SdpError; then nothing has changed, and 488 is the SIP answer.
     """
     session = parse(offer)
-    choice = _choose(session, capabilities)
-    index, types, name, number, agreement = choice
+    index, types, name, number, agreement = _choose(session, capabilities)
     media, clock_rate_hz = session.media[index], FORMATS[name].clock_rate_hz
     mux = _asks_for_mux(media)
     remote = _remote(media, session, capabilities, mux)
     offered = _direction(media, session)
     ours = _answered_direction(offered if remote else _without_receiving(offered), capabilities)
-    event, event_hz = next(_common_events(types, types, clock_rate_hz), (None, 0))
+    event = _agreed_events(media, types, types, clock_rate_hz)
     noise = _find(types, COMFORT_NOISE, CLOCK_RATE_HZ) if clock_rate_hz == CLOCK_RATE_HZ else None
     refused = [_Line(each.kind, 0, each.protocol, each.formats[:1]) for each in session.media]
     accepted = _audio(
         capabilities.port,
         media.protocol,
-        _rows({number: name}, {event: event_hz} if event is not None else {}, noise),
+        _rows({number: name}, {event.receive_payload_type: event.clock_rate_hz} if event else {}, noise),
         direction=ours,
         ptime_ms=min(_maxptime_ms(media), _DEFAULT_PTIME_MS),
         cryptos=[agreement.ours] if agreement else [],
@@ -484,7 +483,7 @@ def answer(offer: bytes, capabilities: Capabilities, previous: bytes | None = No
         remote=remote,
         codec=codec,
         codecs=(codec,),
-        telephone_event=_agreed_events(media, types, types, clock_rate_hz),
+        telephone_event=event,
         ptime_ms=_ptime_ms(media),
         direction=ours,
         held=remote is None or not offered.receives,
@@ -683,26 +682,16 @@ def _common(
                 yield Codec(name, number, own, clock_rate_hz, _parameters(media, number))
 
 
-def _common_events(
-    theirs: dict[int, tuple[str, int]], ours: dict[int, tuple[str, int]], clock_rate_hz: int
-) -> Iterator[tuple[int, int]]:
-    """The peer's payload types of events that both have, with their clock rates.
-
-    First those of the codec's clock, as RFC 4733 §2.1 has it; then those of 8 kHz, which many offer beside Opus alone.
-    """
-    for rate in dict.fromkeys((clock_rate_hz, CLOCK_RATE_HZ)):
-        number = _find(theirs, TELEPHONE_EVENT, rate)
-        if number is not None and _find(ours, TELEPHONE_EVENT, rate) is not None:
-            yield number, rate
-
-
 def _agreed_events(
     media: Media, theirs: dict[int, tuple[str, int]], ours: dict[int, tuple[str, int]], clock_rate_hz: int
 ) -> TelephoneEvent | None:
-    """The peer's number and ours, where both have one."""
-    for number, rate in _common_events(theirs, ours, clock_rate_hz):
-        own = _find(ours, TELEPHONE_EVENT, rate)
-        if own is not None:
+    """The peer's number and ours, where both have one.
+
+    First of those of the codec's clock, as RFC 4733 §2.1 has it; then of 8 kHz, which many offer beside Opus alone.
+    """
+    for rate in dict.fromkeys((clock_rate_hz, CLOCK_RATE_HZ)):
+        number, own = _find(theirs, TELEPHONE_EVENT, rate), _find(ours, TELEPHONE_EVENT, rate)
+        if number is not None and own is not None:
             return TelephoneEvent(number, own, _events(media, number), rate)
     return None
 
