@@ -246,6 +246,10 @@ class PhoneLeg:
         """The peer has put us on hold."""
         return self._agreed.held if self._agreed else False
 
+    def describe(self, offer: bytes | None, now: float, *, early: bool = False) -> bytes:
+        """Our SDP: the answer to ``offer``, else an offer. Raises as :meth:`answer`, which ``early`` is for."""
+        return self.offer() if offer is None else self.answer(offer, now, early=early)
+
     def answer(self, offer: bytes, now: float, *, early: bool = False) -> bytes:
         """Our answer. Raises SdpError; then nothing has changed.
 

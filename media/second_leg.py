@@ -89,8 +89,7 @@ class SecondLeg:
 
     def renegotiate(self, command: Renegotiate, now: float) -> CallOpened:
         """A re-INVITE of the peer's. Raises SdpError."""
-        offer = command.offer
-        sdp = self.leg.offer() if offer is None else self.leg.answer(offer, now, early=command.early)
+        sdp = self.leg.describe(command.offer, now, early=command.early)
         self.crossing.peer_changed()
         return CallOpened(sdp=sdp, codec=self.leg.codec, held=self.leg.held)
 

@@ -288,8 +288,7 @@ class MediaService:
                 call.bridge.start()
                 return Done()
             case Renegotiate():
-                leg, offer, early = call.leg, command.offer, command.early
-                sdp = leg.offer() if offer is None else leg.answer(offer, self._clock(), early=early)
+                sdp = call.leg.describe(command.offer, self._clock(), early=command.early)
                 call.bridge.law_changed()
                 return CallOpened(sdp=sdp, codec=call.leg.codec, held=call.leg.held)
             case HearDigit():
@@ -362,18 +361,18 @@ class MediaService:
     def _open_second(self, call: _Call, command: OpenSecondLeg) -> Result:
         if call.second is not None:
             return Failed(code="leg_exists", message=command.call)
-        address = self._settings.public_address or self._settings.listen_address
+        listen, told = self._addresses(None)
         second = SecondLeg(
             command,
             call.bridge,
             call.leg,
-            address=address,
+            address=told,
             notify=self._notify,
             entropy=self._entropy,
             clock=self._clock,
         )
         try:
-            opened = second.open(call.turn.datagrams, self._settings.listen_address)
+            opened = second.open(call.turn.datagrams, listen)
         except PortUnavailable as error:
             return Failed(code="port_unavailable", message=str(error))
         call.second = second
@@ -415,7 +414,7 @@ class MediaService:
         """What can be refused is refused before a port is bound; what is bound is freed on any failure."""
         listen, told = self._addresses(command.offer)
         leg = self._leg(command, told)
-        sdp = leg.offer() if command.offer is None else leg.answer(command.offer, self._clock())
+        sdp = leg.describe(command.offer, self._clock())
         turn = self._next_turn()
         agent = create(
             Host(
