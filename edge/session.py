@@ -37,7 +37,7 @@ from edge.reliable import Pracks, Provisional, Provisionals
 from edge.session_timer import SessionTimer
 from edge.timers import Timer
 from edge.transaction import Failure, ServerInvite
-from edge.uac import Credential, Draft, Outgoing
+from edge.uac import Credential, Draft, Outgoing, RequestUser
 from edge.uri import ParseError, SipUri
 
 __all__ = ["TABLES", "TRANSITIONS", "Action", "Input", "Session", "SessionHost", "State"]
@@ -198,7 +198,6 @@ class Session:
         self._kept_answer: Detail | None = None
         self._pracks = Pracks(host.layer)
         self._updatable = False
-        self._updating: Outgoing | None = None
         self._limit: Timer | None = None
         self._first_hop: SipUri | None = None
         self._cseq = 0
@@ -304,10 +303,7 @@ class Session:
         """A digit by INFO, in an established call."""
         if self.state is not State.CONFIRMED or self.dialog is None:
             return False
-        body = info.digit_body(digit, duration_ms)
-        draft = in_dialog(self.dialog, "INFO", self._layer, body=body, flow=self.flow, kind=info.RELAY)
-        request = Outgoing(self._layer, draft, self.dialog.next_cseq, Nobody(), self.credential)
-        request.start(self.dialog.addressing()[2], now, near_of(self.dialog, self.flow))
+        self._send(self.dialog, "INFO", Nobody(), now, body=info.digit_body(digit, duration_ms), kind=info.RELAY)
         return True
 
     def refer(self, target: str, now: float) -> bool:
@@ -623,9 +619,23 @@ class Session:
             return
         values = reasons.of_bye(detail.reason, expired=detail.cause is Cause.EXPIRED)
         headers = [*(("Reason", value) for value in values), *safe_headers(detail.extra)]
-        draft = in_dialog(self.dialog, "BYE", self._layer, headers)
-        goodbye = Outgoing(self._layer, draft, self.dialog.next_cseq, _Goodbye(self), self.credential)
-        goodbye.start(self.dialog.addressing()[2], now, near_of(self.dialog, self.flow))
+        self._send(self.dialog, "BYE", _Goodbye(self), now, headers)
+
+    def _send(
+        self,
+        dialog: Dialog,
+        method: str,
+        user: RequestUser,
+        now: float,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        body: bytes = b"",
+        kind: str = uas.SDP,
+    ) -> None:
+        """A request of ours in the dialog, which nothing cancels."""
+        draft = in_dialog(dialog, method, self._layer, headers, body=body, flow=self.flow, kind=kind)
+        request = Outgoing(self._layer, draft, dialog.next_cseq, user, self.credential)
+        request.start(dialog.addressing()[2], now, near_of(dialog, self.flow))
 
     def on_bye_done(self, now: float) -> None:
         """Our BYE was answered, or never will be."""
@@ -695,9 +705,7 @@ class Session:
         """Keep the session (RFC 4028 §10): by UPDATE where the peer allows it, else by re-INVITE."""
         dialog = self.dialog
         if self._updatable and dialog is not None:
-            draft = in_dialog(dialog, "UPDATE", self._layer, self.timer.request_headers(), flow=self.flow)
-            self._updating = Outgoing(self._layer, draft, dialog.next_cseq, _Refresh(self), self.credential)
-            self._updating.start(dialog.addressing()[2], now, near_of(dialog, self.flow))
+            self._send(dialog, "UPDATE", _Refresh(self), now, self.timer.request_headers())
         elif not self.offers.local or not self.offers.refresh(now):
             self.timer.failed(0, now)
 
