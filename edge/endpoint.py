@@ -39,7 +39,6 @@ from edge.identity import identity_of
 from edge.ladder import TraceEntry
 from edge.layer import EndpointSettings, Hop, TransactionLayer, parse_next_hop, safe_headers
 from edge.message import NameAddress, Request, Response, check_request, check_response, parse, response_to, salvage
-from edge.refer import takes_refer
 from edge.registration import Registration
 from edge.session import Session
 from edge.session_timer import session_expires, too_small
@@ -503,7 +502,7 @@ class Endpoint:
             flow=flow,
             headers=uas.allowed_headers(request, allowed=self.settings.headers),
             takes_info=uas.allows(request, "INFO"),
-            takes_refer=takes_refer(request),
+            takes_refer=uas.allows(request, "REFER"),
             max_forwards=_hops_left(request),
         )
         request.expires  # noqa: B018

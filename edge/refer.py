@@ -19,13 +19,13 @@ from edge.events import ReferEnded, ReferProgressed, ReferSource
 from edge.host import DialogOwner, Host
 from edge.invite import in_dialog, near_of
 from edge.layer import Hop
-from edge.message import REASON_PHRASES, Message, Request, Response, printable
+from edge.message import REASON_PHRASES, Request, Response, printable
 from edge.timers import Timer
 from edge.transaction import Failure
 from edge.uac import Draft, Outgoing
 from edge.uri import ParseError
 
-__all__ = ["TABLES", "TRANSITIONS", "Action", "Input", "Referral", "State", "takes_refer"]
+__all__ = ["TABLES", "TRANSITIONS", "Action", "Input", "Referral", "State"]
 
 
 class State(StrEnum):
@@ -99,11 +99,6 @@ class _Told:
     source: ReferSource = ReferSource.NOTIFY
     expires_s: float = _LONGEST_S
     target: str = ""
-
-
-def takes_refer(message: Message) -> bool:
-    """Whether the Allow header of an INVITE or its 2xx lists REFER."""
-    return "REFER" in message.headers.get_all("Allow")
 
 
 class Referral:

@@ -32,7 +32,7 @@ from edge.invite import Acknowledgement, Answer, Detail, Nobody, answer_to, in_d
 from edge.layer import Hop, TransactionLayer, parse_next_hop, safe_headers
 from edge.message import REASON_PHRASES, NameAddress, Request, Response, printable, response_to
 from edge.offers import Offers
-from edge.refer import Referral, takes_refer
+from edge.refer import Referral
 from edge.reliable import Pracks, Provisional, Provisionals
 from edge.session_timer import SessionTimer
 from edge.timers import Timer
@@ -514,7 +514,7 @@ class Session:
             response.phrase,
             body,
             headers=self._crossing(response),
-            takes_refer=takes_refer(response),
+            takes_refer=uas.allows(response, "REFER"),
             takes_info=uas.allows(response, "INFO"),
             described=described,
             tag=tag,
