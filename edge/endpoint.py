@@ -382,7 +382,7 @@ class Endpoint:
         refusal = refusal or uas.check_required(request)
         if refusal is None and request.method in _OFFERING:
             request.contact  # noqa: B018  a ParseError now rather than when it is accepted
-            refusal = uas.check_content(request) or session.timer.objection(request)
+            refusal = uas.check_content(request) or too_small(request, self.settings.min_se_s)
         if refusal is None and request.method != "BYE" and self.layer.full:
             refusal = self._overload()
         if refusal is not None:

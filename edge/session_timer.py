@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from edge import uas
 from edge.events import Cause, Refusal
 from edge.headers import parse_integer, parse_parameters
 from edge.layer import TransactionLayer
@@ -148,13 +149,9 @@ def too_small(request: Request, least_s: int) -> Refusal | None:
     """422 for an interval below ``least_s`` (§9), where the peer could do something about it. Raises ParseError."""
     asked = session_expires(request)
     _min_se(request)
-    if asked is None or asked.interval_s >= least_s or not _supports(request):
+    if asked is None or asked.interval_s >= least_s or not uas.supports(request, OPTION):
         return None
     return Refusal(422, "session interval too small", headers=(("Min-SE", str(least_s)),))
-
-
-def _supports(message: Message) -> bool:
-    return any(OPTION in message.headers.get_all(name) for name in ("Supported", "Require"))
 
 
 class Refreshed(Protocol):
@@ -185,21 +182,18 @@ class SessionTimer:
 
     # as UAS
 
-    def objection(self, request: Request) -> Refusal | None:
-        """See :func:`too_small`."""
-        return too_small(request, self._layer.settings.min_se_s)
-
     def accept(self, request: Request, now: float) -> list[tuple[str, str]]:
         """Agree on what the peer's INVITE or UPDATE asks for; the headers of the 2xx that says so (§9)."""
         settings, asked = self._layer.settings, session_expires(request)
-        if asked is None and not _supports(request):
+        supported = uas.supports(request, OPTION)
+        if asked is None and not supported:
             self._step(Input.AGREED_NONE, now)
             return []
         least_s = max(_min_se(request), settings.min_se_s)
         wanted_s = settings.session_expires_s if asked is None else min(asked.interval_s, settings.session_expires_s)
         self._interval_s = max(wanted_s, least_s)
         refresher = "uas"
-        if asked is not None and _supports(request):
+        if asked is not None and supported:
             refresher = asked.refresher or ("uac" if self.state is State.THEIRS else "uas")
         self._step(Input.AGREED_OURS if refresher == "uas" else Input.AGREED_THEIRS, now)
         headers = [("Session-Expires", f"{self._interval_s};refresher={refresher}")]

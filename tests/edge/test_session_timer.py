@@ -72,6 +72,7 @@ def refreshes(solo: Solo, seconds: float) -> list[Request]:
         ([*asking(3600), ("Min-SE", "2400")], "2400;refresher=uas", False),
         ([("Session-Expires", "600;refresher=uac")], "600;refresher=uas", False),  # a proxy's wish: we refresh
         ([("k", "timer,path"), ("x", "900")], "900;refresher=uas", False),
+        ([("Supported", "Timer")], "1800;refresher=uas", False),  # RFC 3261 §7.3.1: in any case
     ],
 )
 def test_the_200_says_the_interval_and_who_refreshes(
