@@ -84,8 +84,7 @@ def test_the_200_says_the_interval_and_who_refreshes(
     assert (ok.headers.get("Require") == "timer") is required
 
 
-@pytest.mark.parametrize("inside", [False, True])
-@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+@pytest.mark.parametrize(("method", "inside"), [("INVITE", False), ("INVITE", True), ("UPDATE", True)])
 def test_an_interval_below_our_minimum_is_422_with_it(method: str, inside: bool) -> None:
     """RFC 4028 §5, §9."""
     solo = Solo(min_se_s=120)
@@ -95,8 +94,6 @@ def test_an_interval_below_our_minimum_is_422_with_it(method: str, inside: bool)
         [refused] = solo.receive(
             in_dialog(method, ok, cseq=2, headers=headers, body=OFFER if method == "INVITE" else b"")
         )
-    elif method == "UPDATE":
-        return
     else:
         [refused] = solo.receive(invite(headers=headers))
     assert isinstance(refused, Response)
