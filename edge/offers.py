@@ -153,8 +153,11 @@ class Call(DialogOwner, Protocol):
     def dialog_of(self, key: DialogKey) -> Dialog | None:
         """The dialog of this call that a request of the peer belongs to; before the 2xx there may be several."""
 
-    def reply(self, request: Request, status: int, now: float, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def reply(self, request: Request, status: int, now: float) -> None:
         """Refuse a request without a transaction."""
+
+    def put_off(self, request: Request, now: float) -> None:
+        """Refuse an offer for now: another one is unanswered."""
 
     def broken(self, status: int, cause: Cause, now: float) -> None:
         """The peer has lost the session: end the call."""
@@ -242,15 +245,11 @@ class Offers:
 
     # what comes from the wire
 
-    def on_invite(self, request: Request, now: float) -> None:
-        """A re-INVITE that the call lets through."""
+    def on_offer(self, request: Request, now: float) -> None:
+        """A re-INVITE that the call lets through, or an UPDATE or PRACK with an offer that its 2xx is to answer."""
+        event = Input.REINVITE if request.method == "INVITE" else Input.UPDATE
         glare = self.state is State.ANSWERED and self._answer is not None and self._answer.delayed
-        self._step(Input.GLARE if glare else Input.REINVITE, now, Detail(request=request))
-
-    def on_update(self, request: Request, now: float) -> None:
-        """An UPDATE with an offer, or a PRACK with one that its 2xx is to answer."""
-        glare = self.state is State.ANSWERED and self._answer is not None and self._answer.delayed
-        self._step(Input.GLARE if glare else Input.UPDATE, now, Detail(request=request))
+        self._step(Input.GLARE if glare else event, now, Detail(request=request))
 
     def on_ack(self, request: Request, now: float) -> None:
         """The ACK of our 2xx to a re-INVITE; of other ACKs nobody waits for any."""
@@ -365,9 +364,8 @@ class Offers:
             self._offered.respond(status, bytes(response), now)
 
     def _send_interval(self, detail: Detail, now: float) -> None:
-        if detail.request is not None:  # §14.2: between 0 and 10 seconds
-            headers = [("Retry-After", str(self._layer.entropy(1)[0] % 11))]
-            self._call.reply(detail.request, 500, now, headers)
+        if detail.request is not None:
+            self._call.put_off(detail.request, now)
 
     def _send_pending(self, detail: Detail, now: float) -> None:
         if detail.request is not None:

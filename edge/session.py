@@ -333,12 +333,9 @@ class Session:
     def on_invite(self, request: Request, now: float) -> None:
         """A re-INVITE."""
         if self.state in (State.OFFERED, State.RINGING):
-            self.reply(request, 500, now, [("Retry-After", str(self._layer.entropy(1)[0] % 11))])
-        elif self.state is State.ANSWERED and self._answer is not None and self._answer.delayed:
-            self.reply(request, 491, now)
+            self.put_off(request, now)
         elif self.state in (State.ANSWERED, State.CONFIRMED):
-            self._step(Input.ACK, now)  # RFC 5407 §3.1.4: only its ACK was lost or late
-            self.offers.on_invite(request, now)
+            self._reoffered(request, now)
         else:
             self.reply(request, 481, now)
 
@@ -350,22 +347,24 @@ class Session:
         if uas.offer(request) is None:
             self._accept_update(request, now)
         elif self.state in (State.CONFIRMED, State.ANSWERED):
-            self._update_answered(request, now)
+            self._reoffered(request, now)
         elif self._described_in(dialog_key(request)):
-            self.offers.on_update(request, now)
+            self.offers.on_offer(request, now)
         elif self.is_caller:  # our INVITE's offer is unanswered
             self.reply(request, 491, now)
         else:  # its INVITE's is
-            self._defer(request, now)
+            self.put_off(request, now)
 
-    def _update_answered(self, request: Request, now: float) -> None:
+    def _reoffered(self, request: Request, now: float) -> None:
+        """A new offer after our 2xx."""
         if self.state is State.ANSWERED and self._answer is not None and self._answer.delayed:
             self.reply(request, 491, now)
             return
         self._step(Input.ACK, now)  # RFC 5407 §3.1.4: only its ACK was lost or late
-        self.offers.on_update(request, now)
+        self.offers.on_offer(request, now)
 
-    def _defer(self, request: Request, now: float) -> None:
+    def put_off(self, request: Request, now: float) -> None:
+        """Refuse an offer for now: another one is unanswered (§14.2, RFC 3311 §5.2: between 0 and 10 seconds)."""
         self.reply(request, 500, now, [("Retry-After", str(self._layer.entropy(1)[0] % 11))])
 
     def _accept_update(self, request: Request, now: float) -> None:
@@ -403,7 +402,7 @@ class Session:
             self._reply_200(request, now)
             self._host.emit(MediaAnswered(self.key, body))
         elif self._described:
-            self.offers.on_update(request, now)
+            self.offers.on_offer(request, now)
         else:
             self.reply(request, 488, now)
         self._resume_answer(now)
