@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from config.settings import Codecs, Dtmf, Srtp
+
 __all__ = ["Carrier", "Dialect", "Proxy", "Signalling", "carriers", "overlap", "overlapping"]
 
 Transport = Literal["udp", "tcp", "tls"]
@@ -67,11 +69,11 @@ class Dialect(_Data):
     """Header names it wants on our INVITEs."""
     uri_length_max: int | None = None
     contact_length_max: int | None = None
-    srtp: Literal["off", "allow", "require"] = "allow"
+    srtp: Srtp = "allow"
     """SRTP with keys in SDP, on its calls: on where it is offered."""
-    codecs: tuple[Literal["PCMU", "PCMA", "G722", "OPUS"], ...] = ("PCMU", "PCMA")
+    codecs: Codecs = ("PCMU", "PCMA")
     """What its calls are answered with, best first: what the agents and the telephone network behind it have anyway."""
-    dtmf: Literal["auto", "rfc4733", "inband"] = "auto"
+    dtmf: Dtmf = "auto"
 
 
 class Carrier(_Data):

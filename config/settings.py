@@ -217,6 +217,7 @@ PublicAddress = Annotated[str, AfterValidator(_reachable)]
 PublicIpv6Address = Annotated[str, AfterValidator(_reachable), AfterValidator(_ipv6)]
 Codecs = Annotated[tuple[Literal["PCMU", "PCMA", "G722", "OPUS"], ...], Field(min_length=1)]
 Srtp = Literal["off", "allow", "require"]
+Dtmf = Literal["auto", "rfc4733", "inband"]
 VaultKey = Annotated[SecretStr, AfterValidator(_vault_key)]
 HeaderPattern = Annotated[str, AfterValidator(_header_pattern)]
 Workers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=64)], WrapValidator(_workers)]
@@ -571,7 +572,7 @@ class Trunk(_Model):
     rtcp_mux: bool = False
     """Our own offers ask for RTCP on RTP's port (RFC 5761). Offers of the trunk that ask for it get it anyway."""
 
-    dtmf: Literal["auto", "rfc4733", "inband"] = "auto"
+    dtmf: Dtmf = "auto"
     """Digits: by telephone-event alone (`rfc4733`), in the audio too (`inband`), or in the audio where the peer has no
     telephone-event (`auto`)."""
 
