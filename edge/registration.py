@@ -25,7 +25,7 @@ from edge.message import NameAddress, Response
 from edge.timers import Timer
 from edge.transaction import Failure
 from edge.trunks import TOKEN_PARAMETER, TrunkTable
-from edge.uac import Credential, Draft, Outgoing
+from edge.uac import Credential, Draft, Outgoing, seconds
 from edge.uri import ParseError, SipUri
 
 __all__ = ["TABLES", "TRANSITIONS", "Action", "Input", "Registration", "RegistrationHost", "State", "retry_delay_s"]
@@ -201,9 +201,9 @@ class Registration:
         self._failure = (
             response.status,
             _explained(response, self.spec.realm),
-            self._delay_s(response.status, _retry_after_s(response)),
+            self._delay_s(response.status, seconds(response, "Retry-After")),
         )
-        self._least_s = _number(response, "Min-Expires")
+        self._least_s = seconds(response, "Min-Expires") or 0
         too_brief = response.status == 423 and self._asked_s < self._least_s <= _MAX_EXPIRES_S
         self._step(Input.TOO_BRIEF if too_brief else Input.FAILED, now)
 
@@ -399,15 +399,6 @@ class Registration:
 
 def _place(uri: SipUri) -> tuple[str, int | None]:
     return uri.host, uri.port
-
-
-def _number(response: Response, name: str) -> int:
-    value = (response.headers.get(name) or "").partition(";")[0].partition("(")[0].strip()
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0
-
-
-def _retry_after_s(response: Response) -> int | None:
-    return _number(response, "Retry-After") or None
 
 
 def _explained(response: Response, realm: str | None) -> str:

@@ -37,7 +37,7 @@ from edge.reliable import Pracks, Provisional, Provisionals
 from edge.session_timer import SessionTimer
 from edge.timers import Timer
 from edge.transaction import Failure, ServerInvite
-from edge.uac import Credential, Draft, Outgoing, RequestUser
+from edge.uac import Credential, Draft, Outgoing, RequestUser, seconds
 from edge.uri import ParseError, SipUri
 
 __all__ = ["TABLES", "TRANSITIONS", "Action", "Input", "Session", "SessionHost", "State"]
@@ -761,8 +761,8 @@ class _Refresh:
 
 def _retry_after_s(response: Response) -> float | None:
     """Retry-After [s], up to a minute; None where there is none to follow."""
-    value = (response.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0].strip()
-    return min(60.0, float(value)) if value.isascii() and value.isdecimal() and len(value) < 10 else None
+    asked_s = seconds(response, "Retry-After")
+    return None if asked_s is None else min(60.0, asked_s)
 
 
 def _reliably(request: Request, *, sought: bool) -> bool:

@@ -20,7 +20,7 @@ from edge.transaction import ClientInvite, ClientNonInvite, Failure, Transaction
 from edge.trunks import canonical_host
 from edge.uri import ParseError, SipUri
 
-__all__ = ["Credential", "Draft", "Outgoing", "RequestUser", "cancellation"]
+__all__ = ["Credential", "Draft", "Outgoing", "RequestUser", "cancellation", "seconds"]
 
 _AUTHORIZATION: Final = {
     401: ("WWW-Authenticate", "Authorization"),
@@ -264,6 +264,12 @@ def cancellation(request: Request, reason: str | None = None) -> Request:
     if reason:
         copied.append(("Reason", reason))
     return Request.create("CANCEL", request.uri, copied)
+
+
+def seconds(response: Response, name: str) -> int | None:
+    """A header in whole seconds, such as Retry-After, without its comment and parameters; None where it is none."""
+    value = (response.headers.get(name) or "").partition(";")[0].partition("(")[0].strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
 
 
 def _stale(values: list[str]) -> bool:
