@@ -596,6 +596,17 @@ def test_with_rtcp_mux_reports_come_and_go_by_rtps_port(secure: bool) -> None:
     assert clear is not None and rtcp.parse(clear)
 
 
+def test_with_rtcp_mux_reports_go_where_a_peer_behind_a_nat_is_heard_from() -> None:
+    """RFC 5761: there is one port, and the SDP's own address is not where it is."""
+    line = Line(policy(), sdp("0 101", "a=rtcp-mux", EVENTS))
+    for _ in range(40):
+        line.receive(line.packet(b"\x10" * 160, 0), STRANGER)
+    line.out.clear()
+    line.run(8)
+    assert line.out_rtcp == []
+    assert {target for data, target in line.out if 192 <= data[1] <= 223} == {STRANGER}
+
+
 def test_rtcp_on_rtps_port_that_was_not_agreed_is_refused() -> None:
     line = Line(policy(), sdp("0 101", EVENTS))
     line.receive(line.packet(b"\x10" * 160, 0))
