@@ -175,7 +175,6 @@ class Tickers:
         script = Path(__file__).with_name("ticker_python.py")
         command = (sys.executable, script) if compiler() is None else (build("ticker"),)
         self._programs = {core: Program(*command, str(core)) for core in (EDGE_CORE, LOAD_CORE)}
-        self.realtime = all(each.hello["realtime"] for each in self._programs.values())
         self._books: dict[int, Books] = {}
 
     def begin(self) -> None:

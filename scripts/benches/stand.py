@@ -99,11 +99,10 @@ class Load:
     """``c/load.c`` on core 1; without a compiler, or when ``in_python``, ``load_python.py``."""
 
     def __init__(self, *, in_python: bool = False) -> None:
-        self.in_python = in_python or compiler() is None
-        command = (sys.executable, Path(__file__).with_name("load_python.py")) if self.in_python else (build("load"),)
+        in_python = in_python or compiler() is None
+        command = (sys.executable, Path(__file__).with_name("load_python.py")) if in_python else (build("load"),)
         self._program = Program(*command, str(LOAD_CORE))
         self.agents = str(self._program.hello["agents"])
-        self.pid = self._program.process.pid
 
     def ask(self, command: str) -> Any:
         """Until it is done."""
