@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from tests.support.audio import (
 )
 from tests.support.clock import FakeClock
 from tests.support.lossy import Impairment, LossyPath, Network
+from tests.support.openai_events import client_event
 from tests.support.phone import Message, digest_answer
 from tests.support.process import running
 from tests.support.rtp import MediaPort, Packet, digits_in, hear, parse_rtp
@@ -170,3 +173,20 @@ async def test_a_program_that_ignores_sigterm_is_killed_with_all_it_started() ->
         async with asyncio.timeout(5):  # SIGKILL has been sent to all of them; each ends when the kernel runs it
             while state.read_text().split()[2] != "Z":
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ({"type": "response.stop"}, "not an event of the API: response.stop"),
+        ({"type": "conversation.item.truncate", "item_id": "i", "content_index": 0}, "not an event of the API"),
+        ({"type": "response.create", "mood": "good"}, "no response.create.mood"),
+        ({"type": "response.create", "response": {"mood": "good"}}, "no response.create.response.mood"),
+        ({"type": "session.update", "session": {"type": "realtime", "tools": [{"tone": 1}]}}, "session.tools.tone"),
+    ],
+    ids=["type", "a field missing", "a field more", "one more within", "one more within a list"],
+)
+def test_what_openai_does_not_publish_is_no_event_of_a_clients(event: dict[str, Any], words: str) -> None:
+    assert client_event('{"type": "response.create"}') == {"type": "response.create"}
+    with pytest.raises(AssertionError, match=words):
+        client_event(json.dumps(event))
