@@ -44,10 +44,17 @@ API = "/api/public/v1"
 ADDRESSES = ("$API/", f"https://edge.example.com{API}/")
 
 
+def written_out(words: list[str]) -> list[str]:
+    """With the addresses that were given a name, as in ``CALL=$API/calls/$CALL_ID``, where the name stands."""
+    assigned = (word.partition("=") for word in words)
+    names = {f"${name}": value for name, _, value in assigned if value.startswith(ADDRESSES)}
+    return [re.sub(r"\$\w+", lambda name: names.get(name[0], name[0]), word) for word in words]
+
+
 def requests_of(page: str) -> Iterator[tuple[str, str, Any]]:
     """Method, path and body of each ``curl`` to the API."""
     for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL):
-        words = shlex.split(block, comments=True)
+        words = written_out(shlex.split(block, comments=True))
         starts = [place for place, word in enumerate(words) if word.endswith("curl")]
         for start, end in pairwise([*starts, len(words)]):
             given = words[start:end]
