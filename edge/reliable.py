@@ -225,9 +225,9 @@ class Pracks:
         self._early: dict[str, Early] = {}
 
     def take(self, outgoing: Outgoing, response: Response, credential: Credential | None, now: float) -> Early | None:
-        """A 1xx to our INVITE: PRACK it if it wants one. None where it is to be passed over: a copy, or out of order.
+        """PRACK a reliable 1xx to our INVITE. None where it is to be passed over: a copy, or out of order.
 
-        Raises ParseError. A 1xx that is not reliable is no business of this method.
+        Raises ParseError.
         """
         request = outgoing.request
         rseq = parse_integer((response.headers.get("RSeq") or "").strip(), 2**32 - 1, "RSeq")

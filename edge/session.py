@@ -378,6 +378,11 @@ class Session:
         self._layer.serve(request, self.flow, now).respond(200, bytes(response), now)
 
     @property
+    def _offerless(self) -> bool:
+        """As UAS: the INVITE had no offer, so ours goes in the first reliable response, or in the 2xx."""
+        return self._invite is not None and uas.offer(self._invite.request) is None
+
+    @property
     def _described(self) -> bool:
         """As UAS before the answer: offer and answer have been exchanged reliably (RFC 3262 §5)."""
         return self._provisionals is not None and self._provisionals.agreed
@@ -398,7 +403,7 @@ class Session:
             self.reply(request, 481, now)
         elif body is None:
             self._reply_200(request, now)
-        elif provisional.body and self._invite is not None and uas.offer(self._invite.request) is None:
+        elif provisional.body and self._offerless:
             self._reply_200(request, now)
             self._host.emit(MediaAnswered(self.key, body))
         elif self._described:
@@ -536,10 +541,8 @@ class Session:
         if self._provisionals is None:
             self._respond(detail.status, now, detail.extra, body)
             return
-        delayed = self._invite is not None and uas.offer(self._invite.request) is None
-        if (
-            body or not delayed or self._described
-        ):  # RFC 3262 §5: the first reliable response has the offer, or none goes
+        # RFC 3262 §5: the first reliable response has the offer, or none goes
+        if body or not self._offerless or self._described:
             self._provisionals.send(Provisional(detail.status, body, detail.extra), now)
 
     def _transmit(self, provisional: Provisional, rseq: int, now: float) -> None:
