@@ -146,9 +146,7 @@ def crosses(name: str, allowed: tuple[str, ...]) -> bool:
     return False
 
 
-def allowed_headers(
-    message: Message, *more: str, allowed: tuple[str, ...] = ("X-*", "User-to-User")
-) -> tuple[tuple[str, str], ...]:
+def allowed_headers(message: Message, *more: str, allowed: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """The headers of a message that may cross to the agent: the ``allowed``, and ``more``; see :func:`passing`."""
     return passing(message.headers, (*allowed, *more))
 
