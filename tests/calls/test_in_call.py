@@ -143,6 +143,7 @@ async def test_an_agent_that_leaves_before_the_answer_is_480_and_on_record_as_ha
     assert (record["ended_by"], record["end_reason"], record["sip_status"]) == ("agent", "agent_closed", 480)
 
 
+@pytest.mark.realtime
 async def test_an_agent_that_says_nothing_is_answered_for_after_its_time(edge: Edge) -> None:
     """180 while it connects; 200 ``answer_after_s`` after ``start``."""
     async with MediaStreamsAgent.open() as agent:
