@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.util
 import json
 from typing import Any
 
@@ -16,6 +15,7 @@ from media.agents.media_stream import Clear, Mark, Play
 from media.agents.telnyx_media_streaming import Stream, TelnyxAgent
 from media.messages import AgentSpec
 from tests.media.agents.fakes import CONTEXT, FakePort, FakeWebSockets, host
+from tests.support.pipecat_agent import has_pipecat
 
 ID = "32de0dea-53cb-4b21-89a4-9e1819c043bc"
 FRAME = bytes(range(160))
@@ -124,8 +124,6 @@ async def test_clear_returns_the_marks_and_closing_says_stop() -> None:
 
 # --- pipecat's own --------------------------------------------------------------------------------
 
-needs_pipecat = pytest.mark.skipif(importlib.util.find_spec("pipecat") is None, reason="not installed: pipecat-ai")
-
 
 class _Socket:
     """As much of a WebSocket as pipecat's runner asks of one."""
@@ -141,7 +139,7 @@ class _Socket:
         return self._messages.pop(0)
 
 
-@needs_pipecat
+@has_pipecat
 async def test_pipecat_takes_us_for_telnyx_and_finds_what_it_needs() -> None:
     from pipecat.runner.utils import parse_telephony_websocket
 
@@ -153,7 +151,7 @@ async def test_pipecat_takes_us_for_telnyx_and_finds_what_it_needs() -> None:
     assert (data["from"], data["to"]) == (CONTEXT.from_number, CONTEXT.to_number)
 
 
-@needs_pipecat
+@has_pipecat
 @pytest.mark.parametrize("law", ["PCMU", "PCMA"])
 async def test_pipecats_serializer_hears_us_and_we_hear_it(law: str) -> None:
     from pipecat.frames.frames import InputAudioRawFrame, InputDTMFFrame, InterruptionFrame, OutputAudioRawFrame

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.codecs import opus
-from media.codecs.opus import OpusConcealer, OpusDecoder, OpusEncoder, available, parameters
+from media.codecs.opus import OpusConcealer, OpusDecoder, OpusEncoder, parameters
+from tests.support.opus import needs_opus
 
-pytestmark = pytest.mark.skipif(not available(), reason="not installed: libopus0")
+pytestmark = needs_opus
 
 RATE_HZ = 16000
 
