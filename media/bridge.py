@@ -73,7 +73,7 @@ class Leg(Protocol):
         """Time has passed in which nothing was sent."""
 
     def send_digits(self, digits: str) -> bool:
-        """Queue digits; ValueError for what is none. False: the peer takes no telephone-event, INFO is to be tried."""
+        """Queue digits; nothing for what is none. False: the peer takes no telephone-event, INFO is to be tried."""
 
     def statistics(self, now: float) -> LegStatistics:
         """The leg's part of the statistics."""

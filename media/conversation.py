@@ -77,7 +77,6 @@ class ConversationMeter:
         "_agent_quiet",
         "_caller_heard",
         "_caller_last",
-        "_caller_loud",
         "_frame",
         "_level",
         "_overlap",
@@ -94,7 +93,6 @@ class ConversationMeter:
         self._agent_quiet = self.PAUSE_FRAMES
         self._caller_heard = False
         self._caller_last = 0
-        self._caller_loud = 0
         self._overlap = 0
         self._silences, self._talk_over, self._responses = _Measured(), _Measured(), _Measured()
 
