@@ -511,7 +511,7 @@ class Bridge:
 
     def send_digits(self, digits: str) -> None:
         """See :class:`AgentPort`."""
-        if self.state in _TALKING and self._leg.send_digits(digits) is False and digits:
+        if self.state in _TALKING and not self._leg.send_digits(digits) and digits:
             self._notify(DigitsUnsent(call=self.call, digits=digits[:_MOST_DIGITS]))
 
     def ask(self, verb: str, arguments: Mapping[str, str]) -> None:

@@ -58,8 +58,9 @@ class FakeLeg:
     def skip(self, frames: int) -> None:
         self.skipped += frames
 
-    def send_digits(self, digits: str) -> None:
+    def send_digits(self, digits: str) -> bool:
         self.digits += digits
+        return True
 
     def statistics(self, now: float) -> LegStatistics:
         return LegStatistics(packets_sent=len(self.sent))
