@@ -191,9 +191,13 @@ class LinkedAgent(ABC):
 
 
 class WebSocketAgent(LinkedAgent):
-    """One behind ``spec.url``; ``headers`` join the handshake's, beside those that authenticate it."""
+    """One behind ``spec.url``; ``headers`` join the handshake's, beside those that authenticate it.
+
+    ``anywhere``: the operator has chosen the URL, see :class:`~media.websocket.WebSocketClient`.
+    """
 
     headers: Headers = ()
+    anywhere = False
 
     def __init__(self, host: Host) -> None:
         """Raises :class:`BadAgent` for a URL that is none."""
@@ -203,7 +207,8 @@ class WebSocketAgent(LinkedAgent):
 
     def _connect(self, name: str, timeout_s: float) -> Link:
         headers = (*self._host.request_headers(self._url), *self.headers)
-        self._websocket = self._host.websockets.connect(self._url, self, timeout_s, name, headers)
+        websockets = self._host.websockets
+        self._websocket = websockets.connect(self._url, self, timeout_s, name, headers, anywhere=self.anywhere)
         return self._websocket
 
     def on_start(self) -> None:

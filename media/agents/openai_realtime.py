@@ -18,12 +18,13 @@ from typing import Any, Final
 
 import msgspec
 
+from media.agents.announcement import transfer_failed
 from media.agents.base import AgentPort, BadAgent, Encoding, Host
 from media.agents.linked import WebSocketAgent
 from media.convert import WholeSamples, little_endian
 from media.g711 import PCMA, PCMU
 from media.messages import CallContext, Realtime
-from media.websocket import FailureCause, Link, plain
+from media.websocket import FailureCause, plain
 
 __all__ = [
     "Audio",
@@ -419,6 +420,8 @@ class _Said:
 class OpenAiAgent(WebSocketAgent):
     """The model behind ``spec.url``, told of itself by ``spec.realtime``; the key is among ``spec.headers``."""
 
+    anywhere = True
+
     RETRY_AFTER_MS: Final = 2000
     FAILURES: Final = 3
     """In a row, of responses: the caller hears nothing, so the agent is given up."""
@@ -488,17 +491,12 @@ class OpenAiAgent(WebSocketAgent):
             return
         call_id, self._transfer = self._transfer, ""
         self._tell(partial(session.result, call_id, {**data, "event": event}))
-        status = data.get("status")
-        if not (isinstance(status, int) and 200 <= status < 300):
+        if transfer_failed(event, data):
             self._take_turn()
 
     def on_failed(self, cause: FailureCause, message: str) -> None:
         """Not connected: HTTP's status in words."""
         super().on_failed(cause, _HANDSHAKE.get(message, message))
-
-    def _connect(self, name: str, timeout_s: float) -> Link:
-        headers = self._host.request_headers(self._url)
-        return self._host.websockets.connect(self._url, self, timeout_s, name, headers, anywhere=True)
 
     def _opened(self, port: AgentPort) -> None:
         """The server speaks first."""

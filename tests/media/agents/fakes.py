@@ -121,6 +121,7 @@ class FakeWebSockets:
         self.link = FakeLink()
         self.asked: list[tuple[str, float]] = []
         self.headers: list[Headers] = []
+        self.anywhere: list[bool] = []
 
     def connect(
         self,
@@ -133,6 +134,7 @@ class FakeWebSockets:
         anywhere: bool = False,
     ) -> FakeLink:
         self.headers.append(headers)
+        self.anywhere.append(anywhere)
         self.asked.append((url, timeout_s))
         return self.link
 

@@ -55,6 +55,7 @@ def test_the_handshake_has_the_protocols_headers() -> None:
     call = Call()
     assert call.websockets.asked == [("ws://h/", 15.0)]
     assert call.websockets.headers == [(("X-Truedy-Call-Sid", CONTEXT.call_sid), ("X-Who", "us"))]
+    assert call.websockets.anywhere == [False]
 
 
 def test_a_slow_agent_hears_the_newest_audio_and_every_other_message_in_its_place() -> None:

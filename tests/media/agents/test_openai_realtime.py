@@ -205,6 +205,10 @@ def test_the_key_is_in_the_handshake_alone(caplog: pytest.LogCaptureFixture) -> 
     assert all(KEY.encode() not in data for data in call.link.sent)
 
 
+def test_its_url_is_the_operators_and_may_be_private() -> None:
+    assert Call().websockets.anywhere == [True]
+
+
 @pytest.mark.parametrize("changes", [{"headers": {}}, {"headers": {"X": "y"}}])
 def test_without_a_key_there_is_no_agent(changes: dict[str, Any]) -> None:
     with pytest.raises(BadAgent, match="no OpenAI API key is saved"):
