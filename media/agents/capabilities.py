@@ -29,27 +29,22 @@ class Capabilities:
     events: str = ""
 
 
-_OR_REST: Final = "closes, or REST"
+def _media_stream(audio: str, parameters: str) -> Capabilities:
+    """The carriers' media streams differ in no more than this."""
+    return Capabilities(
+        link="WebSocket",
+        audio=audio,
+        parameters=parameters,
+        digits="dtmf",
+        marks="mark",
+        clear="clear",
+        hang_up="closes, or REST",
+    )
+
 
 CAPABILITIES: Final[Mapping[str, Capabilities]] = {
-    "twilio-media-streams": Capabilities(
-        link="WebSocket",
-        audio="PCMU, base64",
-        parameters="start.customParameters",
-        digits="dtmf",
-        marks="mark",
-        clear="clear",
-        hang_up=_OR_REST,
-    ),
-    "telnyx-media-streaming": Capabilities(
-        link="WebSocket",
-        audio="PCMU or PCMA, base64",
-        parameters="start.custom_parameters",
-        digits="dtmf",
-        marks="mark",
-        clear="clear",
-        hang_up=_OR_REST,
-    ),
+    "twilio-media-streams": _media_stream("PCMU, base64", "start.customParameters"),
+    "telnyx-media-streaming": _media_stream("PCMU or PCMA, base64", "start.custom_parameters"),
     "jambonz-listen": Capabilities(
         link="WebSocket",
         audio="L16 at 8, 16 or 24 kHz, binary",
