@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from media import g711
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from media.agents.base import Encoding
 
 __all__ = [
+    "LINEAR",
     "Converter",
     "WholeSamples",
     "decoder",
@@ -24,12 +25,18 @@ __all__ = [
     "silence",
 ]
 
-_LINEAR: Final = "L16"
+LINEAR: Final[Mapping[int, Encoding]] = {
+    8000: "L16",
+    16000: "L16/16000",
+    24000: "L16/24000",
+    48000: "L16/48000",
+}
+"""Linear samples by their rate [Hz]."""
 
 
 def is_linear(encoding: Encoding) -> bool:
     """16-bit samples, whatever their rate."""
-    return encoding.startswith(_LINEAR)
+    return encoding.startswith("L16")
 
 
 def rate_hz(encoding: Encoding) -> int:

@@ -14,9 +14,9 @@ from typing import Final, cast
 
 import msgspec
 
-from media.agents.base import AgentPort, BadAgent, Encoding, Host
+from media.agents.base import AgentPort, BadAgent, Host
 from media.agents.linked import AgentLink, Unacknowledged, WebSocketAgent
-from media.convert import WholeSamples, little_endian
+from media.convert import LINEAR, WholeSamples, little_endian
 from media.messages import CallContext
 from media.resample import Resampler
 from media.websocket import Headers, Link
@@ -31,7 +31,6 @@ __all__ = [
     "Play",
     "Stream",
     "Transfer",
-    "encoding_of",
 ]
 
 SUBPROTOCOL: Final = "audio.jambonz.org"
@@ -121,11 +120,6 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 _decode_target = msgspec.json.Decoder(_Target).decode
 _decode_parting = msgspec.json.Decoder(_Parting).decode
 _encode = msgspec.json.Encoder().encode
-
-
-def encoding_of(rate_hz: int) -> Encoding:
-    """Linear samples at that rate."""
-    return cast(Encoding, "L16" if rate_hz == 8000 else f"L16/{rate_hz}")
 
 
 class Stream:
@@ -253,7 +247,7 @@ class JambonzAgent(WebSocketAgent):
         rate_hz = host.spec.sample_rate or 8000
         if rate_hz not in RATES_HZ:
             raise BadAgent("jambonz-listen carries 8000, 16000 or 24000 Hz")
-        self.encoding = self._encoding = encoding_of(rate_hz)
+        self.encoding = self._encoding = LINEAR[rate_hz]
         self._rate_hz = rate_hz
         self._stream = Stream(host.context, host.spec.parameters, rate_hz)
         self._marks = Unacknowledged()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from media.agents.base import BadAgent, Encoding
+from media.convert import LINEAR
 from media.messages import AgentSpec
 
 __all__ = ["DEFAULT_RATE_HZ", "encoding_of"]
@@ -13,12 +13,6 @@ __all__ = ["DEFAULT_RATE_HZ", "encoding_of"]
 DEFAULT_RATE_HZ: Final = 16000
 """What models for speech are made for."""
 
-_ENCODINGS: Final[Mapping[int, Encoding]] = {
-    8000: "L16",
-    16000: "L16/16000",
-    24000: "L16/24000",
-    48000: "L16/48000",
-}
 _WEBRTC: Final[Encoding] = "L16/48000"
 
 
@@ -26,7 +20,7 @@ def encoding_of(spec: AgentSpec) -> Encoding:
     """The audio on the wire. Raises :class:`~media.agents.base.BadAgent` for a rate that is none of ours."""
     if spec.protocol == "webrtc":
         return _WEBRTC
-    encoding = _ENCODINGS.get(spec.sample_rate or DEFAULT_RATE_HZ)
+    encoding = LINEAR.get(spec.sample_rate or DEFAULT_RATE_HZ)
     if encoding is None:
-        raise BadAgent(f"no agent has {spec.sample_rate} samples a second: {', '.join(map(str, _ENCODINGS))}")
+        raise BadAgent(f"no agent has {spec.sample_rate} samples a second: {', '.join(map(str, LINEAR))}")
     return encoding

@@ -7,7 +7,17 @@ import pytest
 
 from media import g711
 from media.agents.base import Encoding
-from media.convert import Converter, WholeSamples, decoder, encoder, frame_bytes, is_linear, little_endian, rate_hz
+from media.convert import (
+    LINEAR,
+    Converter,
+    WholeSamples,
+    decoder,
+    encoder,
+    frame_bytes,
+    is_linear,
+    little_endian,
+    rate_hz,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +68,7 @@ def test_half_a_sample_waits_for_its_other_half() -> None:
 def test_a_tone_keeps_its_pitch_and_its_length_at_another_rate(rate: int) -> None:
     """In frames of 20 ms, as the bridge has them."""
     tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)).astype(np.int16).tobytes()
-    encoding: Encoding = {16000: "L16/16000", 24000: "L16/24000", 48000: "L16/48000"}[rate]  # type: ignore[assignment]
-    convert = Converter("L16", encoding)
+    convert = Converter("L16", LINEAR[rate])
     out = np.frombuffer(b"".join(convert(tone[at : at + 320]) for at in range(0, len(tone), 320)), dtype=np.int16)
     assert abs(len(out) - rate) <= rate // 1000
     spectrum = np.abs(np.fft.rfft(out[: rate // 2].astype(float)))
