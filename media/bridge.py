@@ -15,7 +15,7 @@ import msgspec
 
 from media.agents.absent import Absent
 from media.agents.base import Agent, AgentCounts, Encoding, EndCause
-from media.convert import Converter, frame_bytes, silence
+from media.convert import Converter, Converters, frame_bytes, silence
 from media.digit_sources import DigitSources
 from media.hold import HoldMusic
 from media.machine_detection import Detection
@@ -229,7 +229,7 @@ class Bridge:
         self._notify = notify
         self._clock = clock
         self._law: Encoding = leg.law
-        self._converters: dict[tuple[Encoding, Encoding], Converter] = {}
+        self._converters = Converters()
         self._queue = PlayoutQueue(silence(leg.law))
         self._hold_music = hold_music
         self._opened_at = 0.0
@@ -450,7 +450,7 @@ class Bridge:
                 frame = overhear(frame)
             wanted = agent.encoding
             if wanted is not None and wanted != law:
-                frame = self._convert(frame, law, wanted)
+                frame = self._converters[law, wanted](frame)
             agent.on_audio(frame, self._at_ms)
             self._at_ms += FRAME_MS
 
@@ -490,7 +490,7 @@ class Bridge:
         if not audio or (state is not _READY and state is not _STARTED):
             return
         if encoding != self._law:
-            audio = self._convert(audio, encoding, self._law)
+            audio = self._converters[encoding, self._law](audio)
         self._agent_bytes += len(audio)
         self._queue.put(audio)
         if state is _STARTED and not self._spec.early_media:
@@ -551,13 +551,6 @@ class Bridge:
             return
         self._ending, self._message = cause, message
         self._feed(Input.CLOSED if cause == "closed" else Input.LOST)
-
-    def _convert(self, audio: bytes, source: Encoding, target: Encoding) -> bytes:
-        """The next piece of the one stream that is in ``source`` and wanted in ``target``."""
-        converter = self._converters.get((source, target))
-        if converter is None:
-            converter = self._converters[source, target] = Converter(source, target)
-        return converter(audio)
 
     # --- the machine ----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LINEAR",
     "Converter",
+    "Converters",
     "WholeSamples",
     "decoder",
     "encoder",
@@ -115,3 +116,11 @@ class Converter:
         if self._resample is not None:
             linear = self._resample(linear)
         return linear if is_linear(target) else g711.ENCODERS[target](linear)
+
+
+class Converters(dict["tuple[Encoding, Encoding]", Converter]):
+    """Of all that a call converts, ``converters[source, target]``: each is made when it is first wanted, and kept."""
+
+    def __missing__(self, pair: tuple[Encoding, Encoding]) -> Converter:
+        converter = self[pair] = Converter(*pair)
+        return converter

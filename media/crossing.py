@@ -15,7 +15,7 @@ from media import g711
 from media.agents.base import Encoding
 from media.bridge import Leg
 from media.consent_tone import ConsentTone
-from media.convert import Converter, decoder, encoder
+from media.convert import Converters, decoder, encoder
 from media.hold import HoldMusic
 from media.messages import LegStatistics
 
@@ -52,7 +52,7 @@ class Crossing:
         self._peer = peer
         self._to_caller: deque[bytes] = deque(maxlen=_FRAMES)
         self._to_peer: deque[bytes] = deque(maxlen=_FRAMES)
-        self._converters: dict[tuple[Encoding, Encoding], Converter] = {}
+        self._converters = Converters()
         self._overheard: bytes | None = None
         self._tone: ConsentTone | None = None
         self._ringing: HoldMusic | None = None
@@ -156,12 +156,7 @@ class Crossing:
         return self._caller.statistics(now)
 
     def _converted(self, frame: bytes, source: Encoding, target: Encoding) -> bytes:
-        if source == target:
-            return frame
-        converter = self._converters.get((source, target))
-        if converter is None:
-            converter = self._converters[source, target] = Converter(source, target)
-        return converter(frame)
+        return frame if source == target else self._converters[source, target](frame)
 
 
 def _nothing() -> bytes | None:

@@ -10,6 +10,7 @@ from media.agents.base import Encoding
 from media.convert import (
     LINEAR,
     Converter,
+    Converters,
     WholeSamples,
     decoder,
     encoder,
@@ -73,6 +74,12 @@ def test_a_tone_keeps_its_pitch_and_its_length_at_another_rate(rate: int) -> Non
     assert abs(len(out) - rate) <= rate // 1000
     spectrum = np.abs(np.fft.rfft(out[: rate // 2].astype(float)))
     assert abs(int(spectrum.argmax()) * 2 - 440) <= 2
+
+
+def test_each_stream_of_a_call_has_a_converter_that_stays() -> None:
+    converters = Converters()
+    assert converters["L16", "PCMU"] is converters["L16", "PCMU"]
+    assert converters["PCMU", "L16"](b"\x10") == g711.decode_ulaw(b"\x10")
 
 
 @pytest.mark.parametrize("encoding", ["PCMU", "PCMA", "L16", "L16/16000"])
