@@ -109,11 +109,6 @@ class Journal:
         journal.append(CallEvent(id=new_id(entropy), kind="opened", at=clock()))
         return journal
 
-    @property
-    def open_calls(self) -> int:
-        """Calls offered and not ended, as far as this process has written."""
-        return len(self._open_calls)
-
     def append(self, event: CallEvent) -> None:
         """Write one line, or queue it; never raises, never waits."""
         try:

@@ -30,7 +30,6 @@ __all__ = [
     "CarrierCalls",
     "CarrierRefused",
     "Handover",
-    "NoCarrierCalls",
     "Order",
     "Outbound",
     "Outward",
@@ -110,35 +109,6 @@ class CarrierRefused(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class NoCarrierCalls:
-    """Where every carrier is called by SIP."""
-
-    async def place(self, call: Call, way: Way) -> str:
-        """Refused."""
-        raise CarrierRefused("carrier_refused", "this edge does not place calls at that carrier")
-
-    async def give_up(self, call: Call, way: Way) -> None:
-        """There is none."""
-
-    def of(self, offered: CallOffered) -> str | None:
-        """None is awaited."""
-        return None
-
-    def over(self, call: Call) -> None:
-        """Nothing was announced."""
-
-    def authorise(self, call: Call, handover: Handover) -> None:
-        """Nobody asks."""
-
-    def revoke(self, call: Call) -> bool:
-        """Nobody has asked."""
-        return False
-
-    async def move(self, call: Call, handover: Handover) -> None:
-        """Refused."""
-        raise CarrierRefused("carrier_refused", "this edge does not move callers at that carrier")
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,10 +173,6 @@ class Transfers:
         self._moved: dict[str, Transfer] = {}
         self._asked: set[str] = set()
 
-    def of(self, call: Call) -> Transfer | None:
-        """The one that is under way."""
-        return self._by_call.get(call.id)
-
     async def begin(self, call: Call, target: str, by: str, place: AgentPlace = "leaves") -> Transfer:
         """Hand the caller to ``target``, E.164 or a SIP URI of the list.
 
