@@ -72,14 +72,11 @@ class CallOperations(OperationsBase):
     @told
     async def transfer(self, by: Principal, call_id: str, request: TransferCall) -> Transferring:
         """Hand a live call's caller on; :class:`CallNotLive` when it has ended already."""
-        id = id_of(call_id, "CA")
-        if id is None:
-            raise CallNotFound(call_id)
+        id = _live_id(call_id)
         try:
             begun = await self._outward.transfer(by.account, id, request)
         except CallNotFound:
-            record = await self._registry.call(by.account, id)
-            raise CallNotLive(id, record.status) from None
+            raise await self._not_live(by, id) from None
         return Transferring(id=begun.call.id, target=begun.target, method=begun.method)
 
     @told
