@@ -20,7 +20,7 @@ from phonenumbers import PhoneNumberType
 from config.settings import Outbound
 from control.hops import LIMIT as HOPS_LIMIT
 from control.numbers import NumberError, Why, canonical
-from control.registry.types import Registry
+from control.registry.types import DiallingRules, Registry
 from edge.counters import Counters, printable
 from edge.uri import ParseError, SipUri
 
@@ -35,10 +35,12 @@ __all__ = [
     "TollGuard",
     "TollRefusal",
     "country_of",
+    "day_began",
     "destination",
+    "limits_of",
 ]
 
-DAY_S: Final = 86_400
+_DAY_S: Final = 86_400
 _MINUTE_S: Final = 60.0
 
 
@@ -129,6 +131,21 @@ class DialLimits:
     calls_per_minute: int
     minutes_per_day: int
     countries: tuple[str, ...] | None = None
+
+
+def limits_of(rules: DiallingRules, settings: Outbound) -> DialLimits:
+    """An account's own, the settings' where it has none."""
+    return DialLimits(
+        rules.calls or settings.calls,
+        rules.calls_per_minute or settings.calls_per_minute,
+        rules.minutes_per_day or settings.minutes_per_day,
+        rules.countries if rules.countries is not None else settings.countries,
+    )
+
+
+def day_began(wall: float) -> float:
+    """When the day (UTC) of ``wall`` began [s since the epoch]."""
+    return wall - wall % _DAY_S
 
 
 def destination(
@@ -295,19 +312,12 @@ class TollGuard:
         self._ledger = Ledger()
 
     async def limits(self, account_id: str) -> DialLimits:
-        """An account's own, the settings' where it has none. Raises what the registry raises."""
-        rules, settings = await self._registry.dialling_rules(account_id), self._settings
-        return DialLimits(
-            rules.calls or settings.calls,
-            rules.calls_per_minute or settings.calls_per_minute,
-            rules.minutes_per_day or settings.minutes_per_day,
-            rules.countries if rules.countries is not None else settings.countries,
-        )
+        """What the account may. Raises what the registry raises."""
+        return limits_of(await self._registry.dialling_rules(account_id), self._settings)
 
     async def used_s(self, account_id: str) -> float:
         """What the account's ended calls have used of this day (UTC) [s]."""
-        wall = self._wall()
-        return await self._registry.outbound_seconds(account_id, wall - wall % DAY_S)
+        return await self._registry.outbound_seconds(account_id, day_began(self._wall()))
 
     async def admit(self, account_id: str, from_number: str, target: str, hops: int = 0) -> Admission:
         """Room for a call of the account to ``target``; ``hops`` is how often it has been here.

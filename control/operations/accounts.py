@@ -20,6 +20,7 @@ from control.resources.accounts import (
     key_resource,
 )
 from control.resources.ids import id_of
+from control.toll import day_began, limits_of
 
 __all__ = ["AccountOperations"]
 
@@ -106,16 +107,14 @@ class AccountOperations(OperationsBase):
         id = known("account", account_id)
         if id != by.account_id and not by.operator:
             raise ResourceNotFound("account")
-        rules, settings = await self._registry.dialling_rules(id), self.settings.outbound
-        countries = rules.countries if rules.countries is not None else settings.countries
-        now = self._clock()
-        used_s = await self._registry.outbound_seconds(id, now - now % 86_400)
+        limits = limits_of(await self._registry.dialling_rules(id), self.settings.outbound)
+        used_s = await self._registry.outbound_seconds(id, day_began(self._clock()))
         return DiallingResource(
             account_id=id,
-            calls=rules.calls or settings.calls,
-            calls_per_minute=rules.calls_per_minute or settings.calls_per_minute,
-            minutes_per_day=rules.minutes_per_day or settings.minutes_per_day,
-            countries=None if countries is None else list(countries),
+            calls=limits.calls,
+            calls_per_minute=limits.calls_per_minute,
+            minutes_per_day=limits.minutes_per_day,
+            countries=None if limits.countries is None else list(limits.countries),
             used_minutes=round(used_s / 60, 2),
         )
 
