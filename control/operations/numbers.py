@@ -128,8 +128,8 @@ class NumberOperations(OperationsBase):
     async def set_number_recording(self, by: Principal, number_id: str, request: RecordingOptions) -> RecordingOptions:
         """In place of what was there; the next call goes by it."""
         number = await self._registry.number(by.account, known("number", number_id))
-        options = with_option(number.options, "recording", request)
-        changed = await self._registry.set_number_options(by.account, number.id, options, self._clock())
+        changes = {"options": with_option(number.options, "recording", request)}
+        changed = await self._registry.change_number(by.account, number.id, changes, self._clock())
         return recording_options(changed.options)
 
     @told

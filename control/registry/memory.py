@@ -190,23 +190,16 @@ class MemoryRegistry:
         )
         return _page(rows, page, _created)
 
-    async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number:
-        """None unassigns. :class:`NotFound` for a number or an agent of another account."""
-        return await self.change_number(account_id, number_id, {"agent_id": agent_id}, at)
-
     async def change_number(self, account_id: str, number_id: str, changes: Mapping[str, Any], at: float) -> Number:
-        """Its ``agent_id``, ``parameters`` and ``fallback``, whichever is given; as :meth:`assign_number`."""
+        """Its ``agent_id`` (None unassigns), ``options``, ``parameters`` and ``fallback``, whichever is given.
+
+        :class:`NotFound` for a number or an agent of another account.
+        """
         number = replace(await self.number(account_id, number_id), **changes, updated_at=at)
         if number.agent_id is not None:
             await self.agent(account_id, number.agent_id)
         self._numbers[number_id] = number
         return number
-
-    async def set_number_options(self, account_id: str, number_id: str, options: str, at: float) -> Number:
-        """Another ``options``; :class:`NotFound` for a number of another account."""
-        number = await self.number(account_id, number_id)
-        self._numbers[number_id] = replace(number, options=options, updated_at=at)
-        return self._numbers[number_id]
 
     async def delete_number(self, account_id: str, number_id: str) -> Removal:
         """With its connection, if it was the last one there; its calls' records stay."""

@@ -285,31 +285,23 @@ class SqliteRegistry:
         found, total = await self._page("numbers", rows.NUMBER, "created_at", page, where)
         return [rows.to_number(row) for row in found], total
 
-    async def assign_number(self, account_id: str, number_id: str, agent_id: str | None, at: float) -> Number:
-        """None unassigns. :class:`NotFound` for a number or an agent of another account."""
-        return await self.change_number(account_id, number_id, {"agent_id": agent_id}, at)
-
     async def change_number(self, account_id: str, number_id: str, changes: Mapping[str, Any], at: float) -> Number:
-        """Its ``agent_id``, ``parameters`` and ``fallback``, whichever is given; as :meth:`assign_number`."""
+        """Its ``agent_id`` (None unassigns), ``options``, ``parameters`` and ``fallback``, whichever is given.
+
+        :class:`NotFound` for a number or an agent of another account.
+        """
 
         def work(connection: sqlite3.Connection) -> Number:
             number = replace(rows.number(connection, account_id, number_id), **changes, updated_at=at)
             if number.agent_id is not None:
                 rows.agent(connection, account_id, number.agent_id)
             *_, parameters, fallback = rows.number_values(number)
-            sql = "UPDATE numbers SET agent_id = ?, parameters = ?, fallback = ?, updated_at = ? WHERE id = ?"
-            connection.execute(sql, (number.agent_id, parameters, fallback, at, number_id))
+            columns = "agent_id = ?, options = ?, parameters = ?, fallback = ?, updated_at = ?"
+            connection.execute(
+                f"UPDATE numbers SET {columns} WHERE id = ?",  # noqa: S608
+                (number.agent_id, number.options, parameters, fallback, at, number_id),
+            )
             return number
-
-        return await self._write(work)
-
-    async def set_number_options(self, account_id: str, number_id: str, options: str, at: float) -> Number:
-        """Another ``options``; :class:`NotFound` for a number of another account."""
-
-        def work(connection: sqlite3.Connection) -> Number:
-            rows.number(connection, account_id, number_id)
-            connection.execute("UPDATE numbers SET options = ?, updated_at = ? WHERE id = ?", (options, at, number_id))
-            return rows.number(connection, account_id, number_id)
 
         return await self._write(work)
 

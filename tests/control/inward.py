@@ -228,7 +228,7 @@ async def world(
     )
     await registry.create_number(number)
     if assigned:
-        await registry.assign_number(ACCOUNT, "number-1", "agent-1", 0.0)
+        await registry.change_number(ACCOUNT, "number-1", {"agent_id": "agent-1"}, 0.0)
     clock, phone, media, counters = Clock(), Phone(), Media(), Counters()
     events: list[CallEvent] = []
 

@@ -263,7 +263,7 @@ async def desk(
         Number("number-3", ACCOUNT, "+14155550300", "", "twilio", "tw", "active", 0.0, 0.0, provider_account_sid="AC1"),
     ):
         await registry.create_number(number)
-        await registry.assign_number(ACCOUNT, number.id, "agent-1", 0.0)
+        await registry.change_number(ACCOUNT, number.id, {"agent_id": "agent-1"}, 0.0)
     clock, line, media, counters, carrier, hops = Clock(), Line(), Media(), Counters(), Carrier(), Hops()
     events: list[CallEvent] = []
 

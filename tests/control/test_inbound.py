@@ -87,7 +87,7 @@ async def world(
     number = Number("n1", ACCOUNT, NUMBER, NUMBER, "twilio", "twilio", "active", 0, 0, provider_account_sid=SID)
     await registry.create_number(number)
     if changes.pop("assigned", True):
-        await registry.assign_number(ACCOUNT, "n1", "agent-1", 0.0)
+        await registry.change_number(ACCOUNT, "n1", {"agent_id": "agent-1"}, 0.0)
     counters, now, draining = Counters(), [100.0], [False]
     trunks = TrunkTable((), realm="x", challenger=Challenger(bytes(32)), counters=counters)
     passes = CallPasses(trunks, "twilio", entropy=os.urandom, capacity=capacity)

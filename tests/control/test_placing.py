@@ -115,7 +115,7 @@ async def test_without_a_from_number_the_agents_own_is_taken_else_any() -> None:
     async with desk() as d:
         it = await scene(d)
         await it.place()
-        await d.registry.assign_number(ACCOUNT, "number-2", AGENT, 1.0)
+        await d.registry.change_number(ACCOUNT, "number-2", {"agent_id": AGENT}, 1.0)
         await it.place()
         assert it.calls.orders[1].number.id == "number-2"
         assert it.calls.orders[0].outgoing.ring_timeout_s == 30.0

@@ -43,7 +43,7 @@ async def world() -> AsyncIterator[tuple[Router, CallPasses, MemoryRegistry]]:
         await registry.create_number(
             Number(id, "acme", phone, phone, trunk.partition(":")[0], trunk, "active", 0.0, 0.0)
         )
-        await registry.assign_number("acme", id, "a", 0.0)
+        await registry.change_number("acme", id, {"agent_id": "a"}, 0.0)
     trunks = TrunkTable((), realm="x", challenger=Challenger(bytes(32)), counters=Counters())
     passes = CallPasses(trunks, "twilio", entropy=os.urandom)
     yield Router(registry, passes), passes, registry
@@ -105,7 +105,7 @@ async def test_an_agent_is_found_with_what_its_protocol_needs_of_the_account() -
         assert found is not None
         assert found.route.agent is not None
         assert found.route.agent.secrets == {"header:Authorization": "of acme"}
-        await registry.assign_number("acme", "n-telnyx", None, 0.0)
+        await registry.change_number("acme", "n-telnyx", {"agent_id": None}, 0.0)
         found = await router.find(OFFER)
         assert found is not None
         assert found.route.agent is None

@@ -188,7 +188,7 @@ async def test_an_agent_that_answers_numbers_is_not_deleted(registry: Registry) 
     error = await refuses(AgentInUse, registry.delete_agent("a1", "g1"))
     assert isinstance(error, AgentInUse)
     assert (error.agent_id, error.numbers) == ("g1", 1)
-    await registry.assign_number("a1", "n1", None, 5.0)
+    await registry.change_number("a1", "n1", {"agent_id": None}, 5.0)
     await registry.delete_agent("a1", "g1")
     await refuses(NotFound, registry.agent("a1", "g1"))
 
@@ -228,16 +228,16 @@ async def test_another_account_s_number_is_not_found(registry: Registry) -> None
     await registry.create_number(NUMBER)
     await refuses(NotFound, registry.number("a2", "n1"))
     await refuses(NotFound, registry.delete_number("a2", "n1"))
-    await refuses(NotFound, registry.assign_number("a2", "n1", "g2", 5.0))
+    await refuses(NotFound, registry.change_number("a2", "n1", {"agent_id": "g2"}, 5.0))
     assert await registry.numbers("a2", Page()) == ([], 0)
 
 
 async def test_a_number_gets_only_an_agent_of_its_account(registry: Registry) -> None:
     await refuses(NotFound, registry.create_number(replace(NUMBER, agent_id="g2")))
     await registry.create_number(NUMBER)
-    await refuses(NotFound, registry.assign_number("a1", "n1", "g2", 5.0))
+    await refuses(NotFound, registry.change_number("a1", "n1", {"agent_id": "g2"}, 5.0))
     assert await registry.number("a1", "n1") == NUMBER
-    assigned = await registry.assign_number("a1", "n1", "g1", 6.0)
+    assigned = await registry.change_number("a1", "n1", {"agent_id": "g1"}, 6.0)
     assert assigned == await registry.number("a1", "n1") == replace(NUMBER, agent_id="g1", updated_at=6.0)
 
 
@@ -817,13 +817,13 @@ async def test_what_an_agent_and_a_number_wish_of_recording_is_kept(registry: Re
     assert (await registry.agent("a9", "g9")).options == "{}"
     number = Number("n9", "a9", "+9", "+9", "sip", "lab", "active", 1.0, 1.0, agent_id="g9", provider_trunk="lab")
     await registry.create_number(number)
-    changed = await registry.set_number_options("a9", "n9", '{"recording":{"format":"wav"}}', 3.0)
+    changed = await registry.change_number("a9", "n9", {"options": '{"recording":{"format":"wav"}}'}, 3.0)
     assert (changed.options, changed.updated_at) == ('{"recording":{"format":"wav"}}', 3.0)
     route = await registry.route("lab", "+9")
     assert route is not None
     assert route.number == changed
     with pytest.raises(NotFound):
-        await registry.set_number_options("a1", "n9", "{}", 4.0)
+        await registry.change_number("a1", "n9", {"options": "{}"}, 4.0)
 
 
 async def test_calls_whose_recordings_have_no_end_are_found(registry: Registry) -> None:
