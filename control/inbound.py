@@ -38,6 +38,7 @@ __all__ = [
     "TwilioInbound",
     "WebhookRequest",
     "leg_uri",
+    "public_url",
 ]
 
 WEBHOOK_PATH: Final = "/telephony/inbound/twilio"
@@ -134,8 +135,7 @@ class TwilioInbound:
         self._referred = referred
         self._progressed = progressed
         self._source_log = SourceLog(_log)
-        self._srtp = settings.providers.twilio_srtp or carriers()["twilio"].dialect.srtp
-        self._public_url = (settings.api.public_url or f"http://{settings.api.listen}").rstrip("/")
+        self._public_url = public_url(settings)
 
     async def call(self, request: WebhookRequest) -> Answer:
         """A call to a number: TwiML that sends it here."""
@@ -216,7 +216,7 @@ class TwilioInbound:
         ring_s = float(pipeline.get("agent_timeout_s") or self._settings.agents.agent_timeout_s)
         return dial(
             Dial(
-                uri=self._uri(made),
+                uri=leg_uri(made, self._settings, self._listening()),
                 username=made.username,
                 password=made.password,
                 timeout_s=int(ring_s) + _RING_MARGIN_S,
@@ -225,9 +225,6 @@ class TwilioInbound:
                 refer_url=self._public_url + REFER_PATH,
             )
         )
-
-    def _uri(self, made: CallPass) -> str:
-        return leg_uri(made, self._settings.sip.domain, self._listening(), secure=self._srtp != "off")
 
     async def _dial_status(self, request: WebhookRequest) -> Answer:
         parameters = _parameters(request)
@@ -294,17 +291,23 @@ def _sip_headers(parameters: Mapping[str, str], allowed: tuple[str, ...]) -> tup
     return tuple(header for header in passing(told, allowed) if not header[0].lower().startswith(OWN_HEADERS))
 
 
-def leg_uri(made: CallPass, domain: str, listening: Sequence[str], *, secure: bool) -> str:
+def public_url(settings: Settings) -> str:
+    """The API's base URL as Twilio calls it and signs it."""
+    return settings.api.public_url or f"http://{settings.api.listen}"
+
+
+def leg_uri(made: CallPass, settings: Settings, listening: Sequence[str]) -> str:
     """Our address for this call: TLS where it is listened on, the port where it is not the usual one.
 
-    ``secure``: SRTP goes with TLS, whose keys are in the SDP.
+    SRTP, where it is not off, goes with TLS alone: its keys are in the SDP.
     """
     listeners = {name: port for name, _, port in map(parse_listener, reversed(listening))}
     transport = next((name for name in ("tls", "udp", "tcp") if name in listeners), "udp")
     usual = 5061 if transport == "tls" else 5060
     port = listeners.get(transport, usual)
-    host = domain + (f":{port}" if port != usual else "")
+    host = settings.sip.domain + (f":{port}" if port != usual else "")
     parameter = "" if transport == "udp" else f";transport={transport}"
-    if transport == "tls" and secure:
+    srtp = settings.providers.twilio_srtp or carriers()["twilio"].dialect.srtp
+    if transport == "tls" and srtp != "off":
         parameter += ";secure=true"
     return f"sip:{made.phone_number}@{host}{parameter}?{TOKEN_HEADER}={made.token}"

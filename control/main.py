@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 
-from config.carriers import carriers
 from config.settings import Settings, parse_listener
 from control.api.app import create_app
 from control.api.health import Readiness
@@ -35,7 +34,7 @@ from control.entropy import entropy, monotonic_clock, wall_clock
 from control.hops import Hops
 from control.hosts import AgentHosts, Plan, host_count, python_agents
 from control.hosts import launcher as host_launcher
-from control.inbound import TwilioInbound, leg_uri
+from control.inbound import TwilioInbound, leg_uri, public_url
 from control.journal import Journal, Replayer
 from control.listening import detection_order
 from control.metrics import Metrics, unlabelled
@@ -55,7 +54,7 @@ from control.registry.sqlite import SqliteRegistry
 from control.registry.types import Registry, RegistryError
 from control.routing import PASS_TRUNK, Router
 from control.supervisor import OnFailure, Supervisor
-from control.surroundings import Surroundings
+from control.surroundings import Headers, Surroundings
 from control.toll import TollGuard
 from control.twilio_calls import PASS_S, TwilioCalls
 from control.vault import Vault
@@ -95,9 +94,6 @@ pile up into megabytes."""
 
 class StartError(Exception):
     """The edge cannot start; the text names what to change."""
-
-
-Headers = tuple[tuple[str, str], ...]
 
 
 class _Commands:
@@ -231,7 +227,7 @@ class Edge:
             settings.media.port_min, settings.media.port_max, rest_s=settings.media.port_rest_s, entropy=entropy
         )
         loop = asyncio.get_running_loop()
-        openai = OpenAiAgents(registry, settings.providers.openai_base_url)
+        self.openai = OpenAiAgents(registry, settings.providers.openai_base_url)
         commands = _Commands(self.engine, self.sip)
         self.recordings = Recordings(
             settings.recording,
@@ -250,7 +246,7 @@ class Edge:
         surroundings = Surroundings(
             signalling=commands,
             media=media,
-            find=Router(registry, self.passes, openai.equip).find,
+            find=Router(registry, self.passes, self.openai.equip).find,
             journal=journal,
             recordings=self.recordings,
             detect=partial(detection_order, settings.machine_detection),
@@ -287,13 +283,12 @@ class Edge:
         async def way(call: Call) -> Way | None:
             return None if call.route is None else await dialler.way(call.route.number)
 
-        srtp = settings.providers.twilio_srtp or carriers()["twilio"].dialect.srtp
         self.twilio_calls = TwilioCalls(
             TwilioCallsRest(settings),
             CallPasses(self.trunks, PASS_TRUNK, entropy=entropy, lifetime_s=PASS_S),
             settings,
-            uri=lambda made: leg_uri(made, settings.sip.domain, self._listening, secure=srtp != "off"),
-            public_url=(settings.api.public_url or f"http://{settings.api.listen}").rstrip("/"),
+            uri=lambda made: leg_uri(made, settings, self._listening),
+            public_url=public_url(settings),
             way=way,
             now=loop.time,
         )
@@ -382,7 +377,7 @@ class Edge:
                 self.dialler,
                 agents=settings.agents,
                 outbound=settings.outbound,
-                equip=OpenAiAgents(registry, settings.providers.openai_base_url).equip,
+                equip=self.openai.equip,
                 draining=lambda: self.engine.draining,
                 records=settings.secrets.key is not None,
                 wall=wall_clock,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from config.settings import Settings
-from control.inbound import WEBHOOK_PATH
+from control.inbound import WEBHOOK_PATH, public_url
 from control.providers import Check, Checked, Claim, ProviderWarning, Verified
 from control.providers.sdk import (
     CarrierError,
@@ -100,7 +100,7 @@ class TwilioProvider:
     def __init__(self, settings: Settings) -> None:
         self._base_url = settings.providers.twilio_base_url
         self._timeout_s = settings.providers.request_timeout_s
-        self._voice_url = (settings.api.public_url or f"http://{settings.api.listen}") + WEBHOOK_PATH
+        self._voice_url = public_url(settings) + WEBHOOK_PATH
 
     async def load(self) -> None:
         """Import the SDK. Otherwise the first visit does, in its own time: some seconds on a busy machine."""
