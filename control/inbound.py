@@ -1,4 +1,4 @@
-"""Twilio's inbound path: the webhook that announces a call, and the one that tells how its leg ended.
+"""Twilio's webhooks: the one that announces a call, and those that tell or ask how its legs go on.
 
 In this order: the account named in the (untrusted) request → its candidate tokens → the signature → the number,
 which must be that account's here. Only then is a pass made.
@@ -102,7 +102,7 @@ class Answer:
 
 
 class TwilioInbound:
-    """Answers both webhooks.
+    """Answers all of Twilio's webhooks; one that nobody has signed with a known account's token gets a 403.
 
     ``signed`` judges signatures; ``now`` is the clock of the passes, ``wall`` UTC [s]; ``draining`` tells whether new
     calls are refused, ``listening`` what SIP listens on (``udp:127.0.0.1:5060``).
@@ -143,36 +143,35 @@ class TwilioInbound:
 
     async def dial_status(self, request: WebhookRequest) -> Answer:
         """The leg to here has ended: nothing more after a completed call, else a word for the caller."""
-        return self._counted(await self._dial_status(request), request)
+        return await self._if_proved(request, _dial_status)
 
     async def refer(self, request: WebhookRequest) -> Answer:
         """Where a REFER of ours leads: to the one target that was authorised for this call, once."""
-        parameters = _parameters(request)
-        if not await self._proved(request, parameters):
-            return self._counted(Answer(403, Outcome.BAD_SIGNATURE), request)
-        sids = tuple(sid for name in ("CallSid", "ParentCallSid") if (sid := parameters.get(name)))
-        twiml = self._referred(sids)
-        outcome = Outcome.NOT_AUTHORISED if twiml is None else Outcome.REFERRED
-        return self._counted(Answer(200, outcome, hang_up() if twiml is None else twiml), request)
+        return await self._if_proved(request, self._refer)
 
     async def moved(self, request: WebhookRequest) -> Answer:
         """A caller's call after its transfer is over: nothing more, or a word where nobody answered."""
-        parameters = _parameters(request)
-        if not await self._proved(request, parameters):
-            return self._counted(Answer(403, Outcome.BAD_SIGNATURE), request)
-        status = parameters.get("DialCallStatus", "")
-        done = status in ("completed", "answered", "")
-        twiml = empty() if done else say_and_hang_up(_APOLOGIES.get(status, _APOLOGY))
-        return self._counted(Answer(200, Outcome.MOVED, twiml), request)
+        return await self._if_proved(request, _moved)
 
     async def call_status(self, request: WebhookRequest) -> Answer:
         """How a call that Twilio places for us goes; its query says which it is, and is signed too."""
+        return await self._if_proved(request, lambda parameters: self._call_status(request, parameters))
+
+    async def _if_proved(self, request: WebhookRequest, answer: Callable[[Mapping[str, str]], Answer]) -> Answer:
         parameters = _parameters(request)
-        if not await self._proved(request, parameters):
-            return self._counted(Answer(403, Outcome.BAD_SIGNATURE), request)
+        proved = await self._proved(request, parameters)
+        return self._counted(answer(parameters) if proved else Answer(403, Outcome.BAD_SIGNATURE), request)
+
+    def _refer(self, parameters: Mapping[str, str]) -> Answer:
+        sids = tuple(sid for name in ("CallSid", "ParentCallSid") if (sid := parameters.get(name)))
+        twiml = self._referred(sids)
+        outcome = Outcome.NOT_AUTHORISED if twiml is None else Outcome.REFERRED
+        return Answer(200, outcome, hang_up() if twiml is None else twiml)
+
+    def _call_status(self, request: WebhookRequest, parameters: Mapping[str, str]) -> Answer:
         call = dict(parse_qsl(request.query)).get("call", "")
         self._progressed(call, parameters.get("CallStatus", ""))
-        return self._counted(Answer(200, Outcome.CALL_STATUS, empty()), request)
+        return Answer(200, Outcome.CALL_STATUS, empty())
 
     async def _call(self, request: WebhookRequest) -> Answer:
         parameters = _parameters(request)
@@ -226,15 +225,6 @@ class TwilioInbound:
             )
         )
 
-    async def _dial_status(self, request: WebhookRequest) -> Answer:
-        parameters = _parameters(request)
-        if not await self._proved(request, parameters):
-            return Answer(403, Outcome.BAD_SIGNATURE)
-        status = parameters.get("DialCallStatus", "")
-        if status in ("completed", "answered"):
-            return Answer(200, Outcome.LEG_COMPLETED, empty())
-        return Answer(200, Outcome.LEG_FAILED, say_and_hang_up(_APOLOGIES.get(status, _APOLOGY)))
-
     # --- who it is ---
 
     async def _proved(self, request: WebhookRequest, parameters: Mapping[str, str]) -> list[Integration]:
@@ -283,6 +273,23 @@ def _parameters(request: WebhookRequest) -> dict[str, str]:
     for name, value in request.form:
         found.setdefault(name, value)
     return found
+
+
+def _dial_status(parameters: Mapping[str, str]) -> Answer:
+    status = parameters.get("DialCallStatus", "")
+    if status in ("completed", "answered"):
+        return Answer(200, Outcome.LEG_COMPLETED, empty())
+    return Answer(200, Outcome.LEG_FAILED, _apology(status))
+
+
+def _moved(parameters: Mapping[str, str]) -> Answer:
+    status = parameters.get("DialCallStatus", "")
+    done = status in ("completed", "answered", "")
+    return Answer(200, Outcome.MOVED, empty() if done else _apology(status))
+
+
+def _apology(status: str) -> str:
+    return say_and_hang_up(_APOLOGIES.get(status, _APOLOGY))
 
 
 def _sip_headers(parameters: Mapping[str, str], allowed: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
