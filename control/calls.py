@@ -447,8 +447,8 @@ class CallManager:
         elif call.end is None:
             by = "caller" if ended.by is Party.REMOTE else "edge"
             reason = _SIP_END.get(ended.cause, "signalling_lost")
-            reasons = parse_reasons(value for name, value in ended.headers if name.lower() == "reason")
-            call.end = End(by, reason, ended.status or None, _reason_header(ended.headers), reasons)
+            told = ended.reason_headers
+            call.end = End(by, reason, ended.status or None, next(iter(told), ""), parse_reasons(told))
             if ended.by is Party.REMOTE:
                 call.goodbye = crossing(ended.headers)
         self._by_key.pop(call.key, None)
@@ -606,10 +606,6 @@ def _not_established(call: Call) -> Failed:
 
 def _wants_info(result: Result) -> bool:
     return isinstance(result, Failed) and result.code == "no_telephone_event"
-
-
-def _reason_header(headers: tuple[tuple[str, str], ...]) -> str:
-    return next((value for name, value in headers if name.lower() == "reason"), "")
 
 
 def _live_call(call: Call, route: Route, age_s: float) -> LiveCall:

@@ -322,8 +322,7 @@ class Outbound:
         """Why SIP says that a call of ours is over."""
         if call.state in (State.ESTABLISHED, State.ANSWERED):
             return End("callee" if ended.by is Party.REMOTE else "edge", "callee_hung_up", ended.status or None)
-        reason = next((value for name, value in ended.headers if name.lower() == "reason"), "")
-        known, words = of_sip(ended.status, ended.phrase, reason)
+        known, words = of_sip(ended.status, ended.phrase, next(iter(ended.reason_headers), ""))
         if ended.cause is Cause.TRANSPORT or (ended.cause is Cause.TIMEOUT and ended.by is Party.LOCAL):
             known, words = "carrier_unavailable", f"no answer from the carrier: {ended.phrase}"
         return End("callee" if ended.by is Party.REMOTE else "edge", known, ended.status or None, words)

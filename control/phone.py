@@ -173,8 +173,7 @@ class _Phone:
             closed = await self._media.request(CloseCall(call=_CALL, reason="ended"))
             statistics = closed.statistics if isinstance(closed, CallClosed) else None
         phrase = ended.phrase or ended.cause.value
-        given = parse_reasons(value for name, value in ended.headers if name.lower() == "reason")
-        reason = next((each.text for each in given if each.text), "")
+        reason = next((each.text for each in parse_reasons(ended.reason_headers) if each.text), "")
         return PhoneResult(answered, ended.status, phrase, reason, ended.by.value, tuple(self._trace), statistics)
 
     async def _live(self, key: CallKey) -> tuple[CallEnded, bool]:

@@ -391,8 +391,7 @@ class Transfers:
             transfer.leg_end = ("callee", "callee_hung_up") if remote else ("edge", "signalling_lost")
             self._settle(transfer, 0, "the target hung up" if remote else "the target's leg was lost")
         else:
-            reason = next((value for name, value in ended.headers if name.lower() == "reason"), "")
-            known, words = of_sip(ended.status, ended.phrase, reason)
+            known, words = of_sip(ended.status, ended.phrase, next(iter(ended.reason_headers), ""))
             transfer.leg_end = ("callee", known)
             self._settle(transfer, ended.status or 503, words)
         self._feed(transfer, Input.TARGET_ENDED)

@@ -250,6 +250,11 @@ class CallEnded:
     phrase: str = ""
     headers: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def reason_headers(self) -> tuple[str, ...]:
+        """Why, in the peer's words (RFC 3326): see :func:`edge.reasons.parse_reasons`."""
+        return tuple(value for name, value in self.headers if name.lower() == "reason")
+
 
 @dataclass(frozen=True, slots=True)
 class OutgoingCall:
