@@ -8,7 +8,7 @@ from typing import Final
 
 from control.call import Call
 from control.call_context import context, headers_of
-from control.call_table import Input, State
+from control.call_table import MEDIA_REFUSALS, Input, State
 from control.fallback import Fallback
 from control.motor import Motor
 from control.surroundings import Surroundings
@@ -30,13 +30,6 @@ log = logging.getLogger("truedy.calls")
 
 _PORT_ATTEMPTS: Final = 5
 _SEED_BYTES: Final = 32
-_OPEN_FAILURE: Final = {
-    "no_common_codec": "no_common_codec",
-    "no_common_crypto": "no_common_crypto",
-    "bad_sdp": "bad_sdp",
-    "media_address_refused": "media_address_refused",
-    "port_unavailable": "no_media_port",
-}
 
 
 class CallMedia:
@@ -101,7 +94,7 @@ class CallMedia:
         elif isinstance(result, Failed) and result.code == "bad_agent":
             self._fallback.take_over(call, "bad_agent", result.message)
         elif isinstance(result, Failed):
-            self._motor.refuse(call, _OPEN_FAILURE.get(result.code, "media_unavailable"), result.message)
+            self._motor.refuse(call, MEDIA_REFUSALS.get(result.code, "media_unavailable"), result.message)
 
     async def _send_early(self, call: Call) -> None:
         """183 with our description, and the agent is heard (an agent's ``early_media``); nobody is charged for it."""

@@ -13,7 +13,7 @@ from typing import Final
 from control.outcomes import OUTCOMES
 from edge.events import Refusal
 
-__all__ = ["END_REASONS", "REFUSALS", "TRANSITIONS", "Action", "Input", "State"]
+__all__ = ["END_REASONS", "MEDIA_REFUSALS", "REFUSALS", "TRANSITIONS", "Action", "Input", "State"]
 
 # --- words ------------------------------------------------------------------------------------
 
@@ -46,6 +46,17 @@ REFUSALS: Final[Mapping[str, Refusal]] = MappingProxyType(
 )
 """Every way control refuses a call: the reason's name → the final response. 503 steers a carrier's
 fail-over, so it is sent only where another edge would do better."""
+
+MEDIA_REFUSALS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "no_common_codec": "no_common_codec",
+        "no_common_crypto": "no_common_crypto",
+        "bad_sdp": "bad_sdp",
+        "media_address_refused": "media_address_refused",
+        "port_unavailable": "no_media_port",
+    }
+)
+"""The code of media's :class:`~media.messages.Failed` → why the call is refused; any other: ``media_unavailable``."""
 
 END_REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from control.call import Call, End, Outgoing
-from control.call_table import Input, State
+from control.call_table import MEDIA_REFUSALS, Input, State
 from control.dialling import Dialler, Invitation, Way
 from control.entropy import new_id
 from control.hops import Hops
@@ -234,9 +234,8 @@ class Outbound:
             call.sdp = result.sdp
             self._motor.feed(call, Input.OPENED)
         else:
-            code = result.code if isinstance(result, Failed) else "internal_error"
-            known = code if code in ("no_common_codec", "bad_sdp", "media_address_refused") else "media_unavailable"
-            self._motor.end(call.id, "edge", known, "", refused=True)
+            code, message = (result.code, result.message) if isinstance(result, Failed) else ("", "")
+            self._motor.refuse(call, MEDIA_REFUSALS.get(code, "media_unavailable"), message)
 
     def answered(self, call: Call) -> float:
         """The callee has answered; how long the call may last [s]."""

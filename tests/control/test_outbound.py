@@ -341,13 +341,15 @@ async def test_a_carriers_leg_without_an_offer_is_answered_with_ours() -> None:
         assert [command.answer for command in d.media.of(ApplyAnswer)] == [b"answer"]
 
 
-@pytest.mark.parametrize("code", ["no_common_codec", "stale_epoch"])
-async def test_a_carriers_leg_that_cannot_be_answered_is_refused(code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "status"), [("no_common_codec", 488), ("no_common_crypto", 488), ("stale_epoch", 503)]
+)
+async def test_a_carriers_leg_that_cannot_be_answered_is_refused(code: str, status: int) -> None:
     async with desk() as d:
         call = await d.place(number="number-3")
         d.media.answers[Renegotiate] = Failed(code=code, message="")
         await d.says(leg(call))
-        assert d.line.verbs == ["refuse"]
+        assert d.line.sent == [("refuse", "t1", status)]
         assert d.quiet()
 
 
