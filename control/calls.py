@@ -75,7 +75,6 @@ from media.messages import (
     SendDigits,
     SourceLearnt,
     Statistics,
-    TellAgent,
 )
 
 __all__ = ["CallManager"]
@@ -358,8 +357,7 @@ class CallManager:
         else:
             return
         self._do.counters.add("agent_requests_refused", verb="transfer")
-        data: dict[str, str | int | float | bool | None] = {"status": status, "phrase": phrase, "final": True}
-        await self._request(TellAgent(call=call.id, event="transfer", data=data))
+        await self._motor.tell(call, "transfer", status=status, phrase=phrase, final=True)
 
     def _by_sid(self, call_id: str) -> Call | None:
         """A call the agent knows by its carrier's id, read as a UUID like ours."""

@@ -40,7 +40,7 @@ class Motor:
         """It is not to be, for a reason of :data:`control.call_table.REFUSALS`."""
         self.end(call.id, "edge", reason, detail, refused=True)
 
-    async def tell(self, call: Call, event: str, **data: str) -> None:
+    async def tell(self, call: Call, event: str, **data: str | int) -> None:
         """Have its agent hear of it."""
         if call.state is not State.ENDED:
             await self.request(TellAgent(call=call.id, event=event, data={**data}))

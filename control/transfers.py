@@ -56,7 +56,6 @@ from media.messages import (
     OpenSecondLeg,
     Renegotiate,
     Ring,
-    TellAgent,
 )
 
 __all__ = ["AgentPlace", "Means", "Outcome", "Transfer", "TransferRefused", "Transfers"]
@@ -421,12 +420,8 @@ class Transfers:
         transfer.status, transfer.phrase = status, printable(phrase)
 
     def _tell_agent(self, transfer: Transfer, status: int, phrase: str, *, final: bool) -> None:
-        data: dict[str, str | int | float | bool | None] = {"status": status, "phrase": phrase, "final": final}
-        command = TellAgent(call=transfer.call.id, event="transfer", data=data)
-        self._motor.spawn(transfer.call, self._told(command), "tell of a transfer")
-
-    async def _told(self, command: TellAgent) -> None:
-        await self._motor.request(command)
+        telling = self._motor.tell(transfer.call, "transfer", status=status, phrase=phrase, final=final)
+        self._motor.spawn(transfer.call, telling, "tell of a transfer")
 
     # --- the machine's motor ---
 
@@ -548,10 +543,8 @@ class Transfers:
         if transfer.state is not State.JOINED:
             return
         self._motor.note(transfer.call, "transferred", f"to {transfer.target}")
-        status = TellAgent(
-            call=call, event="transfer", data={"status": transfer.status, "phrase": transfer.phrase, "final": True}
-        )
-        await self._motor.request(status)
+        status, phrase = transfer.status, transfer.phrase
+        await self._motor.tell(transfer.call, "transfer", status=status, phrase=phrase, final=True)
         joined = await self._motor.request(JoinLegs(call=call, agent=transfer.place))
         if not isinstance(joined, Done):
             self._settle(transfer, 503, "the legs could not be joined")
