@@ -16,7 +16,7 @@ from control.surroundings import CallLog
 from edge.counters import printable
 from media.messages import Command, LegStatistics, Play, SendDigits, SetMark
 
-__all__ = ["CallJournal"]
+__all__ = ["CallJournal", "end_data", "offer_data"]
 
 log = logging.getLogger("truedy.calls")
 
@@ -62,12 +62,12 @@ class CallJournal:
 
     def offered(self, call: Call, route: Route) -> None:
         """Its record begins."""
-        self.write(call, "offered", _offer_data(call, route))
+        self.write(call, "offered", offer_data(call, route.number.id, route.number.agent_id))
 
     def ended(self, call: Call, end: End) -> None:
         """Its record, if it has one, ends."""
         if call.route is not None:
-            self.write(call, "ended", _end_data(end, call.statistics))
+            self.write(call, "ended", end_data(end, call.statistics))
         log.info(
             "call ended",
             extra={
@@ -85,21 +85,23 @@ class CallJournal:
         )
 
 
-def _offer_data(call: Call, route: Route) -> dict[str, Any]:
+def offer_data(call: Call, number_id: str | None, agent_id: str | None = None) -> dict[str, Any]:
+    """Of the event that a record begins with."""
     return {
         "account_id": call.account_id,
         "direction": call.direction,
         "trunk": call.trunk,
         "from_number": call.from_number,
         "to_number": call.to_number,
-        "number_id": route.number.id,
-        "agent_id": route.number.agent_id,
+        "number_id": number_id,
+        "agent_id": agent_id,
         "sip_call_id": call.sip_call_id,
         "identity": recorded(call.who, call.verstat),
     }
 
 
-def _end_data(end: End, statistics: LegStatistics | None) -> dict[str, Any]:
+def end_data(end: End, statistics: LegStatistics | None) -> dict[str, Any]:
+    """Of the event that a record ends with."""
     return {
         "ended_by": end.by,
         "end_reason": end.reason,

@@ -11,11 +11,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
-import msgspec
-
-from control.call import Call, Timer
+from control.call import Call, End, Timer
+from control.call_journal import end_data, offer_data
 from control.call_table import State as CallState
 from control.dialling import Invitation, NoWay, Way
 from control.early_answers import EarlyAnswers
@@ -293,7 +292,7 @@ class Transfers:
             return
         self._stop_timer(transfer)
         transfer.leg_end = (by, reason)
-        self._motor.journal(transfer.leg, "ended", _end_data(transfer, None))
+        self._leg_recorded(transfer, transfer.leg, None)
         self._means.outward.guard.release(transfer.admission.ticket)
 
     def call_ended(self, call: Call) -> None:
@@ -484,7 +483,8 @@ class Transfers:
             hops=call.hops + 1,
             port=port,
         )
-        self._motor.journal(transfer.leg, "offered", _offer_data(transfer.leg, number.id if number else None))
+        data = offer_data(transfer.leg, number.id if number is not None else None)
+        self._motor.journal(transfer.leg, "offered", {**data, "note": "a transfer's second leg"})
 
     async def _open(self, transfer: Transfer, port: int) -> None:
         policy = self._means.policy(transfer.way.trunk)
@@ -575,7 +575,11 @@ class Transfers:
         if leg.port is not None:
             self._means.ports.release(leg.port, self._means.now())
             leg.port = None
-        self._motor.journal(leg, "ended", _end_data(transfer, statistics))
+        self._leg_recorded(transfer, leg, statistics)
+
+    def _leg_recorded(self, transfer: Transfer, leg: Call, statistics: LegStatistics | None) -> None:
+        end = End(*transfer.leg_end, transfer.status or None, transfer.phrase)
+        self._motor.journal(leg, "ended", end_data(end, statistics))
 
     def _tell(self, transfer: Transfer) -> None:
         moved = transfer.has_moved
@@ -641,27 +645,3 @@ class Transfers:
 
 def _is_up(call: Call) -> bool:
     return call.route is not None and call.state is CallState.ESTABLISHED
-
-
-def _offer_data(leg: Call, number_id: str | None) -> dict[str, Any]:
-    return {
-        "account_id": leg.account_id,
-        "direction": leg.direction,
-        "trunk": leg.trunk,
-        "from_number": leg.from_number,
-        "to_number": leg.to_number,
-        "number_id": number_id,
-        "sip_call_id": leg.sip_call_id,
-        "note": "a transfer's second leg",
-    }
-
-
-def _end_data(transfer: Transfer, statistics: LegStatistics | None) -> dict[str, Any]:
-    by, reason = transfer.leg_end
-    return {
-        "ended_by": by,
-        "end_reason": reason,
-        "sip_status": transfer.status or None,
-        "statistics": {} if statistics is None else msgspec.to_builtins(statistics),
-        "note": transfer.phrase,
-    }
