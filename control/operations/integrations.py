@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from control.operations.base import OperationsBase, told
 from control.operations.principal import Principal
 from control.resources.integrations import (
@@ -22,6 +20,7 @@ from control.resources.integrations import (
     telnyx_integration,
     twilio_integration,
 )
+from control.resources.notices import with_warnings
 
 __all__ = ["IntegrationOperations"]
 
@@ -33,15 +32,13 @@ class IntegrationOperations(OperationsBase):
     async def save_twilio_integration(self, by: Principal, request: SaveTwilioIntegration) -> SavedTwilioIntegration:
         """Checked at Twilio first; a new token leaves the one before to webhooks that it still signs."""
         saved, warnings = await self._carriers.save(by.account, request)
-        shown = twilio_integration(saved, self._clock()).model_dump()
-        return SavedTwilioIntegration.model_validate(shown | {"warnings": [asdict(each) for each in warnings]})
+        return with_warnings(SavedTwilioIntegration, twilio_integration(saved, self._clock()), warnings)
 
     @told
     async def save_telnyx_integration(self, by: Principal, request: SaveTelnyxIntegration) -> SavedTelnyxIntegration:
         """Checked at Telnyx first; a new SIP password goes on to the connections that used the one before."""
         saved, warnings = await self._carriers.save(by.account, request)
-        shown = telnyx_integration(saved).model_dump()
-        return SavedTelnyxIntegration.model_validate(shown | {"warnings": [asdict(each) for each in warnings]})
+        return with_warnings(SavedTelnyxIntegration, telnyx_integration(saved), warnings)
 
     @told
     async def twilio_integration(self, by: Principal) -> TwilioIntegration:
@@ -57,8 +54,7 @@ class IntegrationOperations(OperationsBase):
     async def save_openai_integration(self, by: Principal, request: SaveOpenAiIntegration) -> SavedOpenAiIntegration:
         """Tried at OpenAI first; the next call is made with it."""
         saved, warnings = await self._carriers.save(by.account, request)
-        shown = openai_integration(saved).model_dump()
-        return SavedOpenAiIntegration.model_validate(shown | {"warnings": [asdict(each) for each in warnings]})
+        return with_warnings(SavedOpenAiIntegration, openai_integration(saved), warnings)
 
     @told
     async def openai_integration(self, by: Principal) -> OpenAiIntegration:

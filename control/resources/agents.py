@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
@@ -15,7 +14,7 @@ from control.providers import ProviderWarning
 from control.registry import types as rows
 from control.resources.base import Request, Resource
 from control.resources.fields import Credential, Name, Timestamp, moment
-from control.resources.notices import WithWarnings
+from control.resources.notices import WithWarnings, with_warnings
 from control.resources.options import (
     MachineDetectionOptions,
     RecordingOptions,
@@ -179,5 +178,4 @@ def agent_resource(row: rows.Agent, now: float) -> AgentResource:
 
 def saved_agent(row: rows.Agent, now: float, warnings: Iterable[ProviderWarning]) -> SavedAgent:
     """As :func:`agent_resource`, with what its calls still need."""
-    fields = {**dict(agent_resource(row, now)), "warnings": [asdict(each) for each in warnings]}
-    return SavedAgent.model_validate(fields)
+    return with_warnings(SavedAgent, agent_resource(row, now), warnings)
