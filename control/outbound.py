@@ -20,7 +20,7 @@ from control.hops import Hops
 from control.motor import Motor
 from control.outcomes import of_sip, of_twilio
 from control.registry.types import Agent, Number, Route
-from control.toll import Admission, Destination, TollGuard
+from control.toll import Destination, TollGuard
 from edge.events import CallAnswered, CallEnded, CallKey, CallOffered, CallProgressed, Cause, OutgoingCall, Party
 from media.messages import AgentSpec, ApplyAnswer, CallOpened, Failed, Renegotiate
 
@@ -57,12 +57,11 @@ class PlaceRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A call that was asked for and admitted, with the agent that is to talk. Times in seconds."""
+    """A call that was asked for and admitted, with the agent that is to talk."""
 
     agent: Agent
     number: Number
     spec: AgentSpec
-    admission: Admission
     outgoing: Outgoing
 
 
@@ -151,11 +150,11 @@ class Outbound:
 
     def place(self, order: Order, id: str | None = None) -> str:
         """Begin; the call's id. Raises :class:`PlaceRefused`."""
-        destination, number = order.admission.destination, order.number
+        outgoing, number = order.outgoing, order.number
         call = Call(
             id=id or new_id(self._entropy),
             key=CallKey(""),
-            trunk=order.outgoing.way.trunk,
+            trunk=outgoing.way.trunk,
             started=self._now(),
             from_number=number.phone_number,
             direction="outbound",
@@ -164,12 +163,12 @@ class Outbound:
             route=Route(number, order.agent),
             spec=order.spec,
             account_id=number.account_id,
-            to_number=destination.target,
-            outgoing=order.outgoing,
+            to_number=outgoing.destination.target,
+            outgoing=outgoing,
             hops=1,
         )
         if (full := self._motor.begin(call)) is not None:
-            self._outward.guard.release(order.admission.ticket)
+            self._outward.guard.release(outgoing.ticket)
             raise PlaceRefused(full)
         return call.id
 

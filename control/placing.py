@@ -35,7 +35,7 @@ __all__ = ["KEY_LIFETIME_S", "Placed", "PlacedCalls", "Placing"]
 KEY_LIFETIME_S: Final = 86_400.0
 """How long an idempotency key is remembered [s]."""
 
-_PAGES: Final = Page(100, 0)
+_NEWEST: Final = Page(100, 0)
 
 
 class PlacedCalls(Protocol):
@@ -149,13 +149,12 @@ class Placing:
             recorded=settings.recording_enabled,
         )
         try:
-            self._calls.place(Order(agent, number, spec, admission, outgoing), id)
+            self._calls.place(Order(agent, number, spec, outgoing), id)
         except PlaceRefused as error:
             raise EdgeFull(reason=error.reason) from error
 
     async def _number(self, account_id: str, agent: Agent, wanted: str | None) -> Number:
         """``from_number`` if it is the account's, else one that the agent answers, else the newest."""
-        found, _ = await self._registry.numbers(account_id, _PAGES)
         if wanted is not None:
             try:
                 phone_number = canonical(wanted)
@@ -165,6 +164,7 @@ class Placing:
             if known is None or known.account_id != account_id:
                 raise ValidationFailed.of("from_number", "is no number of your account")
             return known
+        found, _ = await self._registry.numbers(account_id, _NEWEST)
         answered = [number for number in found if number.agent_id == agent.id]
         if not found:
             raise OutboundUnavailable("Your account has no number to call from: import one first")

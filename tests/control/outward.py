@@ -178,7 +178,6 @@ class Desk:
             agent=await self.registry.agent(ACCOUNT, "agent-1"),
             number=row,
             spec=AgentSpec(protocol="builtin", name="parrot"),
-            admission=admission,
             outgoing=Outgoing(way, admission.destination, admission.ticket, **timing),
         )
         call = self.calls.place(order)

@@ -99,7 +99,7 @@ async def test_a_call_is_ordered_with_the_agents_parameters_the_variables_and_th
         outgoing = order.outgoing
         assert (outgoing.max_duration_s, outgoing.ring_timeout_s, outgoing.hidden) == (90.0, 12.0, True)
         assert outgoing.recorded is True
-        assert order.admission.destination.target == TARGET
+        assert outgoing.destination.target == TARGET
 
 
 async def test_a_call_that_cannot_be_recorded_as_it_is_asked_for_is_not_placed() -> None:
