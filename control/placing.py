@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from config.settings import Agents, Outbound
@@ -30,7 +29,7 @@ from control.resources.call_control import PlaceCall, TransferCall
 from control.toll import LIMITS, Denied, TollGuard, TollRefusal
 from control.transfers import AgentPlace, Transfer, TransferRefused
 
-__all__ = ["KEY_LIFETIME_S", "Placed", "PlacedCalls", "Placing"]
+__all__ = ["KEY_LIFETIME_S", "PlacedCalls", "Placing"]
 
 KEY_LIFETIME_S: Final = 86_400.0
 """How long an idempotency key is remembered [s]."""
@@ -50,14 +49,6 @@ class PlacedCalls(Protocol):
     ) -> Transfer:
         """Begin; raises :class:`control.transfers.TransferRefused` or :class:`control.toll.TollRefusal`."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A call that was begun, now or by an earlier request with the same idempotency key."""
-
-    id: str
-    agent_id: str
 
 
 class Placing:
@@ -93,8 +84,11 @@ class Placing:
         self._wall = wall
         self._entropy = entropy
 
-    async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> Placed:
-        """Call ``request.phone_number`` and let the agent talk. Raises :class:`control.errors.OperationError`."""
+    async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> str:
+        """Call ``request.phone_number`` and let the agent talk: the id of the call, or of the one ``key`` was used for.
+
+        Raises :class:`control.errors.OperationError`.
+        """
         if self._draining():
             raise EdgeFull("The edge is stopping")
         agent = await self._registry.agent(account_id, str(request.agent_id))
@@ -102,14 +96,14 @@ class Placing:
         if key is not None:
             first = await self._first(account_id, key, request, id)
             if first.call_id != id:
-                return Placed(first.call_id, agent.id)
+                return first.call_id
         try:
             await self._begin(account_id, agent, request, id)
         except BaseException:
             if key is not None:
                 await self._registry.forget_placed(account_id, key)
             raise
-        return Placed(id, agent.id)
+        return id
 
     async def _first(self, account_id: str, key: str, request: PlaceCall, id: str) -> PlacedCall:
         """The call that this key was first used for. :class:`InUse` when it asked for something else."""

@@ -66,8 +66,7 @@ class CallOperations(OperationsBase):
     @told
     async def place_call(self, by: Principal, request: PlaceCall, key: str | None = None) -> QueuedCall:
         """Call somebody and let an agent talk. The same ``key`` within a day gives the same call again."""
-        placed = await self._outward.place(by.account, request, key)
-        return QueuedCall(id=placed.id, agent_id=placed.agent_id)
+        return QueuedCall(id=await self._outward.place(by.account, request, key), agent_id=str(request.agent_id))
 
     @told
     async def transfer(self, by: Principal, call_id: str, request: TransferCall) -> Transferring:

@@ -7,28 +7,19 @@ from typing import Literal, Protocol
 from control.errors import CallNotFound, OutboundUnavailable
 from control.resources.call_control import PlaceCall, TransferCall
 
-__all__ = ["Begun", "HasId", "NothingPlaced", "Outgoing", "PlacedOne"]
+__all__ = ["Begun", "HasId", "NothingPlaced", "Outgoing"]
 
 
 class Outgoing(Protocol):
     """Who places calls and hands callers on: :class:`control.placing.Placing`."""
 
-    async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> PlacedOne:
-        """Begin a call."""
+    async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> str:
+        """Begin a call; its id."""
         ...
 
     async def transfer(self, account_id: str, call_id: str, request: TransferCall) -> Begun:
         """Begin a transfer; :class:`CallNotFound` for no such live call."""
         ...
-
-
-class PlacedOne(Protocol):
-    """A call that was begun."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def agent_id(self) -> str: ...
 
 
 class Begun(Protocol):
@@ -52,7 +43,7 @@ class HasId(Protocol):
 class NothingPlaced:
     """For a process that serves no calls: the command line's."""
 
-    async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> PlacedOne:
+    async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> str:
         """Refused."""
         raise OutboundUnavailable("This process places no calls")
 

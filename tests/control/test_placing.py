@@ -78,7 +78,7 @@ class Scene:
 
     async def place(self, key: str | None = None, **fields: object) -> str:
         request = PlaceCall.of(agent_id=AGENT, phone_number=TARGET, **fields)
-        return (await self.placing.place(ACCOUNT, request, key)).id
+        return await self.placing.place(ACCOUNT, request, key)
 
 
 async def scene(d: Desk, *, records: bool = True) -> Scene:
