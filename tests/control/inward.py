@@ -125,6 +125,9 @@ class Clock:
         self.now = 100.0
         self.timers: list[tuple[float, Callable[[], None], list[bool]]] = []
 
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.now
+
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Any:
         entry = (self.now + delay_s, callback, [True])
         self.timers.append(entry)
@@ -160,9 +163,10 @@ def offered_as(**changes: Any) -> CallOffered:
 
 
 @dataclass
-class World:
+class Scene:
+    """What a test of calls looks at, whichever way they go."""
+
     calls: CallManager
-    phone: Phone
     media: Media
     registry: MemoryRegistry
     events: list[CallEvent]
@@ -170,28 +174,26 @@ class World:
     counters: Counters
     clock: Clock
     tasks: Supervisor
-    passes: CallPasses
 
     async def settle(self) -> None:
         while self.tasks.names:
             await asyncio.sleep(0)
 
+    def kinds(self, call: str) -> list[str]:
+        return [event.kind for event in self.events if event.call_id == call]
+
+    def quiet(self) -> bool:
+        return len(self.calls) == 0 and self.ports.leased == 0 and not self.tasks.names
+
+
+@dataclass
+class World(Scene):
+    phone: Phone
+    passes: CallPasses
+
     async def offer(self, key: str = "k1", *, dialed: tuple[str, ...] = (DID,), offer: bytes | None = b"offer") -> str:
         """An INVITE; returns our call's id ("" when it was refused without one)."""
-        self.calls.on_event(
-            CallOffered(
-                key=CallKey(key),
-                trunk="lab",
-                identified_by=Identification.ADDRESS,
-                identity="127.0.0.2",
-                dialed=dialed,
-                caller=CALLER,
-                caller_name="",
-                call_id=f"{key}@caller",
-                offer=offer,
-                flow=FLOW,
-            )
-        )
+        self.calls.on_event(offered_as(key=CallKey(key), dialed=dialed, call_id=f"{key}@caller", offer=offer))
         await self.settle()
         opened = self.media.of(OpenCall)
         return str(opened[-1].call) if opened else ""
@@ -203,15 +205,53 @@ class World:
         await self.settle()
         return call
 
-    def kinds(self, call: str) -> list[str]:
-        return [event.kind for event in self.events if event.call_id == call]
-
     def end(self, call: str) -> CallEvent:
         (event,) = [event for event in self.events if event.kind == "ended" and event.call_id == call]
         return event
 
-    def quiet(self) -> bool:
-        return len(self.calls) == 0 and self.ports.leased == 0 and not self.tasks.names
+
+@asynccontextmanager
+async def scene(
+    registry: MemoryRegistry,
+    phone: Phone,
+    clock: Clock,
+    counters: Counters,
+    *,
+    passes: CallPasses,
+    limits: Limits,
+    pairs: int,
+    **more: Any,
+) -> AsyncIterator[Scene]:
+    """A call manager on the test's clock, with so many ``pairs`` of RTP ports."""
+    media, events = Media(), list[CallEvent]()
+
+    class Log:
+        def append(self, event: CallEvent) -> None:
+            events.append(event)
+
+    ports = PortPool(20000, 20000 + 2 * pairs - 1, rest_s=0.0, entropy=os.urandom)
+    async with Supervisor() as tasks:
+        surroundings = Surroundings(
+            signalling=phone,
+            media=media,
+            find=Router(registry, passes).find,
+            journal=Log(),
+            ports=ports,
+            counters=counters,
+            spawn=tasks.spawn,
+            now=lambda: clock.now,
+            wall=clock.wall,
+            call_later=clock.call_later,
+            entropy=os.urandom,
+            **more,
+        )
+        calls = CallManager(surroundings, limits, Agents(), lambda trunk: LegPolicy())
+        yield Scene(calls, media, registry, events, ports, counters, clock, tasks)
+
+
+def no_passes(counters: Counters) -> CallPasses:
+    trunks = TrunkTable((), realm="test", challenger=Challenger(bytes(32)), counters=counters)
+    return CallPasses(trunks, "twilio", entropy=os.urandom)
 
 
 @asynccontextmanager
@@ -229,34 +269,12 @@ async def world(
     await registry.create_number(number)
     if assigned:
         await registry.change_number(ACCOUNT, "number-1", {"agent_id": "agent-1"}, 0.0)
-    clock, phone, media, counters = Clock(), Phone(), Media(), Counters()
-    events: list[CallEvent] = []
-
-    class Log:
-        def append(self, event: CallEvent) -> None:
-            events.append(event)
-
-    ports = PortPool(20000, 20000 + 2 * pairs - 1, rest_s=0.0, entropy=os.urandom)
-    trunks = TrunkTable((), realm="test", challenger=Challenger(bytes(32)), counters=counters)
-    passes = CallPasses(trunks, "twilio", entropy=os.urandom)
-    router = Router(registry, passes)
-    async with Supervisor() as tasks:
-        surroundings = Surroundings(
-            signalling=phone,
-            media=media,
-            find=router.find,
-            journal=Log(),
-            ports=ports,
-            counters=counters,
-            spawn=tasks.spawn,
-            now=lambda: clock.now,
-            wall=lambda: 1_700_000_000.0 + clock.now,
-            call_later=clock.call_later,
-            entropy=os.urandom,
-            **more,
-        )
-        calls = CallManager(surroundings, limits or Limits(), Agents(), lambda trunk: LegPolicy())
-        yield World(calls, phone, media, registry, events, ports, counters, clock, tasks, passes)
+    clock, phone, counters = Clock(), Phone(), Counters()
+    passes = no_passes(counters)
+    async with scene(
+        registry, phone, clock, counters, passes=passes, limits=limits or Limits(), pairs=pairs, **more
+    ) as made:
+        yield World(**vars(made), phone=phone, passes=passes)
 
 
 async def established_as(w: World, **changes: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,19 +9,12 @@ from typing import Any
 
 from config.settings import Settings
 from control.call import Call, Outgoing
-from control.calls import CallManager
 from control.dialling import Dialler, Way
 from control.hops import Hops
 from control.outbound import CarrierRefused, Handover, Order, Outward
-from control.passes import CallPasses
-from control.ports import PortPool
 from control.registry.memory import MemoryRegistry
 from control.registry.types import Account, Agent, CallEvent, Connection, Integration, Number
-from control.routing import Router
-from control.supervisor import Supervisor
-from control.surroundings import Surroundings
 from control.toll import TollGuard
-from edge.auth import Challenger
 from edge.counters import Counters
 from edge.events import (
     CallConfirmed,
@@ -31,14 +22,12 @@ from edge.events import (
     CallKey,
     CallOffered,
     Cause,
-    Identification,
     OutgoingCall,
     Party,
     TransportName,
 )
-from edge.trunks import TrunkTable
-from media.messages import AgentReady, AgentSpec, LegPolicy, OpenCall, TellAgent
-from tests.control.inward import ACCOUNT, FLOW, Clock, Media, Phone
+from media.messages import AgentReady, AgentSpec, OpenCall, TellAgent
+from tests.control.inward import ACCOUNT, Clock, Phone, Scene, no_passes, offered_as, scene
 
 DID = "+14155550100"
 CALLER = "+12025550123"
@@ -117,47 +106,20 @@ class Carrier:
 
 
 @dataclass
-class Desk:
+class Desk(Scene):
     """Everything a test of calls that go out looks at."""
 
-    calls: CallManager
     line: Line
-    media: Media
-    registry: MemoryRegistry
-    events: list[CallEvent]
-    ports: PortPool
-    counters: Counters
-    clock: Clock
-    tasks: Supervisor
     carrier: Carrier
     guard: TollGuard
     dialler: Dialler
     hops: Hops
 
-    async def settle(self) -> None:
-        while self.tasks.names:
-            await asyncio.sleep(0)
-
-    async def caller(
-        self, key: str = "k1", *, trunk: str = "lab", takes_refer: bool = False, max_forwards: int = 70, **more: Any
-    ) -> str:
+    async def caller(self, key: str = "k1", **more: Any) -> str:
         """A caller's call, established; its id."""
         before = len(self.media.of(OpenCall))
-        offered = {"caller": CALLER, "identity": "192.0.2.7", "headers": (), "dialed": (DID,), **more}
-        self.calls.on_event(
-            CallOffered(
-                key=CallKey(key),
-                trunk=trunk,
-                identified_by=Identification.ADDRESS,
-                caller_name="",
-                call_id=f"{key}@caller",
-                offer=b"offer",
-                flow=FLOW,
-                takes_refer=takes_refer,
-                max_forwards=max_forwards,
-                **offered,
-            )
-        )
+        offered = {"dialed": (DID,), "caller": CALLER, "identity": "192.0.2.7", "call_id": f"{key}@caller", **more}
+        self.calls.on_event(offered_as(key=CallKey(key), **offered))
         await self.settle()
         opened = self.media.of(OpenCall)
         if len(opened) == before:
@@ -191,9 +153,6 @@ class Desk:
     async def bye(self, key: str, by: Party = Party.REMOTE) -> None:
         await self.says(CallEnded(CallKey(key), by, Cause.BYE))
 
-    def kinds(self, call: str) -> list[str]:
-        return [event.kind for event in self.events if event.call_id == call]
-
     def of_kind(self, call: str, kind: str) -> list[CallEvent]:
         return [event for event in self.events if event.kind == kind and event.call_id == call]
 
@@ -210,8 +169,7 @@ class Desk:
         return [(t.data["status"], t.data["final"]) for t in self.media.of(TellAgent) if t.event == kind]
 
     def quiet(self) -> bool:
-        live = self.guard._ledger.live(ACCOUNT)
-        return len(self.calls) == 0 and self.ports.leased == 0 and not self.tasks.names and not live and not self.hops
+        return super().quiet() and not self.guard._ledger.live(ACCOUNT) and not self.hops
 
 
 @asynccontextmanager
@@ -263,59 +221,20 @@ async def desk(
     ):
         await registry.create_number(number)
         await registry.change_number(ACCOUNT, number.id, {"agent_id": "agent-1"}, 0.0)
-    clock, line, media, counters, carrier, hops = Clock(), Line(), Media(), Counters(), Carrier(), Hops()
-    events: list[CallEvent] = []
-
-    class Log:
-        def append(self, event: CallEvent) -> None:
-            events.append(event)
-
-    ports = PortPool(20000, 20000 + 2 * pairs - 1, rest_s=0.0, entropy=os.urandom)
-    trunks = TrunkTable((), realm="test", challenger=Challenger(bytes(32)), counters=counters)
-    guard = TollGuard(
-        registry,
-        settings.outbound,
-        counters,
-        now=lambda: clock.now,
-        wall=lambda: 1_700_000_000.0 + clock.now,
-    )
+    clock, line, counters, carrier, hops = Clock(), Line(), Counters(), Carrier(), Hops()
+    guard = TollGuard(registry, settings.outbound, counters, now=lambda: clock.now, wall=clock.wall)
     dialler = Dialler(registry, settings, lambda: frozenset({TransportName.UDP}))
-    async with Supervisor() as tasks:
-        surroundings = Surroundings(
-            signalling=line,
-            media=media,
-            find=Router(registry, CallPasses(trunks, "twilio", entropy=os.urandom)).find,
-            journal=Log(),
-            ports=ports,
-            counters=counters,
-            spawn=tasks.spawn,
-            now=lambda: clock.now,
-            wall=lambda: 1_700_000_000.0 + clock.now,
-            call_later=clock.call_later,
-            entropy=os.urandom,
-            outward=Outward(
-                guard=guard,
-                dialler=dialler,
-                hops=hops,
-                carrier=carrier,
-                invite=line.invite,
-                refer=line.refer,
-                cancel=line.hang_up,
-            ),
-        )
-        calls = CallManager(surroundings, settings.limits, settings.agents, lambda trunk: LegPolicy())
-        yield Desk(
-            calls,
-            line,
-            media,
-            registry,
-            events,
-            ports,
-            counters,
-            clock,
-            tasks,
-            carrier,
-            guard,
-            dialler,
-            hops,
-        )
+    outward = Outward(
+        guard=guard,
+        dialler=dialler,
+        hops=hops,
+        carrier=carrier,
+        invite=line.invite,
+        refer=line.refer,
+        cancel=line.hang_up,
+    )
+    passes = no_passes(counters)
+    async with scene(
+        registry, line, clock, counters, passes=passes, limits=settings.limits, pairs=pairs, outward=outward
+    ) as made:
+        yield Desk(**vars(made), line=line, carrier=carrier, guard=guard, dialler=dialler, hops=hops)
