@@ -14,7 +14,17 @@ import pytest
 from twilio.request_validator import RequestValidator
 
 from config import settings as config
-from control.inbound import DIAL_STATUS_PATH, WEBHOOK_PATH, Answer, Outcome, TwilioInbound, WebhookRequest
+from control.inbound import (
+    DIAL_STATUS_PATH,
+    MOVED_PATH,
+    REFER_PATH,
+    STATUS_PATH,
+    WEBHOOK_PATH,
+    Answer,
+    Outcome,
+    TwilioInbound,
+    WebhookRequest,
+)
 from control.passes import LIFETIME_S, CallPasses
 from control.providers.twilio import signature_ok
 from control.registry.memory import MemoryRegistry
@@ -40,6 +50,7 @@ class World:
     counters: Counters
     now: list[float]
     draining: list[bool]
+    heard: list[tuple[str, ...]]
 
     def request(
         self,
@@ -89,6 +100,12 @@ async def world(
     if changes.pop("assigned", True):
         await registry.change_number(ACCOUNT, "n1", {"agent_id": "agent-1"}, 0.0)
     counters, now, draining = Counters(), [100.0], [False]
+    heard: list[tuple[str, ...]] = []
+
+    def referred(sids: tuple[str, ...]) -> str | None:
+        heard.append(sids)
+        return "<Response><Dial/></Response>"
+
     trunks = TrunkTable((), realm="x", challenger=Challenger(bytes(32)), counters=counters)
     passes = CallPasses(trunks, "twilio", entropy=os.urandom, capacity=capacity)
     inbound = TwilioInbound(
@@ -105,8 +122,10 @@ async def world(
         wall=lambda: 1_800_000_000.0,
         draining=lambda: draining[0],
         listening=lambda: listening,
+        referred=changes.pop("referred", referred),
+        progressed=lambda call, status: heard.append((call, status)),
     )
-    yield World(inbound, registry, passes, counters, now, draining)
+    yield World(inbound, registry, passes, counters, now, draining, heard)
 
 
 def verbs(answer: Answer) -> list[str]:
@@ -304,6 +323,35 @@ async def test_a_failed_leg_says_something_fit_for_the_caller(status: str, expec
     async with world() as w:
         answer = await w.inbound.dial_status(w.request(DIAL_STATUS_PATH, DialCallStatus=status))
         assert verbs(answer) == expected
+
+
+WEBHOOKS = {
+    DIAL_STATUS_PATH: (TwilioInbound.dial_status, Outcome.LEG_FAILED, "Say"),
+    REFER_PATH: (TwilioInbound.refer, Outcome.REFERRED, "Dial"),
+    MOVED_PATH: (TwilioInbound.moved, Outcome.MOVED, "Say"),
+    STATUS_PATH: (TwilioInbound.call_status, Outcome.CALL_STATUS, None),
+}
+
+
+@pytest.mark.parametrize("path", WEBHOOKS)
+async def test_a_webhook_of_a_legs_fate_counts_when_it_is_signed_and_does_nothing_when_it_is_forged(path: str) -> None:
+    """Whoever can guess a call's SID could else have a REFER's target, or end a call of ours."""
+    handle, outcome, verb = WEBHOOKS[path]
+    async with world() as w:
+        given = {"CallStatus": "busy", "DialCallStatus": "busy"}
+        forged = await handle(w.inbound, w.request(path, token="guess", **given))
+        assert (forged.status, forged.outcome, forged.twiml) == (403, Outcome.BAD_SIGNATURE, "")
+        assert w.heard == []
+        answer = await handle(w.inbound, w.request(path, **given))
+        assert (answer.status, answer.outcome) == (200, outcome)
+        assert verbs(answer)[:1] == ([] if verb is None else [verb])
+        assert w.heard == {REFER_PATH: [("CA" + "1" * 32,)], STATUS_PATH: [("", "busy")]}.get(path, [])
+
+
+async def test_a_refer_that_nobody_authorised_leads_nowhere() -> None:
+    async with world(referred=lambda sids: None) as w:
+        answer = await w.inbound.refer(w.request(REFER_PATH))
+        assert (answer.status, answer.outcome, verbs(answer)) == (200, Outcome.NOT_AUTHORISED, ["Hangup"])
 
 
 async def test_a_forged_dial_status_is_403() -> None:
