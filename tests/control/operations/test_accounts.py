@@ -6,6 +6,7 @@ import pytest
 
 from control.errors import Forbidden, ResourceNotFound, Unauthorized
 from control.operations.principal import Principal
+from control.registry.types import CallEvent
 from control.resources.accounts import CreateKey, SetDialling
 from tests.support.desk import Desk
 
@@ -46,3 +47,20 @@ async def test_what_an_account_may_dial_is_the_operators_to_say(desk: Desk) -> N
     assert await desk.operations.dialling(acme, acme.account) == said
     with pytest.raises(ResourceNotFound):
         await desk.operations.dialling(globex, acme.account)
+
+
+async def test_of_the_minutes_those_of_the_day_are_used(desk: Desk) -> None:
+    """In UTC: a call that ended yesterday costs nothing today."""
+    by = desk.principal("acme")
+    midnight = desk.wall() - desk.wall() % 86_400
+    offer = {"account_id": by.account, "direction": "outbound", "trunk": "t", "from_number": "+1", "to_number": "+2"}
+    end = {"ended_by": "callee", "end_reason": "callee_hung_up"}
+    for call, at in (("yesterday", midnight - 1), ("today", midnight + 1)):
+        kinds = (("offered", 0.0, offer), ("answered", 10.0, {}), ("ended", 100.0, end))
+        await desk.registry.apply_events(
+            [
+                CallEvent(id=call + kind, kind=kind, at=at, call_id=call, offset_s=offset_s, data=data)
+                for kind, offset_s, data in kinds
+            ]
+        )
+    assert (await desk.operations.dialling(by, by.account)).used_minutes == 1.5
