@@ -70,5 +70,16 @@ def test_a_fallback_counts_beyond_the_accounts_cap_and_once() -> None:
     assert caps.enter_fallback(second) is None
     third = a_call(account_id=ACCOUNT)
     assert caps.enter_fallback(third) == "edge_full"
+    assert caps.enter_fallback(first) == "fallback_full"
     caps.leave(first)
     assert caps.enter_fallback(third) == "fallback_full"
+
+
+def test_a_call_whose_agent_fails_falls_back_in_the_place_it_has() -> None:
+    """In a full edge too, and it leaves one place when it goes."""
+    caps = Caps(Limits(calls=1))
+    first, second = a_call(account_id=ACCOUNT), a_call(account_id=ACCOUNT)
+    assert caps.enter(first) is None
+    assert caps.enter_fallback(first) is None
+    caps.leave(first)
+    assert [caps.enter(second), caps.enter(first)] == [None, "edge_full"]

@@ -17,7 +17,10 @@ async def test_an_agents_digits_go_by_info_one_after_the_other_where_the_phone_t
             w.clock.advance(0.5)
         assert [entry[2] for entry in w.phone.sent if entry[0] == "press"] == ["1", "#", "2"]
         w.calls.on_notice(DigitsUnsent(call=call, digits="3"))
-        assert w.phone.sent[-1] == ("press", "k1", "3")
+        w.calls.on_notice(DigitsUnsent(call=call, digits="4"))
+        assert w.phone.sent[-1] == ("press", "k1", "3"), "the pause after the last one is kept, too"
+        w.clock.advance(0.3)
+        assert w.phone.sent[-1] == ("press", "k1", "4")
         w.calls.on_event(CallEnded(CallKey("k1"), Party.REMOTE, Cause.BYE))
         w.clock.advance(1.0)
         await w.settle()
