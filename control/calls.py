@@ -87,7 +87,6 @@ _AGENT_FAILURE: Final = {
     "forbidden": "agent_forbidden",
 }
 _SIP_END: Final = {
-    Cause.BYE: "caller_hung_up",
     Cause.CANCELLED: "caller_cancelled",
     Cause.NO_ACK: "no_ack",
     Cause.EXPIRED: "session_expired",
@@ -440,11 +439,13 @@ class CallManager:
         self._by_key[key] = call
 
     def _sip_ended(self, call: Call, ended: CallEnded) -> None:
-        if call.end is None and call.outgoing is not None and self._outbound is not None:
-            call.end = self._outbound.end_of(call, ended)
+        answered = call.state in (State.ANSWERED, State.ESTABLISHED)
+        if call.end is None and call.outgoing is not None and self._outbound is not None and not answered:
+            call.end = self._outbound.end_of(ended)
         elif call.end is None:
-            by = "caller" if ended.by is Party.REMOTE else "edge"
-            reason = _SIP_END.get(ended.cause, "signalling_lost")
+            by = call.peer if ended.by is Party.REMOTE else "edge"
+            hung_up = ended.cause is Cause.BYE
+            reason = f"{call.peer}_hung_up" if hung_up else _SIP_END.get(ended.cause, "signalling_lost")
             told = ended.reason_headers
             call.end = End(by, reason, ended.status or None, next(iter(told), ""), parse_reasons(told))
             if ended.by is Party.REMOTE:

@@ -316,10 +316,8 @@ class Outbound:
             call.offer = None
         self._motor.feed(call, Input.TAKEN)
 
-    def end_of(self, call: Call, ended: CallEnded) -> End:
-        """Why SIP says that a call of ours is over."""
-        if call.state in (State.ESTABLISHED, State.ANSWERED):
-            return End("callee" if ended.by is Party.REMOTE else "edge", "callee_hung_up", ended.status or None)
+    def end_of(self, ended: CallEnded) -> End:
+        """Why SIP says that nobody has answered a call of ours."""
         known, words = of_sip(ended.status, ended.phrase, next(iter(ended.reason_headers), ""))
         if ended.cause is Cause.TRANSPORT or (ended.cause is Cause.TIMEOUT and ended.by is Party.LOCAL):
             known, words = "carrier_unavailable", f"no answer from the carrier: {ended.phrase}"

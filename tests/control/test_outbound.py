@@ -275,6 +275,27 @@ async def test_the_accounts_own_cap_holds() -> None:
         assert refused.value.denied is Denied.CALLS
 
 
+@pytest.mark.parametrize(
+    ("by", "cause", "end"),
+    [
+        (Party.REMOTE, Cause.BYE, ("callee", "callee_hung_up", None)),
+        (Party.LOCAL, Cause.EXPIRED, ("edge", "session_expired", None)),
+        (Party.LOCAL, Cause.TRANSPORT, ("edge", "signalling_lost", None)),
+    ],
+)
+async def test_a_call_that_was_answered_ends_as_one_that_came_in_does(
+    by: Party, cause: Cause, end: tuple[str, str, int | None]
+) -> None:
+    """The reasons of its end on the record, too."""
+    async with desk() as d:
+        call = await d.place()
+        await d.says(CallAnswered(d.line.key, 200, "OK", b"answer"))
+        await d.says(CallEnded(d.line.key, by, cause, headers=(("Reason", "Q.850;cause=16"),)))
+        assert d.end(call) == end
+        assert d.of_kind(call, "ended")[0].data["reasons"] == [{"protocol": "Q.850", "cause": 16, "text": ""}]
+        assert d.quiet()
+
+
 # --- loops ------------------------------------------------------------------------------------
 
 
