@@ -148,6 +148,13 @@ async def test_a_lossy_path_joins_two_ports_and_gives_its_own_back() -> None:
         assert b.sources == {link.far}
 
 
+async def test_what_is_heard_is_not_judged_beside_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MediaPort, "shared_machine", True)
+    async with MediaPort.open() as media:
+        with pytest.raises(AssertionError, match="mark the test realtime"):
+            await media.expect_tone(500)
+
+
 @pytest.mark.realtime
 async def test_what_a_program_printed_is_in_the_failure() -> None:
     code = "import sys; print('so far', flush=True); sys.stdin.readline(); print('so good'); sys.exit(3)"

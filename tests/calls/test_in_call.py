@@ -98,7 +98,7 @@ async def test_a_200_is_repeated_until_its_ack_comes(tmp_path: Path, keyring: Ke
                 response = await call.expect(200)
             await call.ack()
             call.media.target = response.media()
-            await asyncio.gather(call.media.play(tone(CALLER_HZ, 0.5)), call.media.expect_tone(CALLER_HZ, 0.3))
+            await asyncio.gather(call.media.play(tone(CALLER_HZ, 0.5)), call.media.expect_packets(15))
             await call.bye()
         [record] = await edge.expect_records(1)
         assert record["end_reason"] == "caller_hung_up"

@@ -97,6 +97,7 @@ async def test_an_agent_hears_and_is_heard(tmp_path: Path, keyring: Keyring, sam
         assert record["statistics"]["agent_messages_ignored"] == 0
 
 
+@pytest.mark.realtime
 async def test_what_an_agent_does_to_itself_ends_its_call_and_no_other(tmp_path: Path, keyring: Keyring) -> None:
     """An exception, an endless loop, a segmentation fault: the call beside it goes on, and so do new ones."""
     harm = {
@@ -188,6 +189,7 @@ async def pipecat_bot(edge: Edge, number: str) -> None:
         await call.expect_request("BYE")
 
 
+@pytest.mark.realtime
 async def test_the_examples_of_the_manual_do_what_they_say(tmp_path: Path, keyring: Keyring) -> None:
     """The echo has a test of its own above."""
     pipelines = {
