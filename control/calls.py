@@ -25,7 +25,7 @@ from control.hold import HoldOutcome
 from control.hops import Hops
 from control.info_digits import InfoDigits
 from control.instructions import Instruction
-from control.live_calls import LiveCall
+from control.live_calls import CallCommand, LiveCall
 from control.motor import Motor
 from control.outbound import Order, Outbound, Outward, PlaceRefused
 from control.registry.types import RegistryError, Route
@@ -276,12 +276,11 @@ class CallManager:
         call = self._own(account_id, call_id)
         return HoldOutcome.NO_CALL if call is None else await self._renegotiation.hold(call, held=held, by="operator")
 
-    async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:
+    async def command(self, account_id: str, command: CallCommand) -> Result | None:
         """See :class:`control.live_calls.LiveCalls`."""
-        call = self._own(account_id, call_id)
+        call = self._own(account_id, command.call)
         if call is None or call.state is not State.ESTABLISHED:
             return None if call is None else _not_established(call)
-        command = make(call.id)
         result = await self._request(command)
         if isinstance(command, SendDigits) and _wants_info(result) and self._info_digits.allowed(call):
             self._info_digits.press(call, command.digits)
@@ -377,7 +376,7 @@ class CallManager:
         if self._transfers is not None:
             self._transfers.forget_moved()
 
-    def live(self, account_id: str) -> list[LiveCall]:
+    async def live(self, account_id: str) -> list[LiveCall]:
         """The account's live calls that have been routed, oldest first."""
         now = self._do.now()
         return [
@@ -587,7 +586,7 @@ class _ScriptLine:
         return self._call.state is State.ESTABLISHED and self._call.scripts == self._script
 
     async def send_digits(self, digits: str) -> None:
-        await self._calls.command(self._call.account_id, self._call.id, lambda id: SendDigits(call=id, digits=digits))
+        await self._calls.command(self._call.account_id, SendDigits(call=self._call.id, digits=digits))
 
     async def pause(self, seconds: float) -> None:
         await self._calls.pause(seconds)

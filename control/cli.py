@@ -191,7 +191,7 @@ async def _numbers_list(arguments: argparse.Namespace, settings: Settings) -> in
 
 async def _secrets_reseal(arguments: argparse.Namespace, settings: Settings) -> int:
     from control.main import open_registry, open_vault  # noqa: PLC0415
-    from control.recordings import reseal  # noqa: PLC0415
+    from control.recording_files import reseal  # noqa: PLC0415
 
     vault = open_vault(settings)
     if vault is None:

@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl
 
 from config.carriers import carriers
 from config.settings import Settings, parse_listener
+from control.announcements import Announcer, Fate
 from control.numbers import NumberError, canonical
-from control.passes import TOKEN_HEADER, Announced, CallPass, CallPasses, PassesExhausted
+from control.passes import TOKEN_HEADER, Announced, CallPass
 from control.providers import signing_tokens
 from control.registry.types import Integration, Number, Registry, Route
 from control.routing import PASS_TRUNK
@@ -80,6 +81,15 @@ class Outcome(Enum):
     CALL_STATUS = "call status"
 
 
+_OF_FATE: Final = {
+    Fate.EXPECTED: (200, Outcome.DIALED),
+    Fate.EXPECTED_ALREADY: (200, Outcome.REPEATED),
+    Fate.TOO_LATE: (200, Outcome.TOO_LATE),
+    Fate.FULL: (503, Outcome.FULL),
+    Fate.DRAINING: (503, Outcome.DRAINING),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
     """One request of Twilio's. ``path`` begins with a slash; ``query`` is raw, without the question mark."""
@@ -104,36 +114,30 @@ class Answer:
 class TwilioInbound:
     """Answers all of Twilio's webhooks; one that nobody has signed with a known account's token gets a 403.
 
-    ``signed`` judges signatures; ``now`` is the clock of the passes, ``wall`` UTC [s]; ``draining`` tells whether new
-    calls are refused, ``listening`` what SIP listens on (``udp:127.0.0.1:5060``).
+    ``announcer`` is told what they bring; ``signed`` judges signatures; ``now`` is monotonic, ``wall`` UTC [s];
+    ``listening`` tells what SIP listens on (``udp:127.0.0.1:5060``).
     """
 
     def __init__(
         self,
         registry: Registry,
-        passes: CallPasses,
+        announcer: Announcer,
         settings: Settings,
         *,
         counters: Counters,
         signed: Signed,
         now: Callable[[], float],
         wall: Callable[[], float],
-        draining: Callable[[], bool],
         listening: Callable[[], Sequence[str]],
-        referred: Callable[[tuple[str, ...]], str | None] = lambda sids: None,
-        progressed: Callable[[str, str], None] = lambda call, status: None,
     ) -> None:
         self._registry = registry
-        self._passes = passes
+        self._announcer = announcer
         self._settings = settings
         self._counters = counters
         self._signed = signed
         self._now = now
         self._wall = wall
-        self._draining = draining
         self._listening = listening
-        self._referred = referred
-        self._progressed = progressed
         self._source_log = SourceLog(_log)
         self._public_url = public_url(settings)
 
@@ -157,20 +161,22 @@ class TwilioInbound:
         """How a call that Twilio places for us goes; its query says which it is, and is signed too."""
         return await self._if_proved(request, lambda parameters: self._call_status(request, parameters))
 
-    async def _if_proved(self, request: WebhookRequest, answer: Callable[[Mapping[str, str]], Answer]) -> Answer:
+    async def _if_proved(
+        self, request: WebhookRequest, answer: Callable[[Mapping[str, str]], Awaitable[Answer]]
+    ) -> Answer:
         parameters = _parameters(request)
         proved = await self._proved(request, parameters)
-        return self._counted(answer(parameters) if proved else Answer(403, Outcome.BAD_SIGNATURE), request)
+        return self._counted(await answer(parameters) if proved else Answer(403, Outcome.BAD_SIGNATURE), request)
 
-    def _refer(self, parameters: Mapping[str, str]) -> Answer:
+    async def _refer(self, parameters: Mapping[str, str]) -> Answer:
         sids = tuple(sid for name in ("CallSid", "ParentCallSid") if (sid := parameters.get(name)))
-        twiml = self._referred(sids)
+        twiml = await self._announcer.referred(sids)
         outcome = Outcome.NOT_AUTHORISED if twiml is None else Outcome.REFERRED
         return Answer(200, outcome, hang_up() if twiml is None else twiml)
 
-    def _call_status(self, request: WebhookRequest, parameters: Mapping[str, str]) -> Answer:
+    async def _call_status(self, request: WebhookRequest, parameters: Mapping[str, str]) -> Answer:
         call = dict(parse_qsl(request.query)).get("call", "")
-        self._progressed(call, parameters.get("CallStatus", ""))
+        await self._announcer.progressed(call, parameters.get("CallStatus", ""))
         return Answer(200, Outcome.CALL_STATUS, empty())
 
     async def _call(self, request: WebhookRequest) -> Answer:
@@ -178,17 +184,15 @@ class TwilioInbound:
         owners = await self._proved(request, parameters)
         if not owners:
             return Answer(403, Outcome.BAD_SIGNATURE)
-        if self._draining():
-            return Answer(503, Outcome.DRAINING)
         number = await self._number(parameters, owners)
         if number is None:
             return Answer(200, Outcome.UNKNOWN_NUMBER, reject())
         route = await self._registry.route(PASS_TRUNK, number.phone_number)
         if route is None or route.agent is None:
             return Answer(200, Outcome.UNASSIGNED_NUMBER, reject())
-        return self._announced(parameters, number, route)
+        return await self._announced(parameters, number, route)
 
-    def _announced(self, parameters: Mapping[str, str], number: Number, route: Route) -> Answer:
+    async def _announced(self, parameters: Mapping[str, str], number: Number, route: Route) -> Answer:
         call_sid = parameters.get("CallSid", "")
         announced = Announced(
             call_sid=call_sid,
@@ -200,15 +204,11 @@ class TwilioInbound:
             verstat=verstat(parameters.get("StirVerstat", "")) or None,
             headers=_sip_headers(parameters, self._settings.sip.agent_headers),
         )
-        try:
-            known = len(self._passes)
-            made = self._passes.issue(announced, self._now())
-        except PassesExhausted:
-            return Answer(503, Outcome.FULL)
-        if made is None:
-            return Answer(200, Outcome.TOO_LATE, hang_up())
-        outcome = Outcome.DIALED if len(self._passes) > known else Outcome.REPEATED
-        return Answer(200, outcome, self._dial(made, route))
+        announcement = await self._announcer.announce(announced)
+        status, outcome = _OF_FATE[announcement.fate]
+        if announcement.made is not None:
+            return Answer(status, outcome, self._dial(announcement.made, route))
+        return Answer(status, outcome, hang_up() if status == 200 else "")
 
     def _dial(self, made: CallPass, route: Route) -> str:
         pipeline = route.agent.pipeline if route.agent is not None else {}
@@ -275,14 +275,14 @@ def _parameters(request: WebhookRequest) -> dict[str, str]:
     return found
 
 
-def _dial_status(parameters: Mapping[str, str]) -> Answer:
+async def _dial_status(parameters: Mapping[str, str]) -> Answer:
     status = parameters.get("DialCallStatus", "")
     if status in ("completed", "answered"):
         return Answer(200, Outcome.LEG_COMPLETED, empty())
     return Answer(200, Outcome.LEG_FAILED, _apology(status))
 
 
-def _moved(parameters: Mapping[str, str]) -> Answer:
+async def _moved(parameters: Mapping[str, str]) -> Answer:
     status = parameters.get("DialCallStatus", "")
     done = status in ("completed", "answered", "")
     return Answer(200, Outcome.MOVED, empty() if done else _apology(status))

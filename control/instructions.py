@@ -8,9 +8,10 @@ https://www.twilio.com/docs/voice/twiml
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 from xml.etree import ElementTree
+
+import msgspec
 
 from control.numbers import NumberError, canonical
 
@@ -29,27 +30,23 @@ class InstructionsError(Exception):
     """Not TwiML, or TwiML that is not taken here; the text says which part."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(msgspec.Struct, frozen=True, tag=True):
     """Transfer the caller to ``target``: E.164, or a SIP URI."""
 
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class HangUp:
+class HangUp(msgspec.Struct, frozen=True, tag=True):
     """End the call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(msgspec.Struct, frozen=True, tag=True):
     """Wait [s]."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Digits:
+class Digits(msgspec.Struct, frozen=True, tag=True):
     """Press these; each ``w`` pauses half a second."""
 
     digits: str

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from control.hold import HoldOutcome
 from control.instructions import Instruction
-from media.messages import Command, LegStatistics, Result
+from media.messages import Clear, LegStatistics, Play, Result, SendDigits, SetMark
 
-__all__ = ["LiveCall", "LiveCalls", "NoLiveCalls"]
+__all__ = ["CallCommand", "LiveCall", "LiveCalls", "NoLiveCalls"]
+
+
+CallCommand = SendDigits | Play | Clear | SetMark
+"""What media is asked to do to a call that is up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class LiveCall:
 
 
 class LiveCalls(Protocol):
-    """The calls this process carries."""
+    """The calls that the edge carries."""
 
     async def hang_up(self, account_id: str, call_id: str, by: str, headers: Mapping[str, str] | None = None) -> bool:
         """End one; False when the account has no such live call. ``by`` is the record's ``ended_by``.
@@ -40,8 +44,8 @@ class LiveCalls(Protocol):
         """
         ...
 
-    async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:
-        """Have media do something to an established call, whose id ``make`` is given.
+    async def command(self, account_id: str, command: CallCommand) -> Result | None:
+        """Have media do something to an established call.
 
         None when the account has no such live call; :class:`media.messages.Failed`, with ``not_established`` too.
         """
@@ -59,7 +63,7 @@ class LiveCalls(Protocol):
         """Take it back."""
         ...
 
-    def live(self, account_id: str) -> Sequence[LiveCall]:
+    async def live(self, account_id: str) -> Sequence[LiveCall]:
         """The account's."""
         ...
 
@@ -71,7 +75,7 @@ class NoLiveCalls:
         """There is none."""
         return False
 
-    async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:
+    async def command(self, account_id: str, command: CallCommand) -> Result | None:
         """There is none."""
         return None
 
@@ -87,6 +91,6 @@ class NoLiveCalls:
         """There is none."""
         return HoldOutcome.NO_CALL
 
-    def live(self, account_id: str) -> Sequence[LiveCall]:
+    async def live(self, account_id: str) -> Sequence[LiveCall]:
         """None."""
         return ()

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import FastAPI
 
 from config.settings import Settings, parse_listener
+from control.announcements import Announcements
 from control.api.app import create_app
-from control.api.health import Readiness
 from control.api.server import ApiServer
 from control.api.server import ListenError as ApiListenError
 from control.call import Call
@@ -48,6 +48,7 @@ from control.ports import PortPool
 from control.providers.openai import OpenAiProvider
 from control.providers.telnyx import TelnyxProvider
 from control.providers.twilio import TwilioCallsRest, TwilioProvider, signature_ok
+from control.readiness import Readiness
 from control.recordings import Recordings
 from control.registrations import Registrations
 from control.registry.sqlite import SqliteRegistry
@@ -200,7 +201,7 @@ class Edge:
             await self._drain(tasks)
         return 1 if tasks.fatal is not None else 0
 
-    def readiness(self) -> Readiness:
+    async def readiness(self) -> Readiness:
         """What ``/readyz`` tells."""
         return Readiness(
             self._listening,
@@ -384,18 +385,22 @@ class Edge:
                 entropy=entropy,
             ),
         )
+        now = asyncio.get_running_loop().time
         inbound = TwilioInbound(
             registry,
-            self.passes,
+            Announcements(
+                self.passes,
+                now=now,
+                draining=lambda: self.engine.draining,
+                referred=self.twilio_calls.referred,
+                progressed=self.calls.carrier_says,
+            ),
             settings,
             counters=self.counters,
             signed=signature_ok,
-            now=asyncio.get_running_loop().time,
+            now=now,
             wall=wall_clock,
-            draining=lambda: self.engine.draining,
             listening=lambda: self._listening,
-            referred=self.twilio_calls.referred,
-            progressed=self.calls.carrier_says,
         )
         metrics = Metrics(
             [

@@ -5,7 +5,7 @@ The call path only counts (:class:`edge.counters.Counters`); nothing here runs u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from control.metric_families import FAMILIES, Family
 from edge.counters import Labels
 
-__all__ = ["CONTENT_TYPE", "Metrics", "Readings", "Source", "unlabelled"]
+__all__ = ["CONTENT_TYPE", "Elsewhere", "Metrics", "Readings", "Source", "merged", "unlabelled"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 """Of the text that :meth:`Metrics.exposition` gives."""
@@ -27,6 +27,9 @@ Readings = Mapping[str, Mapping[Labels, float]]
 Source = Callable[[], Readings]
 """Gives its readings as they stand."""
 
+Elsewhere = Callable[[], Awaitable[Readings]]
+"""Asks another process for them."""
+
 
 def unlabelled(values: Mapping[str, float]) -> Readings:
     """Readings of families without labels."""
@@ -34,33 +37,55 @@ def unlabelled(values: Mapping[str, float]) -> Readings:
 
 
 class Metrics:
-    """All sources of one process, with the process's own figures (memory, descriptors, CPU).
+    """All sources of one process, and ``elsewhere``, those of another; of ``pid`` the memory, descriptors and CPU.
 
-    Only ``families`` are shown, each with its type and its meaning, whether or not it has a series yet.
+    ``pid`` is by default this process's. Only ``families`` are shown, each with its type and its meaning, whether or
+    not it has a series yet.
     """
 
     def __init__(
-        self, sources: Iterable[Source], families: Mapping[str, Family] = FAMILIES, *, process: bool = True
+        self,
+        sources: Iterable[Source],
+        families: Mapping[str, Family] = FAMILIES,
+        *,
+        elsewhere: Elsewhere | None = None,
+        pid: int | None = None,
     ) -> None:
-        self._registry = CollectorRegistry(auto_describe=False)
-        if process:
-            ProcessCollector(registry=self._registry)
-        self._registry.register(_Collector(tuple(sources), families))
+        self._sources = tuple(sources)
+        self._families = families
+        self._elsewhere = elsewhere
+        self._process = ProcessCollector(pid=lambda: "self" if pid is None else pid, registry=None)
 
-    def exposition(self) -> bytes:
+    async def exposition(self) -> bytes:
         """The text Prometheus scrapes (version 0.0.4)."""
-        return generate_latest(self._registry)
+        found = [source() for source in self._sources]
+        if self._elsewhere is not None:
+            found.append(await self._elsewhere())
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self._process)
+        registry.register(_Collector(merged(found), self._families))
+        return generate_latest(registry)
+
+
+def merged(found: Iterable[Readings]) -> Readings:
+    """The same series of several sources are added up."""
+    sums: dict[str, dict[Labels, float]] = {}
+    for readings in found:
+        for key, series in readings.items():
+            sum_of = sums.setdefault(key, {})
+            for labels, value in series.items():
+                sum_of[labels] = sum_of.get(labels, 0) + value
+    return sums
 
 
 class _Collector(Collector):
-    def __init__(self, sources: Iterable[Source], families: Mapping[str, Family]) -> None:
-        self._sources = sources
+    def __init__(self, readings: Readings, families: Mapping[str, Family]) -> None:
+        self._readings = readings
         self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        readings = {key: series for source in self._sources for key, series in source().items()}
         for key, family in self._families.items():
             metric = Metric(family.name.removesuffix("_total"), family.help, family.type)
-            for labels, value in readings.get(key, {}).items():
+            for labels, value in self._readings.get(key, {}).items():
                 metric.add_sample(family.name, dict(labels), value)
             yield metric

@@ -12,36 +12,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from config.settings import Recording
 from control.entropy import new_id
 from control.listening import recording_choice
+from control.recording_files import OpenRecording, RecordingFiles, reseal, sealed_key
 from control.registry.types import Agent, CallEvent, Number, Registry, RegistryError
-from control.vault import Tampered, UnknownKey, Vault, VaultError
+from control.vault import Vault, VaultError
 from edge.counters import Counters
 from media.messages import RecordingEnded, RecordingOrder
 from media.recording_file import (
-    CONTENT_TYPES,
     KEY_BYTES,
-    SUFFIXES,
     Damaged,
     Head,
-    SealedReader,
-    Stored,
     make_head,
     read_head,
 )
 
-__all__ = ["NO_KEY", "OpenRecording", "Recordings", "reseal"]
+__all__ = ["NO_KEY", "CallRecordings", "Recordings"]
 
 log = logging.getLogger("truedy.recordings")
 
@@ -59,14 +54,24 @@ class _Spawn(Protocol):
     def __call__(self, work: Coroutine[Any, Any, None], name: str) -> object: ...
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRecording:
-    """One that is being read: ``pieces`` are its audio file, ``length`` [bytes] in all; the last closes the file."""
+class CallRecordings(Protocol):
+    """What operations ask of recordings; :class:`Recordings`, or the way to it."""
 
-    content_type: str
-    suffix: str
-    length: int
-    pieces: Iterator[bytes]
+    async def live(self, call_id: str) -> bool:
+        """It is being written."""
+        ...
+
+    async def open(self, call_id: str, *, complete: bool) -> OpenRecording:
+        """See :meth:`control.recording_files.RecordingFiles.open`."""
+        ...
+
+    async def read(self, call_id: str, reader: str) -> None:
+        """Note in the call's record who read it."""
+        ...
+
+    async def delete(self, call_id: str, by: str) -> bool:
+        """Remove it, and note who did; False where there is none. OSError when it cannot be removed."""
+        ...
 
 
 class Recordings:
@@ -96,7 +101,7 @@ class Recordings:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._settings = settings
-        self._folder = settings.path.absolute()
+        self._files = RecordingFiles(settings.path.absolute(), vault)
         self._vault = vault
         self._registry = registry
         self._journal_ = journal
@@ -128,8 +133,8 @@ class Recordings:
         key = self._entropy(KEY_BYTES)
         text = _encode(Head(call=call_id, account=number.account_id, format=choice.format, started_at=self._wall()))
         return RecordingOrder(
-            path=str(self._folder / call_id),
-            head=make_head(text, self._vault.seal(key, _identity(text))),
+            path=str(self._files.folder / call_id),
+            head=make_head(text, sealed_key(text, key, self._vault)),
             key=key,
             format=choice.format,
             consent_tone=choice.consent_tone,
@@ -162,7 +167,7 @@ class Recordings:
 
     async def _settle(self, call_id: str, started: float | None, problem: str) -> None:
         """What became of a file that nobody can tell of any more; itself tells, once nobody writes it."""
-        part, whole = self._paths(call_id)
+        part, whole = self._files.paths(call_id)
         patience = self.SETTLE_S
         while patience > 0 and not whole.exists() and part.exists():
             await self._sleep(0.1)
@@ -173,12 +178,12 @@ class Recordings:
 
     def _inspect(self, call_id: str) -> dict[str, Any] | None:
         """From the file itself, as far as there is a key; in a thread. Nothing where it cannot be read now."""
-        part, whole = self._paths(call_id)
+        part, whole = self._files.paths(call_id)
         with contextlib.suppress(FileNotFoundError):
             part.rename(whole)
         try:
             with whole.open("rb") as file:
-                contents = self._reader(file, read_head(file)).check()
+                contents = self._files.reader(file, read_head(file)).check()
                 size = os.fstat(file.fileno()).st_size
         except FileNotFoundError:
             return {"status": "failed"}
@@ -216,61 +221,26 @@ class Recordings:
 
     # --- for the API ---
 
-    def live(self, call_id: str) -> bool:
-        """It is being written."""
+    async def live(self, call_id: str) -> bool:
+        """See :class:`CallRecordings`."""
         return call_id in self._live
 
     async def open(self, call_id: str, *, complete: bool) -> OpenRecording:
-        """The audio file of a recording nobody writes; ``complete``: its record says that it was.
+        """See :class:`CallRecordings`."""
+        return await self._files.open(call_id, complete=complete)
 
-        Every byte has been authenticated when this returns. Raises FileNotFoundError, :class:`Damaged`,
-        :class:`VaultError`, OSError.
-        """
-        return await asyncio.to_thread(self._open, call_id, complete)
-
-    def _open(self, call_id: str, complete: bool) -> OpenRecording:
-        file = self._paths(call_id)[1].open("rb")
-        try:
-            stored = read_head(file)
-            if stored.head.call != call_id:
-                raise Damaged("another call's")
-            reader = self._reader(file, stored)
-            contents = reader.check()
-            if complete and contents.trailer is None:
-                raise Damaged("its end is missing")
-        except BaseException:
-            file.close()
-            raise
-
-        def pieces() -> Iterator[bytes]:
-            with file:
-                yield from reader.audio(contents)
-
-        format = stored.head.format
-        return OpenRecording(CONTENT_TYPES[format], format, contents.length, pieces())
-
-    def read(self, call_id: str, reader: str) -> None:
-        """Note in the call's record who read it."""
+    async def read(self, call_id: str, reader: str) -> None:
+        """See :class:`CallRecordings`."""
         log.info("recording read", extra={"call": call_id, "by": reader})
         self._tell(call_id, None, {"note": reader}, kind="recording_read")
 
     async def delete(self, call_id: str, by: str) -> bool:
-        """Remove it; False where there is none. OSError when it cannot be removed."""
-        if not await asyncio.to_thread(self._remove, call_id):
+        """See :class:`CallRecordings`."""
+        if not await asyncio.to_thread(self._files.remove, call_id):
             return False
         log.info("recording deleted", extra={"call": call_id, "by": by})
         self._tell(call_id, None, {"status": "deleted", "note": f"deleted by {by}", "bytes": 0})
         return True
-
-    def _remove(self, call_id: str) -> bool:
-        removed = False
-        for path in self._paths(call_id):
-            try:
-                path.unlink()
-                removed = True
-            except FileNotFoundError:
-                continue
-        return removed
 
     # --- what time does ---
 
@@ -291,7 +261,7 @@ class Recordings:
             self._ours = None
         accounts = frozenset(account.id for account in await self._registry.accounts())
         for call_id in await asyncio.to_thread(self._had_their_time, accounts):
-            if await asyncio.to_thread(self._remove, call_id):
+            if await asyncio.to_thread(self._files.remove, call_id):
                 self._counters.add("recordings", status="expired")
                 self._tell(call_id, None, {"status": "expired", "bytes": 0})
         if count := await self.reseal():
@@ -299,7 +269,7 @@ class Recordings:
 
     async def _settle_left(self, ours: set[str]) -> None:
         """What the process before this one left, by its files and by the records, once."""
-        unfinished = {path.stem for path in _files(self._folder, SUFFIXES[0])}
+        unfinished = {path.stem for path in self._files.unfinished()}
         left = unfinished | set(await self._registry.calls_being_recorded())
         for call_id in sorted(left):
             if call_id not in ours:
@@ -311,99 +281,24 @@ class Recordings:
         oldest = None if days is None else self._wall() - days * 86400
         return [
             path.stem
-            for path in _files(self._folder, SUFFIXES[1])
-            if (oldest is not None and _age(path) < oldest) or not self._has_owner(path, accounts)
+            for path in self._files.finished()
+            if (oldest is not None and _age(path) < oldest) or not _has_owner(path, accounts)
         ]
-
-    @staticmethod
-    def _has_owner(path: Path, accounts: frozenset[str]) -> bool:
-        """False only for what was some account's that is gone; a file that is none of ours is left alone."""
-        try:
-            with path.open("rb") as file:
-                return read_head(file).head.account in accounts
-        except (OSError, Damaged):
-            return True
 
     async def reseal(self) -> int:
         """Seal anew the files' keys that a previous key had sealed; how many. Afterwards that key can be dropped."""
         if self._vault is None:
             return 0
-        return (await asyncio.to_thread(reseal, self._folder, self._vault))[0]
-
-    # --- small tools ---
-
-    def _paths(self, call_id: str) -> tuple[Path, Path]:
-        part, whole = (self._folder / f"{call_id}{suffix}" for suffix in SUFFIXES)
-        return part, whole
-
-    def _reader(self, file: BinaryIO, stored: Stored) -> SealedReader:
-        if self._vault is None:
-            raise VaultError("secrets.key is not set")
-        return SealedReader(file, stored, _key(stored, self._vault))
+        return (await asyncio.to_thread(reseal, self._files.folder, self._vault))[0]
 
 
-def reseal(folder: Path, vault: Vault) -> tuple[int, int]:
-    """Seal anew the keys of ``folder``'s recordings that a previous key had sealed; does I/O.
-
-    How many were, and how many no key of the vault's opens.
-    """
-    renewed = unopened = 0
-    for path in _files(folder, SUFFIXES[1]):
-        try:
-            with path.open("r+b") as file:
-                renewed += _reseal_file(file, vault)
-        except FileNotFoundError:
-            continue
-        except (Damaged, VaultError):
-            unopened += 1
-    return renewed, unopened
-
-
-def _reseal_file(file: BinaryIO, vault: Vault) -> bool:
-    """The free slot first, then the other is emptied: whenever this is cut short, a slot opens."""
-    stored = read_head(file)
-    if all(vault.is_current(slot) for slot in stored.slots):
-        return False
-    status = os.fstat(file.fileno())
-    sealed = vault.seal(_key(stored, vault), _identity(stored.text))
-    size = len(sealed)
-    file.seek(stored.offset)
-    first_is_free = file.read(size) == bytes(size)
-    places = (0, size) if first_is_free else (size, 0)
-    for place, data in zip(places, (sealed, bytes(size)), strict=True):
-        file.seek(stored.offset + place)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
-    return True
-
-
-def _files(folder: Path, suffix: str) -> list[Path]:
+def _has_owner(path: Path, accounts: frozenset[str]) -> bool:
+    """False only for what was some account's that is gone; a file that is none of ours is left alone."""
     try:
-        return sorted(folder.glob(f"*{suffix}"))
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            raise
-        return []
-
-
-def _key(stored: Stored, vault: Vault) -> bytes:
-    """From whichever slot opens. Raises :class:`VaultError`, or :class:`Damaged` where its key would open it."""
-    unknown: UnknownKey | None = None
-    for slot in stored.slots:
-        try:
-            return vault.open(slot, _identity(stored.text))
-        except UnknownKey as error:
-            unknown = error
-        except Tampered:
-            continue
-    raise unknown or Damaged("its head or its key was altered")
-
-
-def _identity(text: bytes) -> str:
-    """What a file's key is sealed for: its whole head."""
-    return "recordings " + text.decode()
+        with path.open("rb") as file:
+            return read_head(file).head.account in accounts
+    except (OSError, Damaged):
+        return True
 
 
 def _age(path: Path) -> float:

@@ -12,11 +12,11 @@ from control.api import accounts, agents, calls, health, inbound, integrations, 
 from control.api.door import Doorkeeper
 from control.api.failures import handle_failures
 from control.api.gate import Gate
-from control.api.health import Health
 from control.api.routing import PREFIX
 from control.inbound import TwilioInbound
 from control.metrics import Metrics
 from control.operations import Operations
+from control.readiness import Health
 from edge.counters import Counters
 
 __all__ = ["API_VERSION", "OPENAPI_PATH", "create_app", "openapi_document"]

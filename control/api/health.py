@@ -4,53 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
 from control.api.door import bearer_key, source_of
 from control.errors import Forbidden
 from control.metrics import CONTENT_TYPE
+from control.readiness import Readiness
 from control.registrations import RegistrationState
 
-__all__ = ["Health", "Readiness", "router"]
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """What serving needs, as it stands.
-
-    ``listening``: the bound SIP listeners (``udp:127.0.0.1:5060``). ``registrations``: by name. A failed one does not
-    make the edge unready, since its trunk is one of many; one whose first attempt is still out does. ``media_up``:
-    something is there to carry a call's audio.
-    """
-
-    listening: Sequence[str]
-    registry_open: bool
-    registrations: Mapping[str, RegistrationState] = field(default_factory=dict)
-    draining: bool = False
-    media_up: bool = True
-
-    @property
-    def ready(self) -> bool:
-        """Send calls here."""
-        pending = "pending" in self.registrations.values()
-        return bool(self.listening) and self.registry_open and self.media_up and not self.draining and not pending
-
-
-class Health(Protocol):
-    """Whoever composes the process knows."""
-
-    def readiness(self) -> Readiness:
-        """As it stands; answers at once."""
-        ...
+__all__ = ["router"]
 
 
 class Alive(BaseModel, defer_build=True):
-    """The process runs and its loop turns."""
+    """What carries calls runs, and its loop turns."""
 
     status: Literal["alive"] = "alive"
 
@@ -69,17 +38,20 @@ class ReadyAnswer(BaseModel, defer_build=True):
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz")
+async def _readiness(request: Request) -> Readiness:
+    readiness: Readiness = await request.app.state.health.readiness()
+    return readiness
+
+
+@router.get("/healthz", dependencies=[Depends(_readiness)])
 async def healthz() -> Alive:
     """Alive, also while draining."""
     return Alive()
 
 
 @router.get("/readyz", responses={503: {"model": ReadyAnswer, "description": "Do not send calls here"}})
-async def readyz(request: Request, response: Response) -> ReadyAnswer:
+async def readyz(state: Annotated[Readiness, Depends(_readiness)], response: Response) -> ReadyAnswer:
     """200 when new calls are welcome, else 503."""
-    health: Health = request.app.state.health
-    state = health.readiness()
     response.status_code = 200 if state.ready else 503
     return ReadyAnswer(
         status="ready" if state.ready else "not_ready",
@@ -103,7 +75,7 @@ async def metrics(request: Request) -> Response:
         principal = await request.app.state.door.admit(bearer_key(request), source_of(request))
         if not principal.operator:
             raise Forbidden
-    return Response(request.app.state.metrics.exposition(), media_type=CONTENT_TYPE)
+    return Response(await request.app.state.metrics.exposition(), media_type=CONTENT_TYPE)
 
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")

@@ -14,7 +14,7 @@ from control.keys import KeyAuthority
 from control.live_calls import LiveCalls
 from control.operations.outgoing import NothingPlaced, Outgoing
 from control.providers import Connections, NoConnections, Provider
-from control.recordings import Recordings
+from control.recordings import CallRecordings
 from control.registry.types import Registry, RegistryError
 from control.resources.ids import id_of
 from media.agents import recordings
@@ -54,7 +54,7 @@ class OperationsBase:
         entropy: Callable[[int], bytes],
         providers: Mapping[str, Provider] | None = None,
         connections: Connections | None = None,
-        recordings: Recordings | None = None,
+        recordings: CallRecordings | None = None,
         outward: Outgoing | None = None,
     ) -> None:
         """``clock`` gives UTC [s since the epoch]; ``providers`` are the carriers in service, by name.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -11,7 +11,7 @@ import msgspec
 from control.errors import CallNotFound, CallNotLive, CallNotReady
 from control.hold import HoldOutcome
 from control.instructions import Instruction
-from control.live_calls import LiveCall
+from control.live_calls import CallCommand, LiveCall
 from control.operations.base import OperationsBase, known, told
 from control.operations.principal import Principal
 from control.registry.types import Call, CallFilter, NotFound, Page
@@ -31,7 +31,7 @@ from control.resources.call_control import (
 from control.resources.calls import CallDetail, CallResource, call_detail, call_resource
 from control.resources.ids import id_of
 from media import messages as media
-from media.messages import Command, Result
+from media.messages import Result
 
 __all__ = ["CallOperations"]
 
@@ -52,7 +52,7 @@ class CallOperations(OperationsBase):
         A call too young to have a record is shown as it stands.
         """
         id = known("call", call_id)
-        live = next((call for call in self._calls.live(by.account) if call.id == id), None)
+        live = next((call for call in await self._calls.live(by.account) if call.id == id), None)
         try:
             record = await self._registry.call(by.account, id)
         except NotFound:
@@ -91,27 +91,24 @@ class CallOperations(OperationsBase):
     @told
     async def send_digits(self, by: Principal, call_id: str, request: SendDigits) -> CallControlled:
         """Press digits; done when they are queued."""
-        return await self._control(by, call_id, lambda call: media.SendDigits(call=call, digits=request.digits))
+        return await self._control(by, media.SendDigits(call=_live_id(call_id), digits=request.digits))
 
     @told
     async def play(self, by: Principal, call_id: str, request: PlayRecording) -> CallControlled:
         """Play a recording to the caller; done when it is queued."""
         await self._check_recording("recording", request.recording)
-        return await self._control(
-            by,
-            call_id,
-            lambda call: media.Play(call=call, recording=request.recording, interrupt=request.interrupt),
-        )
+        command = media.Play(call=_live_id(call_id), recording=request.recording, interrupt=request.interrupt)
+        return await self._control(by, command)
 
     @told
     async def clear(self, by: Principal, call_id: str) -> CallControlled:
         """Stop what the caller is being played; where nothing is, nothing changes."""
-        return await self._control(by, call_id, lambda call: media.Clear(call=call))
+        return await self._control(by, media.Clear(call=_live_id(call_id)))
 
     @told
     async def mark(self, by: Principal, call_id: str, request: SetMark) -> CallControlled:
         """Have the call's timeline say when what is queued now has been played."""
-        return await self._control(by, call_id, lambda call: media.SetMark(call=call, name=request.name))
+        return await self._control(by, media.SetMark(call=_live_id(call_id), name=request.name))
 
     @told
     async def perform(self, by: Principal, call_id: str, instructions: Sequence[Instruction]) -> CallControlled:
@@ -138,9 +135,8 @@ class CallOperations(OperationsBase):
             raise CallNotReady(id, outcome.name.lower(), f"hold: {outcome.value}")
         return CallControlled(id=id)
 
-    async def _control(self, by: Principal, call_id: str, make: Callable[[str], Command]) -> CallControlled:
-        id = _live_id(call_id)
-        return await self._controlled(by, id, await self._calls.command(by.account, id, make))
+    async def _control(self, by: Principal, command: CallCommand) -> CallControlled:
+        return await self._controlled(by, command.call, await self._calls.command(by.account, command))
 
     async def _controlled(self, by: Principal, id: str, result: Result | None) -> CallControlled:
         if result is None:

@@ -7,7 +7,8 @@ import logging
 from control.errors import InUse, RecordingDamaged, ResourceNotFound, SecretsUnavailable
 from control.operations.base import OperationsBase, known, told
 from control.operations.principal import Principal
-from control.recordings import OpenRecording, Recordings
+from control.recording_files import OpenRecording
+from control.recordings import CallRecordings
 from control.registry.types import Call
 from control.resources.calls import RecordingDeleted
 from control.vault import VaultError
@@ -37,7 +38,7 @@ class RecordingOperations(OperationsBase):
             raise RecordingDamaged(str(error)) from error
         except VaultError as error:
             raise SecretsUnavailable(f"The recording cannot be opened: {error}") from error
-        recordings.read(record.id, by.name)
+        await recordings.read(record.id, by.name)
         return opened
 
     @told
@@ -48,10 +49,10 @@ class RecordingOperations(OperationsBase):
             raise ResourceNotFound("recording")
         return RecordingDeleted(id=record.id)
 
-    async def _recorded_call(self, by: Principal, call_id: str) -> tuple[Recordings, Call]:
+    async def _recorded_call(self, by: Principal, call_id: str) -> tuple[CallRecordings, Call]:
         record = await self._registry.call(by.account, known("call", call_id))
         if self.recordings is None:
             raise ResourceNotFound("recording")
-        if self.recordings.live(record.id):
+        if await self.recordings.live(record.id):
             raise InUse("The call is still being recorded: hang up first", call_id=record.id)
         return self.recordings, record

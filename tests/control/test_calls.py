@@ -20,7 +20,6 @@ from media.messages import (
     CallClosed,
     Clear,
     CloseCall,
-    Command,
     DetectionOrder,
     DigitReceived,
     Done,
@@ -172,8 +171,8 @@ async def test_hanging_up_needs_the_calls_own_account() -> None:
     async with world() as w:
         call = await w.establish()
         assert not await w.calls.hang_up(OTHER, call, "operator")
-        assert [live.id for live in w.calls.live(ACCOUNT)] == [call]
-        assert w.calls.live(OTHER) == []
+        assert [live.id for live in await w.calls.live(ACCOUNT)] == [call]
+        assert await w.calls.live(OTHER) == []
         assert await w.calls.hang_up(ACCOUNT, call, "operator", {"X-Result": "sold"})
         await w.settle()
         assert w.phone.headers[-1] == ("hang_up", (("X-Result", "sold"),))
@@ -271,13 +270,13 @@ async def test_the_reasons_of_a_bye_are_on_the_record_in_both_protocols() -> Non
 async def test_a_live_calls_media_is_commanded_and_the_timeline_says_what_was_done() -> None:
     async with world() as w:
         call = await w.establish()
-        for make in (
-            lambda id: SendDigits(call=id, digits="12#"),
-            lambda id: Play(call=id, recording="unavailable"),
-            lambda id: SetMark(call=id, name="m"),
-            lambda id: Clear(call=id),
+        for command in (
+            SendDigits(call=call, digits="12#"),
+            Play(call=call, recording="unavailable"),
+            SetMark(call=call, name="m"),
+            Clear(call=call),
         ):
-            assert await w.calls.command(ACCOUNT, call, make) == Done()
+            assert await w.calls.command(ACCOUNT, command) == Done()
         w.calls.on_notice(MarkReached(call=call, name="m"))
         w.calls.on_notice(MarkReached(call=call, name="n", cleared=True))
         w.calls.on_notice(MarkReached(call="another", name="n"))
@@ -294,16 +293,12 @@ async def test_a_live_calls_media_is_commanded_and_the_timeline_says_what_was_do
 
 async def test_a_call_that_rings_another_accounts_or_nobodys_is_not_commanded() -> None:
     async with world() as w:
-
-        def clear(id: str) -> Command:
-            return Clear(call=id)
-
         call = await w.offer()
-        refused = await w.calls.command(ACCOUNT, call, clear)
+        refused = await w.calls.command(ACCOUNT, Clear(call=call))
         assert isinstance(refused, Failed)
         assert refused.code == "not_established"
-        assert await w.calls.command(OTHER, call, clear) is None
-        assert await w.calls.command(ACCOUNT, "nobody", clear) is None
+        assert await w.calls.command(OTHER, Clear(call=call)) is None
+        assert await w.calls.command(ACCOUNT, Clear(call="nobody")) is None
         assert not w.media.of(Clear)
         assert isinstance(await w.calls.perform(ACCOUNT, call, (HangUp(),)), Failed)
         assert await w.calls.perform(OTHER, call, (HangUp(),)) is None
@@ -313,7 +308,7 @@ async def test_a_refusal_of_medias_is_passed_on_and_not_noted() -> None:
     async with world() as w:
         call = await w.establish()
         w.media.answers[SendDigits] = Failed(code="no_telephone_event", message="none")
-        result = await w.calls.command(ACCOUNT, call, lambda id: SendDigits(call=id, digits="1"))
+        result = await w.calls.command(ACCOUNT, SendDigits(call=call, digits="1"))
         assert result == Failed(code="no_telephone_event", message="none")
         assert "digits_sent" not in w.kinds(call)
 

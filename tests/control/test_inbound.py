@@ -14,6 +14,7 @@ import pytest
 from twilio.request_validator import RequestValidator
 
 from config import settings as config
+from control.announcements import Announcements
 from control.inbound import (
     DIAL_STATUS_PATH,
     MOVED_PATH,
@@ -110,7 +111,13 @@ async def world(
     passes = CallPasses(trunks, "twilio", entropy=os.urandom, capacity=capacity)
     inbound = TwilioInbound(
         registry,
-        passes,
+        Announcements(
+            passes,
+            now=lambda: now[0],
+            draining=lambda: draining[0],
+            referred=changes.pop("referred", referred),
+            progressed=lambda call, status: heard.append((call, status)),
+        ),
         config.Settings(
             api=config.Api(public_url=BASE),
             sip=config.Sip(domain="sip.example.test"),
@@ -120,10 +127,7 @@ async def world(
         signed=signature_ok,
         now=lambda: now[0],
         wall=lambda: 1_800_000_000.0,
-        draining=lambda: draining[0],
         listening=lambda: listening,
-        referred=changes.pop("referred", referred),
-        progressed=lambda call, status: heard.append((call, status)),
     )
     yield World(inbound, registry, passes, counters, now, draining, heard)
 

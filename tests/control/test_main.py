@@ -184,7 +184,7 @@ async def test_draining_refuses_new_calls_and_lets_the_old_one_end(tmp_path: Pat
     async with running(settings(tmp_path), agent="echo") as up:
         old = asyncio.create_task(up.call(seconds=3))
         async with asyncio.timeout(10):
-            while not up.edge.calls.live(up.account.account):
+            while not await up.edge.calls.live(up.account.account):
                 await asyncio.sleep(0.01)
         up.terminate()
         async with asyncio.timeout(10):
@@ -204,7 +204,7 @@ async def test_a_second_signal_hangs_up_what_is_left(tmp_path: Path) -> None:
     async with running(settings(tmp_path), agent="echo") as up:
         call = asyncio.create_task(up.call(seconds=60))
         async with asyncio.timeout(10):
-            while not [live for live in up.edge.calls.live(up.account.account) if live.state == "established"]:
+            while not [live for live in await up.edge.calls.live(up.account.account) if live.state == "established"]:
                 await asyncio.sleep(0.01)
         up.terminate()
         async with asyncio.timeout(10):

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from control.metric_families import FAMILIES, Family
-from control.metrics import Metrics, Source, unlabelled
+from control.metrics import Metrics, Readings, Source, unlabelled
 from edge.counters import Counters
 
 DROPPED = Family("counter", "dropped", "Messages dropped.", ("reason", "source"))
@@ -18,43 +18,62 @@ SHOWN = {family.key: family for family in (DROPPED, FAULTS, LATENESS)}
 
 
 def metrics(*sources: Source) -> Metrics:
-    return Metrics(sources, SHOWN, process=False)
+    return Metrics(sources, SHOWN)
 
 
-def samples(shown: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+async def samples(shown: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """As a scraper reads them."""
-    text = shown.exposition().decode()
+    text = (await shown.exposition()).decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
+        if family.name.startswith("truedy_")
     }
 
 
-def test_counters_are_read_as_they_stand() -> None:
+async def test_counters_are_read_as_they_stand() -> None:
     """With their labels, at each scrape."""
     counters = Counters()
     shown = metrics(counters.snapshot)
-    assert samples(shown) == {}
+    assert await samples(shown) == {}
     counters.add("dropped", source="192.0.2.1", reason="unlisted")
     counters.add("dropped", 2, source="192.0.2.2", reason="unlisted")
     counters.add("faults")
-    assert samples(shown) == {
+    assert await samples(shown) == {
         ("truedy_faults_total", ()): 1.0,
         ("truedy_dropped_total", (("reason", "unlisted"), ("source", "192.0.2.1"))): 1.0,
         ("truedy_dropped_total", (("reason", "unlisted"), ("source", "192.0.2.2"))): 2.0,
     }
 
 
-def test_what_is_read_has_the_type_of_its_family() -> None:
+async def test_the_figures_of_several_processes_are_added_up() -> None:
+    here, there = Counters(), Counters()
+    here.add("faults")
+    here.add("dropped", reason="unlisted", source="a")
+    there.add("dropped", 2, reason="unlisted", source="a")
+    there.add("dropped", reason="unlisted", source="b")
+
+    async def elsewhere() -> Readings:
+        return there.snapshot()
+
+    shown = await samples(Metrics([here.snapshot], SHOWN, elsewhere=elsewhere))
+    assert {(name, dict(labels).get("source")): value for (name, labels), value in shown.items()} == {
+        ("truedy_faults_total", None): 1.0,
+        ("truedy_dropped_total", "a"): 3.0,
+        ("truedy_dropped_total", "b"): 1.0,
+    }
+
+
+async def test_what_is_read_has_the_type_of_its_family() -> None:
     """A figure that only rises is a counter, wherever it is kept."""
-    text = metrics(lambda: unlabelled({"lateness_seconds": 0.0007, "faults": 3})).exposition().decode()
+    text = (await metrics(lambda: unlabelled({"lateness_seconds": 0.0007, "faults": 3})).exposition()).decode()
     assert "# TYPE truedy_lateness_seconds gauge\ntruedy_lateness_seconds 0.0007\n" in text
     assert "# TYPE truedy_faults_total counter\ntruedy_faults_total 3.0\n" in text
 
 
-def test_a_family_says_what_it_means_before_it_has_a_series() -> None:
-    text = metrics().exposition().decode()
+async def test_a_family_says_what_it_means_before_it_has_a_series() -> None:
+    text = (await metrics().exposition()).decode()
     assert "# HELP truedy_dropped_total Messages dropped.\n# TYPE truedy_dropped_total counter\n" in text
 
 
@@ -62,9 +81,9 @@ def described(lines: Iterable[str]) -> set[str]:
     return {line.split()[2] for line in lines if line.startswith("# HELP") and len(line.split()) > 3}
 
 
-def test_every_metric_of_the_edge_is_described() -> None:
+async def test_every_metric_of_the_edge_is_described() -> None:
     """The process's own figures (memory, descriptors, CPU) too."""
-    lines = Metrics(()).exposition().decode().splitlines()
+    lines = (await Metrics(()).exposition()).decode().splitlines()
     names = {family.name for family in FAMILIES.values()}
     assert names | {"process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"} <= described(
         lines
@@ -72,9 +91,9 @@ def test_every_metric_of_the_edge_is_described() -> None:
 
 
 @pytest.mark.parametrize("hostile", ['a"b', "a\nb 1", "a\\", "}", "é", "\u202e"])
-def test_hostile_label_values_stay_inside_their_label(hostile: str) -> None:
+async def test_hostile_label_values_stay_inside_their_label(hostile: str) -> None:
     """A user agent's name ends up here."""
     counters = Counters()
     counters.add("dropped", reason=hostile)
-    (((name, labels), value),) = samples(metrics(counters.snapshot)).items()
+    (((name, labels), value),) = (await samples(metrics(counters.snapshot))).items()
     assert (name, value, len(labels)) == ("truedy_dropped_total", 1.0, 1)

@@ -246,7 +246,7 @@ async def test_digits_go_by_info_to_a_callee_that_takes_them_no_other_way() -> N
         call = await d.place()
         await d.says(CallAnswered(d.line.key, 200, "OK", b"answer", takes_info=True))
         d.media.answers[SendDigits] = Failed(code="no_telephone_event", message="none")
-        assert await d.calls.command(ACCOUNT, call, lambda id: SendDigits(call=id, digits="7")) == Done()
+        assert await d.calls.command(ACCOUNT, SendDigits(call=call, digits="7")) == Done()
         assert ("press", d.line.key, "7") in d.line.sent
 
 

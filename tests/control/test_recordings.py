@@ -147,10 +147,10 @@ async def test_without_a_vault_nothing_is_recorded_and_the_record_says_why(tmp_p
 async def test_the_record_follows_a_recording_from_its_start_to_its_end(tmp_path: Path) -> None:
     async with room(tmp_path, vault()) as it:
         it.recordings.begun(CALL, 90.0, it.order())
-        assert it.recordings.live(CALL)
+        assert await it.recordings.live(CALL)
         it.recordings.on_ended(RecordingEnded(call=CALL, status="completed", seconds=2.0, gaps_ms=20, bytes=900))
         it.recordings.on_ended(RecordingEnded(call=CALL, status="cut"))
-        assert not it.recordings.live(CALL)
+        assert not await it.recordings.live(CALL)
         assert it.told() == [
             {"status": "recording", "format": "ogg", "note": "recording"},
             {"status": "completed", "seconds": 2.0, "gaps_ms": 20, "bytes": 900, "problem": "", "note": "completed"},
@@ -242,7 +242,7 @@ async def test_one_that_was_put_in_anothers_place_is_damaged(tmp_path: Path) -> 
 
 async def test_who_read_it_is_noted(tmp_path: Path) -> None:
     async with room(tmp_path, vault()) as it:
-        it.recordings.read(CALL, "key k1")
+        await it.recordings.read(CALL, "key k1")
         assert (it.events[-1].kind, it.events[-1].data["note"]) == ("recording_read", "key k1")
 
 

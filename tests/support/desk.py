@@ -15,13 +15,13 @@ from fastapi import FastAPI
 
 from config.settings import Limits, Providers, Recording, Settings, Trunk
 from control.api.app import create_app
-from control.api.health import Readiness
 from control.hold import HoldOutcome
 from control.instructions import Instruction
-from control.live_calls import LiveCall
+from control.live_calls import CallCommand, LiveCall
 from control.operations import Operations
 from control.operations.principal import Principal
 from control.providers import Checked, Claim, Verified
+from control.readiness import Readiness
 from control.recordings import Recordings
 from control.registry.memory import MemoryRegistry
 from control.registry.types import CallEvent, Connection, Integration
@@ -29,7 +29,7 @@ from control.resources.accounts import AccountResource, CreateAccount, CreateKey
 from control.resources.integrations import SaveTelnyxIntegration, SaveTwilioIntegration
 from control.vault import Vault
 from edge.counters import Counters
-from media.messages import Command, Done, Result
+from media.messages import Done, Result
 from tests.support.clock import FakeClock
 
 __all__ = [
@@ -88,7 +88,7 @@ class FakeLiveCalls:
     parting: dict[str, str] = field(default_factory=dict)
     held: list[str] = field(default_factory=list)
     outcome: HoldOutcome = HoldOutcome.DONE
-    commands: list[Command] = field(default_factory=list)
+    commands: list[CallCommand] = field(default_factory=list)
     performed: list[Instruction] = field(default_factory=list)
     result: Result = Done()  # noqa: RUF009 - frozen
 
@@ -101,11 +101,11 @@ class FakeLiveCalls:
         self.parting = dict(headers or {})
         return True
 
-    async def command(self, account_id: str, call_id: str, make: Callable[[str], Command]) -> Result | None:
+    async def command(self, account_id: str, command: CallCommand) -> Result | None:
         """Notes it, and answers what ``result`` is."""
-        if not self._has(account_id, call_id):
+        if not self._has(account_id, command.call):
             return None
-        self.commands.append(make(call_id))
+        self.commands.append(command)
         return self.result
 
     async def perform(self, account_id: str, call_id: str, instructions: Sequence[Instruction]) -> Result | None:
@@ -130,9 +130,10 @@ class FakeLiveCalls:
         return self.outcome
 
     def _has(self, account_id: str, call_id: str) -> bool:
-        return any(call.id == call_id for call in self.live(account_id))
+        call = self.up.get(call_id)
+        return call is not None and call.account_id == account_id
 
-    def live(self, account_id: str) -> list[LiveCall]:
+    async def live(self, account_id: str) -> list[LiveCall]:
         """The account's."""
         return [call for call in self.up.values() if call.account_id == account_id]
 
@@ -211,7 +212,7 @@ class FakeHealth:
 
     state: Readiness = field(default_factory=lambda: Readiness(("udp:127.0.0.1:5060",), registry_open=True))
 
-    def readiness(self) -> Readiness:
+    async def readiness(self) -> Readiness:
         """As the test has it."""
         return self.state
 
