@@ -8,7 +8,7 @@ from control.call import Call
 from control.identity import told
 from control.surroundings import Headers
 from edge.counters import printable
-from edge.endpoint import OWN_HEADERS
+from edge.headers import OWN_HEADERS
 from media.messages import CallContext
 
 __all__ = ["context", "crossing", "headers_of", "sid"]

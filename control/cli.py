@@ -190,10 +190,11 @@ async def _numbers_list(arguments: argparse.Namespace, settings: Settings) -> in
 
 
 async def _secrets_reseal(arguments: argparse.Namespace, settings: Settings) -> int:
-    from control.main import open_registry, open_vault  # noqa: PLC0415
+    from control.main import open_registry  # noqa: PLC0415
     from control.recording_files import reseal  # noqa: PLC0415
+    from control.vault import vault_of  # noqa: PLC0415
 
-    vault = open_vault(settings)
+    vault = vault_of(settings.secrets, entropy=entropy)
     if vault is None:
         raise SecretsUnavailable("secrets.key is not set")
     registry = open_registry(settings, serving=False)

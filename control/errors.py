@@ -6,7 +6,7 @@ command line prints message and resolution. Messages name what was asked for, ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -50,6 +50,7 @@ __all__ = [
     "ValidationFailed",
     "from_registry",
     "from_validation",
+    "revived",
 ]
 
 
@@ -483,6 +484,24 @@ class Internal(OperationError):
     """Not the caller's fault; the log has the rest, under the request's id."""
 
     code = Code.INTERNAL
+
+
+def revived(kind: str, message: str, details: Mapping[str, Any], retry_after_s: int | None) -> OperationError:
+    """An error that another process raised: of the class called ``kind``, with what it tells of itself to a caller."""
+    found = _KINDS.get(kind, Internal)
+    error = found.__new__(found)
+    OperationError.__init__(error, message, **details)
+    error.retry_after_s = retry_after_s
+    return error
+
+
+def _kinds(of: type[OperationError]) -> Iterator[type[OperationError]]:
+    yield of
+    for kind in of.__subclasses__():
+        yield from _kinds(kind)
+
+
+_KINDS: Final = {kind.__name__: kind for kind in _kinds(OperationError)}
 
 
 def from_registry(error: registry.RegistryError) -> OperationError:

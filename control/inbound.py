@@ -23,7 +23,7 @@ from control.registry.types import Integration, Number, Registry, Route
 from control.routing import PASS_TRUNK
 from control.twiml import Dial, dial, empty, hang_up, reject, say_and_hang_up
 from edge.counters import Counters, SourceLog
-from edge.endpoint import OWN_HEADERS
+from edge.headers import OWN_HEADERS
 from edge.identity import verstat
 from edge.uas import passing
 

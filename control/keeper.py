@@ -1,7 +1,7 @@
 """Processes that are kept up: so many in places, one more warm, each replaced when it dies or hangs.
 
-:class:`Keeper` knows nothing of what they do. Media workers (:mod:`control.workers`) and the hosts of Python agents
-(:mod:`control.hosts`) are kept by it.
+:class:`Keeper` knows nothing of what they do. Media workers (:mod:`control.workers`), the hosts of Python agents
+(:mod:`control.hosts`) and the control API (:mod:`control.apart`) are kept by it.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ L = TypeVar("L", bound=Life)
 
 
 class Keeper(Generic[L]):
-    """``count`` places, each with a life after another, and a spare.
+    """``count`` places, each with a life after another.
 
     ``launch`` begins a life (OSError: it did not); ``up`` hears when it is ready, ``gone`` of its end and status.
     ``kind`` is what log lines call one, and ``counter`` the name its deaths are counted under.
-    Next: :meth:`start`; :meth:`close` whether or not that succeeded.
+    Next: :meth:`start`, and :meth:`add_place` for a spare; :meth:`close` whether or not that succeeded.
     """
 
     START_S: Final = 20.0
@@ -156,10 +156,9 @@ class Keeper(Generic[L]):
                 await self._enough.wait()
         except TimeoutError:
             raise NotUp(f"{len(self.ready)} of {self._count} {self._kind}s came up") from None
-        self.add_place()
 
     def add_place(self) -> None:
-        """One more is kept."""
+        """One more is kept: beyond ``count``, a spare."""
         self._places.append(self._spawn(self._keep(), f"{self._kind} {len(self._places) + 1}"))
 
     async def close(self) -> None:

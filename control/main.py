@@ -20,34 +20,31 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import FastAPI
-
 from config.settings import Settings, parse_listener
 from control.announcements import Announcements
-from control.api.app import create_app
-from control.api.server import ApiServer
-from control.api.server import ListenError as ApiListenError
+from control.apart.kept import ApiProcess
+from control.apart.kept import launcher as api_launcher
+from control.api.listener import ListenError as ApiListenError
+from control.api.listener import listen, url_of
 from control.call import Call
 from control.calls import CallManager
+from control.carrying import Carrying
 from control.dialling import Dialler, Way
 from control.entropy import entropy, monotonic_clock, wall_clock
 from control.hops import Hops
 from control.hosts import AgentHosts, Plan, host_count, python_agents
 from control.hosts import launcher as host_launcher
-from control.inbound import TwilioInbound, leg_uri, public_url
+from control.inbound import leg_uri, public_url
 from control.journal import Journal, Replayer
 from control.listening import detection_order
-from control.metrics import Metrics, unlabelled
+from control.metrics import Metrics, Readings, merged, unlabelled
 from control.openai_agents import OpenAiAgents
-from control.operations import Operations
 from control.outbound import Outward
 from control.passes import CallPasses
 from control.placing import Placing
 from control.policies import Policies, trunk_rules
 from control.ports import PortPool
-from control.providers.openai import OpenAiProvider
-from control.providers.telnyx import TelnyxProvider
-from control.providers.twilio import TwilioCallsRest, TwilioProvider, signature_ok
+from control.providers.twilio import TwilioCallsRest
 from control.readiness import Readiness
 from control.recordings import Recordings
 from control.registrations import Registrations
@@ -58,7 +55,7 @@ from control.supervisor import OnFailure, Supervisor
 from control.surroundings import Headers, Surroundings
 from control.toll import TollGuard
 from control.twilio_calls import PASS_S, TwilioCalls
-from control.vault import Vault
+from control.vault import vault_of
 from control.workers import MediaWorkers, WorkersFailed, launcher, worker_count
 from edge.auth import Challenger
 from edge.counters import Counters
@@ -78,7 +75,7 @@ from media.settings import ServiceSettings
 if TYPE_CHECKING:
     from media.in_process import InProcessMedia
 
-__all__ = ["Edge", "StartError", "open_registry", "open_vault", "seal_anew", "serve"]
+__all__ = ["Edge", "StartError", "open_registry", "seal_anew", "serve"]
 
 log = logging.getLogger("truedy.main")
 
@@ -138,18 +135,9 @@ class _Commands:
         self._shell.run(lambda now: self._engine.reoffer(key, body, now=now))
 
 
-def open_vault(settings: Settings) -> Vault | None:
-    """What seals secrets at rest; None without ``secrets.key``."""
-    given = settings.secrets
-    if given.key is None:
-        return None
-    previous = [key.get_secret_value() for key in given.previous_keys]
-    return Vault.from_base64(given.key.get_secret_value(), entropy=entropy, previous=previous)
-
-
 def open_registry(settings: Settings, *, serving: bool) -> SqliteRegistry:
     """The embedded registry; ``serving`` takes its lock."""
-    return SqliteRegistry.open(settings.registry.path, open_vault(settings), serve=serving)
+    return SqliteRegistry.open(settings.registry.path, vault_of(settings.secrets, entropy=entropy), serve=serving)
 
 
 async def seal_anew(registry: SqliteRegistry) -> None:
@@ -180,6 +168,7 @@ class Edge:
         self._media_gc_pause_max_ms = 0.0
         self._pauses = Pauses(monotonic_clock)
         self._workers: MediaWorkers | None = None
+        self._api: ApiProcess | None = None
 
     async def run(self, announce: Callable[[dict[str, Any]], None], *, signals: bool = True) -> int:
         """Serve until told to stop; ``announce`` gets the ready line. Returns the exit status.
@@ -197,6 +186,8 @@ class Edge:
             self._pauses.watch()
             stack.callback(self._pauses.close)
             announce({"event": "ready", "sip": list(self._listening), "http": url})
+            if self._workers is not None:
+                self._workers.keep_spare()
             await tasks.stopping.wait()
             await self._drain(tasks)
         return 1 if tasks.fatal is not None else 0
@@ -211,15 +202,22 @@ class Edge:
             media_up=self._workers is None or self._workers.ready > 0,
         )
 
+    async def readings(self) -> Readings:
+        """What ``/metrics`` shows of this process and those that it keeps."""
+        figures = unlabelled(self._figures())
+        return merged((self.counters.snapshot(), figures, self.registrations.readings(), self._hosts.readings()))
+
     # --- from settings to objects ---
 
     async def _start(self, stack: AsyncExitStack, tasks: Supervisor) -> str:
         settings = self.settings
+        self._tasks = tasks
         _raise_descriptor_limit()
         registry = open_registry(settings, serving=True)
         stack.push_async_callback(registry.close)
         media = await self._media(tasks)
-        journal = await self._start_journal(stack, tasks, registry)
+        await self._launch_api(stack, tasks, registry)
+        self._journal = journal = await self._start_journal(stack, tasks, registry)
         stack.push_async_callback(media.close)
         stack.push_async_callback(self._hosts.close)
         self.engine, self.sip = self._signalling()
@@ -232,7 +230,7 @@ class Edge:
         commands = _Commands(self.engine, self.sip)
         self.recordings = Recordings(
             settings.recording,
-            open_vault(settings),
+            vault_of(settings.secrets, entropy=entropy),
             registry,
             journal=journal,
             counters=self.counters,
@@ -266,14 +264,13 @@ class Edge:
         )
         policies = Policies(settings, encrypted=self.registrations.encrypted)
         self.calls = CallManager(surroundings, settings.limits, settings.agents, policies.of)
-        app = self._api(registry, tasks, journal)
         await media.start()
         bound = await self.sip.start()
         stack.push_async_callback(self.sip.close)
         self.engine.settings.listeners = bound
         self._listening = tuple(f"{transport.value}:{address}" for transport, address in bound)
         await self.registrations.start(registry)
-        return await self._start_api(stack, tasks, app)
+        return await self._start_api(stack, tasks, registry)
 
     def _outward(self, registry: Registry, commands: _Commands) -> Outward:
         """What calls that go out need."""
@@ -356,22 +353,12 @@ class Edge:
         hosts.open()
         return hosts
 
-    def _api(self, registry: Registry, tasks: Supervisor, journal: Journal) -> FastAPI:
+    def _carrying(self, registry: Registry) -> Carrying:
+        """What the control API is to have of all this."""
         settings = self.settings
-        operations = Operations(
-            registry,
-            self.calls,
-            settings,
-            clock=wall_clock,
-            entropy=entropy,
-            providers={
-                "twilio": TwilioProvider(settings),
-                "telnyx": TelnyxProvider(settings, entropy=entropy),
-                "openai": OpenAiProvider(settings),
-            },
-            connections=self.registrations,
-            recordings=self.recordings,
-            outward=Placing(
+        return Carrying(
+            calls=self.calls,
+            outgoing=Placing(
                 registry,
                 self.calls,
                 self.guard,
@@ -384,33 +371,17 @@ class Edge:
                 wall=wall_clock,
                 entropy=entropy,
             ),
-        )
-        now = asyncio.get_running_loop().time
-        inbound = TwilioInbound(
-            registry,
-            Announcements(
+            recordings=self.recordings,
+            announcer=Announcements(
                 self.passes,
-                now=now,
+                now=asyncio.get_running_loop().time,
                 draining=lambda: self.engine.draining,
                 referred=self.twilio_calls.referred,
                 progressed=self.calls.carrier_says,
             ),
-            settings,
-            counters=self.counters,
-            signed=signature_ok,
-            now=now,
-            wall=wall_clock,
-            listening=lambda: self._listening,
+            connections=self.registrations,
+            health=self,
         )
-        metrics = Metrics(
-            [
-                self.counters.snapshot,
-                lambda: unlabelled(self._readings(tasks, journal)),
-                self.registrations.readings,
-                self._hosts.readings,
-            ]
-        )
-        return create_app(operations, self, counters=self.counters, metrics=metrics, twilio_inbound=inbound)
 
     async def _start_journal(self, stack: AsyncExitStack, tasks: Supervisor, registry: SqliteRegistry) -> Journal:
         path = self.settings.registry.path
@@ -468,9 +439,36 @@ class Edge:
         )
         return engine, shell
 
-    async def _start_api(self, stack: AsyncExitStack, tasks: Supervisor, app: FastAPI) -> str:
-        host, _, port = self.settings.api.listen.rpartition(":")
-        server = ApiServer(app, host.strip("[]"), int(port))
+    async def _start_api(self, stack: AsyncExitStack, tasks: Supervisor, registry: Registry) -> str:
+        """Where it is: in the process that was launched for it, or in this one."""
+        carrying = self._carrying(registry)
+        if self._api is not None:
+            await self._api.start(carrying, self._listening)
+            # Before anything else is closed: what it has been asked may need it.
+            stack.push_async_callback(self._api.close)
+        else:
+            await self._serve_api(stack, tasks, registry, carrying)
+        return self._url
+
+    async def _serve_api(
+        self, stack: AsyncExitStack, tasks: Supervisor, registry: Registry, carrying: Carrying
+    ) -> None:
+        # HTTP and all that it takes: where it has a process, this one starts without.
+        from control.api.composition import compose  # noqa: PLC0415
+        from control.api.server import ApiServer  # noqa: PLC0415
+
+        app = compose(
+            self.settings,
+            registry,
+            carrying,
+            counters=self.counters,
+            metrics=Metrics((), elsewhere=self.readings),
+            listening=lambda: self._listening,
+            now=asyncio.get_running_loop().time,
+            wall=wall_clock,
+            entropy=entropy,
+        )
+        server = ApiServer(app, self._listener)
         await server.start()
         serving = tasks.spawn(server.run(), "control API", on_failure=OnFailure.STOP)
 
@@ -479,9 +477,29 @@ class Edge:
             await asyncio.wait((serving,))
 
         stack.push_async_callback(finish)
-        return server.url
 
-    def _readings(self, tasks: Supervisor, journal: Journal) -> dict[str, float]:
+    async def _launch_api(self, stack: AsyncExitStack, tasks: Supervisor, registry: Registry) -> None:
+        """Its socket listens from here on; its process, if it has one, takes a while, and has begun."""
+        self._listener = listener = listen(self.settings.api.listen)
+        stack.callback(listener.close)
+        self._url = url_of(listener)
+        if not self.settings.api.own_process:
+            return
+        self._api = ApiProcess(
+            self.settings,
+            api_launcher(listener.fileno()),
+            spawn=tasks.spawn,
+            counters=self.counters,
+            replaced=lambda: self._api_replaced(tasks, registry),
+        )
+        stack.push_async_callback(self._api.close)
+        await self._api.launch()
+
+    def _api_replaced(self, tasks: Supervisor, registry: Registry) -> None:
+        """What it changed in the registry and did not live to tell is looked up."""
+        tasks.spawn(self.registrations.refresh(registry), "registrations as the registry has them")
+
+    def _figures(self) -> dict[str, float]:
         return {
             "calls": len(self.calls),
             "sip_pending": self.engine.pending,
@@ -489,11 +507,11 @@ class Edge:
             "rtp_ports_leased": self.ports.leased,
             "rtp_ports_resting": self.ports.resting(asyncio.get_running_loop().time()),
             "rtp_ports": self.ports.size,
-            "tasks": len(tasks.names),
-            "task_failures": tasks.failures,
-            "journal_queued_lines": journal.statistics.queued,
+            "tasks": len(self._tasks.names),
+            "task_failures": self._tasks.failures,
+            "journal_queued_lines": self._journal.statistics.queued,
             "journal_behind_bytes": self._replayer.behind_bytes,
-            "journal_lost_lines": journal.statistics.lost,
+            "journal_lost_lines": self._journal.statistics.lost,
             "media_tick_lateness_p99_seconds": self._tick_late_p99_ms / 1000,
             "gc_collections": self._pauses.collections,
             "gc_pause_seconds": self._pauses.total_s,

@@ -157,6 +157,11 @@ GROUPS: Final[Mapping[str, tuple[Family, ...]]] = MappingProxyType(
             ),
             _gauge("journal_behind_bytes", "Bytes of the journal that the registry has not taken yet."),
             _counter("api_requests", "HTTP requests, by the route's template.", "method", "route", "status"),
+            _counter(
+                "api_processes_died",
+                "Processes of the control API that died, by exit status (a signal's number negated).",
+                "status",
+            ),
             _counter("gc_collections", "Garbage collections of the process that signals."),
             _counter("gc_pause_seconds", "Time that these garbage collections took."),
             _gauge("gc_pause_max_seconds", "Longest of these garbage collections."),
@@ -218,6 +223,11 @@ ALERTS: Final = (
         _one_more("truedy_agent_hosts_died_total", "10m"),
         "",
         "A process that runs agents died, or hung and was killed. The log says where it was.",
+    ),
+    Alert(
+        _one_more("truedy_api_processes_died_total", "10m"),
+        "",
+        "The control API's process died, or hung and was killed; calls went on, and another one serves.",
     ),
     Alert(
         "increase(truedy_task_failures_total[10m]) > 0",

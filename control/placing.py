@@ -24,6 +24,7 @@ from control.errors import (
 )
 from control.numbers import NumberError, canonical
 from control.outbound import Order, PlaceRefused
+from control.outgoing import Begun
 from control.registry.types import Agent, Number, Page, PlacedCall, Registry
 from control.resources.call_control import PlaceCall, TransferCall
 from control.toll import LIMITS, Denied, TollGuard, TollRefusal
@@ -164,16 +165,17 @@ class Placing:
             raise OutboundUnavailable("Your account has no number to call from: import one first")
         return (answered or found)[0]
 
-    async def transfer(self, account_id: str, call_id: str, request: TransferCall) -> Transfer:
+    async def transfer(self, account_id: str, call_id: str, request: TransferCall) -> Begun:
         """Hand a live call's caller on. Raises :class:`control.errors.OperationError`, or the registry's."""
         try:
-            return await self._calls.transfer(account_id, call_id, request.target, agent=request.agent)
+            transfer = await self._calls.transfer(account_id, call_id, request.target, agent=request.agent)
         except TollRefusal as error:
             raise _refused(error, "target") from error
         except TransferRefused as error:
             if error.reason == "not_live":
                 raise CallNotFound(call_id) from error
             raise TransferNotPossible(str(error), reason=error.reason) from error
+        return Begun(transfer.call.id, transfer.target, transfer.method)
 
 
 def _refused(error: TollRefusal, field: str) -> ValidationFailed | DestinationRefused | OutboundLimitReached:

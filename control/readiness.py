@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
-from control.registrations import RegistrationState
+from control.metrics import Readings
 
-__all__ = ["Health", "Readiness"]
+__all__ = ["Health", "Readiness", "RegistrationState"]
+
+RegistrationState = Literal["pending", "registered", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +40,8 @@ class Health(Protocol):
 
     async def readiness(self) -> Readiness:
         """As it stands."""
+        ...
+
+    async def readings(self) -> Readings:
+        """What is counted and read where calls are carried."""
         ...

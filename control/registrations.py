@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from config.carriers import Carrier, Proxy, carriers
 from config.settings import parse_proxy
 from control.metrics import Readings
+from control.readiness import RegistrationState
 from control.registry.types import Connection, Registry
 from edge.counters import Counters, printable
 from edge.endpoint import Endpoint
@@ -27,13 +28,11 @@ __all__ = [
     "CLOSE_S",
     "EXPIRES_S",
     "STARTS_PER_S",
-    "RegistrationState",
     "Registrations",
     "specification",
     "stand_in",
 ]
 
-RegistrationState = Literal["pending", "registered", "failed"]
 
 EXPIRES_S: Final = 600
 """What is asked for [s]; the carrier grants what it likes. Over UDP the next refresh is the first to notice a
@@ -146,10 +145,17 @@ class Registrations:
 
     async def start(self, registry: Registry) -> None:
         """Register what the registry has, no faster than :data:`STARTS_PER_S`. Raises RegistryError."""
-        found = sorted(await registry.connections(_CARRIER), key=lambda connection: connection.updated_at)
-        latest = {connection.id: connection for connection in found}  # two accounts may hold one
-        for connection in latest.values():
+        for connection in await _latest(registry):
             self._keep(connection, early=True, delay_s=len(self._kept) / STARTS_PER_S)
+
+    async def refresh(self, registry: Registry) -> None:
+        """Be as the registry has it, whatever was missed. Raises RegistryError."""
+        found = await _latest(registry)
+        for connection in found:
+            self.changed(connection)
+        known = {name.partition(":")[2] for name in self._kept} | self._hosts.keys() | self._encrypted
+        for connection_id in known - {connection.id for connection in found}:
+            self.removed(connection_id)
 
     async def close(self, timeout_s: float = CLOSE_S) -> None:
         """Unregister everything, so that no more calls are sent here; waits ``timeout_s`` at most."""
@@ -295,6 +301,12 @@ class Registrations:
         """How many are in each state."""
         counts = Counter(kept.state for kept in self._kept.values())
         return {"registrations": {(("state", state),): counts[state] for state in get_args(RegistrationState)}}
+
+
+async def _latest(registry: Registry) -> Collection[Connection]:
+    """Of each connection the newest row, since two accounts may hold one."""
+    found = sorted(await registry.connections(_CARRIER), key=lambda connection: connection.updated_at)
+    return {connection.id: connection for connection in found}.values()
 
 
 def _name(connection_id: str) -> str:

@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["Tampered", "UnknownKey", "Vault", "VaultError"]
+from config.settings import Secrets
+
+__all__ = ["Tampered", "UnknownKey", "Vault", "VaultError", "vault_of"]
 
 _VERSION = b"\x01"
 _KEY_BYTES = 32
@@ -98,3 +100,11 @@ def key_id(key: bytes) -> bytes:
     if len(key) != _KEY_BYTES:
         raise ValueError(f"a vault key has {_KEY_BYTES} bytes, not {len(key)}")
     return hashlib.sha256(b"truedy-edge vault key id\x00" + key).digest()[:_KEY_ID_BYTES]
+
+
+def vault_of(given: Secrets, *, entropy: Callable[[int], bytes]) -> Vault | None:
+    """What seals secrets at rest; None without ``secrets.key``."""
+    if given.key is None:
+        return None
+    previous = [key.get_secret_value() for key in given.previous_keys]
+    return Vault.from_base64(given.key.get_secret_value(), entropy=entropy, previous=previous)

@@ -76,7 +76,7 @@ class MediaWorkers:
 
     A call is opened by the worker with the fewest. ``on_lost`` is given the calls that ended with
     their worker; what was only being opened there is opened again elsewhere, unseen.
-    Next: ``await start()``; ``await close()`` whether or not that succeeded.
+    Next: ``await start()``, ``keep_spare()``; ``await close()`` whether or not that succeeded.
     """
 
     def __init__(
@@ -127,6 +127,10 @@ class MediaWorkers:
     async def start(self) -> None:
         """Until ``count`` workers are ready; launches them if nobody has. Raises :class:`WorkersFailed`."""
         await self._keeper.start()
+
+    def keep_spare(self) -> None:
+        """From now on one more is kept warm."""
+        self._keeper.add_place()
 
     async def request(self, command: Command, deadline_s: float = 5.0) -> Result:
         """See :meth:`media.client.MediaClient.request`; the command goes to its call's worker."""

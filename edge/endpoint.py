@@ -35,6 +35,7 @@ from edge.events import (
     RegistrationSpec,
     TransportName,
 )
+from edge.headers import OWN_HEADERS
 from edge.identity import identity_of
 from edge.ladder import TraceEntry
 from edge.layer import EndpointSettings, Hop, TransactionLayer, parse_next_hop, safe_headers
@@ -48,14 +49,12 @@ from edge.trunks import Accepted, Challenge, Refused, Silent, TrunkTable, canoni
 from edge.uac import Draft, Outgoing
 from edge.uri import ParseError, SipUri
 
-__all__ = ["OWN_HEADERS", "Endpoint", "EndpointSettings"]
+__all__ = ["Endpoint", "EndpointSettings"]
 
 _log = logging.getLogger(__name__)
 
 Headers = tuple[tuple[str, str], ...]
 
-OWN_HEADERS: Final = "x-truedy-"
-"""Between the edge and itself, by way of a carrier: nobody else's business."""
 
 _KEEP_ALIVE: Final = b"\r\n\0 \t"
 _AMPLIFICATION: Final = 1.5

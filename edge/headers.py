@@ -16,6 +16,7 @@ from edge.uri import MAX_PARAMETERS, Parameters, ParseError, SipUri, format_host
 
 __all__ = [
     "COMPACT_NAMES",
+    "OWN_HEADERS",
     "CSeq",
     "Headers",
     "MediaType",
@@ -32,6 +33,9 @@ __all__ = [
     "split_list",
     "unquote",
 ]
+
+OWN_HEADERS: Final = "x-truedy-"
+"""Between the edge and itself, by way of a carrier: nobody else's business."""
 
 MAX_TOKEN_LENGTH: Final = 1024
 """Longest parameter value (a branch, a tag), Call-ID or method taken [characters]."""

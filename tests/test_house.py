@@ -26,6 +26,7 @@ VALUES_ONLY = {
     "edge/events.py",
     "edge/host.py",
     "control/registry/types.py",
+    "control/carrying.py",
     "control/surroundings.py",
     "media/agents/base.py",
 }

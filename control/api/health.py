@@ -12,8 +12,7 @@ from pydantic import BaseModel
 from control.api.door import bearer_key, source_of
 from control.errors import Forbidden
 from control.metrics import CONTENT_TYPE
-from control.readiness import Readiness
-from control.registrations import RegistrationState
+from control.readiness import Readiness, RegistrationState
 
 __all__ = ["router"]
 

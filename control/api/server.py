@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from typing import Final
 
@@ -16,22 +15,12 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-__all__ = ["ApiServer", "ListenError"]
+__all__ = ["ApiServer"]
 
 GRACE_S: Final = 5
 MAX_CONNECTIONS: Final = 512
 KEEP_ALIVE_S: Final = 20
 HEAD_TIMEOUT_S: Final = 10.0
-
-
-class ListenError(Exception):
-    """The address cannot be listened on; the message is for people."""
-
-    def __init__(self, host: str, port: int, error: OSError) -> None:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        super().__init__(f"api.listen: cannot listen on {_endpoint(host, port)}: {reason}")
-        self.host = host
-        self.port = port
 
 
 # A line for each connection that sends no HTTP would be its sender's to multiply: only our own failures are written.
@@ -71,13 +60,11 @@ class _Protocol(H11Protocol):
 
 
 class ApiServer:
-    """Serves ``app`` on one address: :meth:`start`, then :meth:`run` as a task, then :meth:`close`."""
+    """Serves ``app`` on one socket: :meth:`start`, then :meth:`run` as a task, then :meth:`close`."""
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
-        """``host`` is an address literal; ``port`` 0 lets the system choose."""
-        self._host = host
-        self._port = port
-        self._socket: socket.socket | None = None
+    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+        """``listener`` listens, and is closed with the server."""
+        self._listener: socket.socket | None = listener
         self._running = False
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -95,20 +82,12 @@ class ApiServer:
             )
         )
 
-    @property
-    def url(self) -> str:
-        """``http://127.0.0.1:8080``, with the port that was bound."""
-        return f"http://{_endpoint(self._host, self._port)}"
-
-    async def start(self) -> tuple[str, int]:
-        """Bind and accept; returns the address bound. Raises :class:`ListenError`."""
-        self._socket = _bind(self._host, self._port)
-        self._port = self._socket.getsockname()[1]
+    async def start(self) -> None:
+        """Accept connections."""
         config = self._server.config
         config.load()
         self._server.lifespan = config.lifespan_class(config)
-        await self._server.startup(sockets=[self._socket])
-        return self._host, self._port
+        await self._server.startup(sockets=[self._listener] if self._listener is not None else [])
 
     async def run(self) -> None:
         """Serve until :meth:`close`, then let requests in progress finish, for 5 s at most."""
@@ -125,22 +104,6 @@ class ApiServer:
             await self._shut_down()
 
     async def _shut_down(self) -> None:
-        if self._socket is not None:
-            listener, self._socket = self._socket, None
+        if self._listener is not None:
+            listener, self._listener = self._listener, None
             await self._server.shutdown(sockets=[listener])
-
-
-def _endpoint(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise ListenError(host, port, error) from error
-    return listener

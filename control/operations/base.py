@@ -12,7 +12,7 @@ from control.carriers import Carriers
 from control.errors import ResourceNotFound, ValidationFailed, from_registry
 from control.keys import KeyAuthority
 from control.live_calls import LiveCalls
-from control.operations.outgoing import NothingPlaced, Outgoing
+from control.outgoing import NothingPlaced, Outgoing
 from control.providers import Connections, NoConnections, Provider
 from control.recordings import CallRecordings
 from control.registry.types import Registry, RegistryError

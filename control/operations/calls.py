@@ -76,7 +76,7 @@ class CallOperations(OperationsBase):
             begun = await self._outward.transfer(by.account, id, request)
         except CallNotFound:
             raise await self._not_live(by, id) from None
-        return Transferring(id=begun.call.id, target=begun.target, method=begun.method)
+        return Transferring(id=begun.call_id, target=begun.target, method=begun.method)
 
     @told
     async def hang_up(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from control import errors
-from control.errors import ERRORS, Code, OperationError, Problem, from_registry, from_validation
+from control.errors import ERRORS, Code, OperationError, Problem, from_registry, from_validation, revived
 from control.registry import types as registry
 
 
@@ -38,6 +38,15 @@ def test_every_code_has_an_exception_and_no_exception_is_unlisted() -> None:
     """So that no code is written by hand."""
     assert {kind.code for kind in concrete()} == set(Code)
     assert {kind.__name__ for kind in concrete()} <= set(errors.__all__)
+
+
+@pytest.mark.parametrize("kind", sorted(concrete(), key=lambda kind: kind.__name__))
+def test_an_error_of_another_process_is_one_of_the_same_kind(kind: type[OperationError]) -> None:
+    """Whatever its constructor takes."""
+    error = revived(kind.__name__, "words", {"field": 1}, 3)
+    assert type(error) is kind
+    assert (error.message, error.details, error.retry_after_s) == ("words", {"field": 1}, 3)
+    assert (error.status, str(error)) == (ERRORS[kind.code].status, f"{kind.code}: words")
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,8 @@ async def test_those_that_are_up_and_those_that_are_gone_are_told_of(caplog: pyt
         assert not keeper.ready
         lives[0].answers.set()
         await keeper.start()
+        assert len(lives) == 1
+        keeper.add_place()
         await until(lambda: len(lives) == 2)
         lives[1].answers.set()
         await until(lambda: len(keeper.ready) == 2)

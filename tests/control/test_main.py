@@ -41,7 +41,7 @@ def settings(folder: Path, **changes: Any) -> config.Settings:
     values: dict[str, Any] = {
         "sip": config.Sip(listen=("udp:127.0.0.1:0", "tcp:127.0.0.1:0")),
         "media": config.Media(port_min=24000, port_max=24999),
-        "api": config.Api(listen="127.0.0.1:0"),
+        "api": config.Api(listen="127.0.0.1:0", own_process=False),
         "registry": config.Registry(path=folder / "registry.db"),
         "limits": config.Limits(drain_s=20),
         "trunks": (config.Trunk(name="lab", addresses=("127.0.0.0/8",), lab=True, allow_private_media=True),),

@@ -411,6 +411,22 @@ async def test_two_accounts_with_one_connection_register_once_with_what_was_save
     assert len(bench.sent) == 1
 
 
+async def test_what_was_missed_is_made_up_for_and_what_did_not_change_is_left_alone() -> None:
+    """The control API's process died between writing the registry and telling of it."""
+    bench = Bench(rules=(CARRIER_RULE,))
+    encrypted = replace(OWN_HOST, id="78", host=None, encrypted_media=True)
+    await bench.registrations.start(await registry_with(CONNECTION, OWN_HOST, encrypted))
+    bench.grant()
+    new = replace(CONNECTION, id="9", user_name="new")
+    await bench.registrations.refresh(await registry_with(CONNECTION, new))
+    assert [sent.headers.lines("To")[0].partition("@")[0] for sent in bench.sent] == ["<sip:office12345", "<sip:new"]
+    assert at_host(bench, OWN_HOST.host) == ""
+    assert not bench.registrations.encrypted("78")
+    bench.grant()
+    await bench.registrations.refresh(await registry_with(new))
+    assert bench.latest.headers.lines("Contact")[0].endswith("expires=0")
+
+
 async def test_readiness_waits_for_the_first_answers_of_the_start_alone() -> None:
     """A connection imported later, whose registrar is silent, does not take the edge out of service."""
     bench = Bench()

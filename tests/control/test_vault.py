@@ -8,8 +8,10 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from control.vault import Tampered, UnknownKey, Vault
+from config.settings import Secrets
+from control.vault import Tampered, UnknownKey, Vault, vault_of
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 
@@ -79,6 +81,15 @@ def test_keys_come_as_base64_from_the_settings() -> None:
     sealed = Vault(OLD, entropy=os.urandom).seal(b"token", "row")
     text = [base64.b64encode(key).decode() for key in (NEW, OLD)]
     assert Vault.from_base64(text[0], entropy=os.urandom, previous=[text[1]]).open(sealed, "row") == b"token"
+
+
+def test_the_settings_have_one_or_none() -> None:
+    old, new = (SecretStr(base64.b64encode(key).decode()) for key in (OLD, NEW))
+    sealed = Vault(OLD, entropy=os.urandom).seal(b"token", "row")
+    vault = vault_of(Secrets(key=new, previous_keys=(old,)), entropy=os.urandom)
+    assert vault is not None
+    assert vault.open(sealed, "row") == b"token"
+    assert vault_of(Secrets(), entropy=os.urandom) is None
 
 
 def test_its_representation_shows_no_key() -> None:

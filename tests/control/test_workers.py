@@ -155,6 +155,7 @@ async def house(count: int = 2, *, start: bool = True, **changes: Any) -> AsyncI
         )
         if start:
             await it.media.start()
+            it.media.keep_spare()
             await it.until(lambda: it.media.ready == count + 1)
         yield it
         await it.media.close()
@@ -437,6 +438,7 @@ async def processes(count: int, lost: Callable[[Sequence[str]], None] = lambda c
             counters=it.counters,
         )
         await it.media.start()
+        it.media.keep_spare()
         try:
             yield it
         finally:

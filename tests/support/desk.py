@@ -15,13 +15,17 @@ from fastapi import FastAPI
 
 from config.settings import Limits, Providers, Recording, Settings, Trunk
 from control.api.app import create_app
+from control.carrying import Carrying
 from control.hold import HoldOutcome
 from control.instructions import Instruction
 from control.live_calls import CallCommand, LiveCall
+from control.metrics import Readings
 from control.operations import Operations
 from control.operations.principal import Principal
+from control.outgoing import NothingPlaced
 from control.providers import Checked, Claim, Verified
 from control.readiness import Readiness
+from control.recording_files import RecordingFiles
 from control.recordings import Recordings
 from control.registry.memory import MemoryRegistry
 from control.registry.types import CallEvent, Connection, Integration
@@ -30,6 +34,7 @@ from control.resources.integrations import SaveTelnyxIntegration, SaveTwilioInte
 from control.vault import Vault
 from edge.counters import Counters
 from media.messages import Done, Result
+from tests.support.apart import joined
 from tests.support.clock import FakeClock
 
 __all__ = [
@@ -216,6 +221,10 @@ class FakeHealth:
         """As the test has it."""
         return self.state
 
+    async def readings(self) -> Readings:
+        """None."""
+        return {}
+
 
 def offered(call_id: str, account_id: str, at: float = 0.0, **data: Any) -> CallEvent:
     """The first event of an inbound call's record."""
@@ -245,6 +254,7 @@ class Desk:
         self.carrier = FakeCarrier()
         self.connections = FakeConnections()
         self.health = FakeHealth()
+        self.recordings: Recordings | None = None
         self.wall = FakeClock(1_790_000_000.0)
         self.now = FakeClock()
         self.settings = Settings(
@@ -255,19 +265,32 @@ class Desk:
                 Trunk(name="shut", addresses=("192.0.2.0/24",), lab=True),
             ),
         )
+        apart = joined(self.carrying)
         self.operations = Operations(
             self.registry,
-            self.calls,
+            apart.calls,
             self.settings,
             clock=self.wall,
             entropy=counting_entropy(),
             providers={"twilio": self.carrier, "telnyx": self.carrier, "openai": self.carrier},
-            connections=self.connections,
+            connections=apart.connections,
         )
-        self.app: FastAPI = create_app(self.operations, self.health, now=self.now)
+        self.app: FastAPI = create_app(self.operations, apart.health, now=self.now)
         self.accounts: dict[str, AccountResource] = {}
         self.keys: dict[str, str] = {}
         self.journal: list[CallEvent] = []
+
+    @property
+    def carrying(self) -> Carrying:
+        """What the API asks, over both sides of its pipe: a process of its own is what it usually has."""
+        return Carrying(
+            calls=self.calls,
+            outgoing=NothingPlaced(),
+            recordings=self.recordings,  # type: ignore[arg-type]
+            announcer=None,  # type: ignore[arg-type]
+            connections=self.connections,
+            health=self.health,
+        )
 
     def keep_recordings(self, folder: Path, key: bytes = bytes(range(32))) -> Recordings:
         """From now on they are in ``folder``, all calls are recorded, and what they tell is in ``journal``."""
@@ -275,9 +298,10 @@ class Desk:
         class Log:
             append = self.journal.append
 
-        self.operations.recordings = recordings = Recordings(
+        vault = Vault(key, entropy=os.urandom)
+        self.recordings = recordings = Recordings(
             Recording(enabled=True, format="ogg", path=folder),
-            Vault(key, entropy=os.urandom),
+            vault,
             self.registry,
             journal=Log(),
             counters=Counters(),
@@ -286,6 +310,7 @@ class Desk:
             now=self.now,
             wall=self.wall,
         )
+        self.operations.recordings = joined(self.carrying, RecordingFiles(folder, vault)).recordings
         return recordings
 
     async def furnish(self) -> Desk:

@@ -104,7 +104,7 @@ class Settings:
             "[sip]": sip,
             "[media]": media,
             "[limits]": limits,
-            "[api]": {"listen": "127.0.0.1:0", **self.api},
+            "[api]": {"listen": "127.0.0.1:0", "own_process": False, **self.api},
             "[agents]": {"allow_private": True, **self.agents},
             "[providers]": self.providers,
             "[registry]": {"path": str(registry)},

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -15,24 +14,33 @@ import pytest
 from fastapi import FastAPI
 
 from control.api import server as module
-from control.api.server import ApiServer, ListenError
+from control.api.listener import listen, url_of
+from control.api.server import ApiServer
 from tests.support.desk import BASE, Desk
 
 pytestmark = pytest.mark.realtime
 
 
+@dataclass
+class Serving:
+    url: str
+    close: Callable[[], Awaitable[None]]
+
+
 @asynccontextmanager
-async def serving(app: FastAPI, host: str = "127.0.0.1") -> AsyncIterator[ApiServer]:
+async def serving(app: FastAPI) -> AsyncIterator[Serving]:
     """A server that runs for the block, and ends within its grace."""
-    server = ApiServer(app, host, 0)
+    listener = listen("127.0.0.1:0")
+    url = url_of(listener)
+    server = ApiServer(app, listener)
     await server.start()
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
         tasks.create_task(server.run(), name="api server")
-        yield server
+        yield Serving(url, server.close)
         await server.close()
 
 
-async def raw(server: ApiServer, request: bytes) -> bytes:
+async def raw(server: Serving, request: bytes) -> bytes:
     """What comes back for these bytes, to the end of the connection."""
     host, port = server.url.removeprefix("http://").rsplit(":", 1)
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -57,25 +65,6 @@ async def test_it_serves_on_the_port_it_reports() -> None:
         assert "server" not in answer.headers
 
 
-async def test_ipv6_is_served_and_written_in_brackets() -> None:
-    """RFC 3986 §3.2.2."""
-    desk = Desk()
-    async with serving(desk.app, "::1") as server, httpx.AsyncClient() as client:
-        assert server.url.startswith("http://[::1]:")
-        assert (await client.get(f"{server.url}/healthz")).status_code == 200
-
-
-async def test_a_port_in_use_is_one_readable_error() -> None:
-    """It names the setting, the address and the reason; the process goes on to say so."""
-    desk = Desk()
-    async with serving(desk.app) as server:
-        port = int(server.url.rpartition(":")[2])
-        with pytest.raises(ListenError) as refusal:
-            await ApiServer(desk.app, "127.0.0.1", port).start()
-    reason = os.strerror(errno.EADDRINUSE)
-    assert str(refusal.value) == f"api.listen: cannot listen on 127.0.0.1:{port}: {reason}"
-
-
 async def test_the_process_s_signal_handlers_stay_its_own() -> None:
     """The edge drains on SIGTERM; the HTTP side must not take it."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -87,12 +76,11 @@ async def test_the_process_s_signal_handlers_stay_its_own() -> None:
 
 async def test_a_server_that_never_ran_closes_too() -> None:
     """A start that fails further on leaves no port behind."""
-    server = ApiServer(Desk().app, "127.0.0.1", 0)
-    _, port = await server.start()
+    listener = listen("127.0.0.1:0")
+    server = ApiServer(Desk().app, listener)
+    await server.start()
     await server.close()
-    again = ApiServer(Desk().app, "127.0.0.1", port)
-    assert await again.start() == ("127.0.0.1", port)
-    await again.close()
+    assert listener.fileno() == -1
 
 
 async def test_a_request_in_progress_is_answered_before_the_end() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from control.errors import CallNotFound, OutboundUnavailable
-from control.operations.outgoing import NothingPlaced
+from control.outgoing import NothingPlaced
 from control.resources.call_control import PlaceCall, TransferCall
 
 AGENT = "0198c0de-0000-4000-8000-000000000011"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from control.errors import CallNotFound, OutboundUnavailable
 from control.resources.call_control import PlaceCall, TransferCall
 
-__all__ = ["Begun", "HasId", "NothingPlaced", "Outgoing"]
+__all__ = ["Begun", "NothingPlaced", "Outgoing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A transfer that was begun."""
+
+    call_id: str
+    target: str
+    method: Literal["refer", "carrier", "bridge"]
 
 
 class Outgoing(Protocol):
@@ -20,24 +30,6 @@ class Outgoing(Protocol):
     async def transfer(self, account_id: str, call_id: str, request: TransferCall) -> Begun:
         """Begin a transfer; :class:`CallNotFound` for no such live call."""
         ...
-
-
-class Begun(Protocol):
-    """A transfer that was begun."""
-
-    @property
-    def call(self) -> HasId: ...
-    @property
-    def target(self) -> str: ...
-    @property
-    def method(self) -> Literal["refer", "carrier", "bridge"]: ...
-
-
-class HasId(Protocol):
-    """Of a call."""
-
-    @property
-    def id(self) -> str: ...
 
 
 class NothingPlaced:
