@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -11,9 +12,11 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
+from tests.support.attacker import children
 from tests.support.audio import Samples, tone
 from tests.support.edge import API, DID, Edge, Keyring, Settings
 from tests.support.leaks import open_descriptors, own_ports
@@ -52,19 +55,22 @@ def stamps(heard: Samples) -> list[int]:
     return found
 
 
-def is_media_worker(pid: int) -> bool:
-    """Whether this child of an edge is one; false once it is gone."""
+def runs(module: str, pid: int) -> bool:
+    """Whether this child of an edge does; false once it is gone."""
     try:
-        return b"media_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 
 
+def is_media_worker(pid: int) -> bool:
+    """Whether this child of an edge is one; false once it is gone."""
+    return runs("control.media_process", pid)
+
+
 def workers_of(edge: Edge) -> set[int]:
     """The process ids of its media workers, the spare among them."""
-    tasks = Path(f"/proc/{edge.program.pid}/task")
-    children = {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
-    return {pid for pid in children if is_media_worker(pid)}
+    return {pid for pid in children(edge.program.pid) if is_media_worker(pid)}
 
 
 def carrier_of(edge: Edge, call: Call) -> int:
@@ -100,6 +106,7 @@ async def test_killing_one_of_two_workers_ends_its_calls_and_no_others(tmp_path:
     async with Edge.open(tmp_path / "edge", keyring, Settings(media={"workers": 2})) as edge:
         await edge.add_echo()
         edge.allowed.append("media worker died")
+        await edge.expect_metrics({"truedy_media_workers": 3.0})
         before = workers_of(edge)
         assert len(before) == 3
         async with calls_up(edge, 6) as calls:
@@ -138,6 +145,34 @@ async def test_killing_one_of_two_workers_ends_its_calls_and_no_others(tmp_path:
         assert len(workers_of(edge) - before) == 1
 
 
+async def test_killing_the_control_apis_process_is_not_heard_in_a_call(tmp_path: Path, keyring: Keyring) -> None:
+    """The next one takes requests: what it is asked of the call that is up, it asks."""
+    async with Edge.open(tmp_path / "edge", keyring, Settings(api={"own_process": True})) as edge:
+        await edge.add_echo()
+        edge.allowed.append("control API died")
+        async with calls_up(edge, 1) as [call]:
+            frames = range(1, 101)
+            talking = asyncio.create_task(call.media.play(stamped(frames)))
+            await call.media.wait_until(lambda: len(stamps(call.media.audio())) > 20, "an echo")
+            [served] = [pid for pid in children(edge.program.pid) if runs("control.apart.process", pid)]
+            os.kill(served, signal.SIGKILL)
+            async with asyncio.timeout(5.0):
+                while runs("control.apart.process", served):
+                    await asyncio.sleep(0.01)
+            with contextlib.suppress(httpx.TransportError):  # the connection that was kept alive went with it
+                await edge.api.get("/readyz")
+            await edge.expect_metrics({'truedy_api_processes_died_total{status="-9"}': 1.0})
+            [record] = await edge.request("GET", "/calls")
+            assert record["status"] == "in_progress"
+            await talking
+            await call.media.wait_until(lambda: frames[-1] in stamps(call.media.audio()), "the last frame")
+            assert stamps(call.media.audio()) == list(frames)
+            await edge.request("POST", f"/calls/{record['id']}/hangup")
+            await call.expect_request("BYE")
+        [record] = await edge.expect_records(1)
+        assert (record["ended_by"], record["end_reason"]) == ("operator", "operator_hung_up")
+
+
 async def test_workers_go_with_an_edge_that_is_killed(tmp_path: Path, keyring: Keyring) -> None:
     """Their agents are told; no process and no port stays."""
     settings = Settings(media={"workers": 1})
@@ -148,6 +183,7 @@ async def test_workers_go_with_an_edge_that_is_killed(tmp_path: Path, keyring: K
         await edge.add_agent_at(agent.url, answer_after_s=0)
         async with calls_up(edge, 1):
             connected = await agent.expect_call()
+            await edge.expect_metrics({"truedy_media_workers": 2.0})
             workers = workers_of(edge)
             assert len(workers) == 2
             await edge.kill()
@@ -220,18 +256,21 @@ async def lock(registry: Path, seconds: float) -> None:
         database.execute("rollback")
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-async def test_slow_requests_and_a_locked_registry_lose_no_frame(
-    workers: int, tmp_path: Path, keyring: Keyring
-) -> None:
-    """Each frame of 20 ms is numbered; all arrive, once and in order, both ways, whatever control has to do."""
+@pytest.mark.parametrize("apart", [False, True])
+async def test_slow_requests_and_a_locked_registry_lose_no_frame(apart: bool, tmp_path: Path, keyring: Keyring) -> None:
+    """Each frame of 20 ms is numbered; all arrive, once and in order, both ways, whatever control has to do.
+
+    Where all is one process, and where media and the API have theirs.
+    """
     frames = range(1, 251)
 
     async def talk(call: AgentCall) -> None:
         await call.say(stamped(frames))
 
     async with slow_carrier(1.0) as carrier, MediaStreamsAgent.open(talk) as agent:
-        settings = Settings(media={"workers": workers}, providers={"twilio_base_url": carrier})
+        settings = Settings(
+            media={"workers": int(apart)}, api={"own_process": apart}, providers={"twilio_base_url": carrier}
+        )
         async with Edge.open(tmp_path / "edge", keyring, settings) as edge:
             await edge.add_agent_at(agent.url)
             async with calls_up(edge, 4) as calls:
