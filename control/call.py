@@ -69,8 +69,8 @@ class Call:
     is found. ``offer`` is the peer's SDP to be answered (None: ours is the offer), ``sdp`` our own. ``hops`` counts how
     often the call has been here before. ``pressing`` are digits that still go out by INFO; ``goodbye`` the headers the
     agent wants on the BYE, or the phone sent on its own. ``fallen``: why the number's fallback has it, if it has.
-    ``scripts``: how many lists of instructions have come for it. ``seed`` is what our description is made of;
-    ``described``: it has been in a provisional response.
+    ``scripts``: how many lists of instructions have come for it; ``events``: how many have been written of it. ``seed``
+    is what our description is made of; ``described``: it has been in a provisional response.
     """
 
     id: str
@@ -109,6 +109,7 @@ class Call:
     takes_info: bool = False
     fallen: str | None = None
     scripts: int = 0
+    events: int = 0
     pressing: str = ""
     goodbye: dict[str, str] = field(default_factory=dict)
     seed: bytes = field(default=b"", repr=False)

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from control.call import Call, End
-from control.entropy import new_id
 from control.identity import recorded
 from control.registry.types import CallEvent, Route
 from control.surroundings import CallLog
@@ -30,16 +29,15 @@ class CallJournal:
         *,
         now: Callable[[], float],
         wall: Callable[[], float],
-        entropy: Callable[[int], bytes],
     ) -> None:
         self._journal = journal
         self._now = now
         self._wall = wall
-        self._entropy = entropy
 
     def write(self, call: Call, kind: str, data: Mapping[str, Any]) -> None:
-        """One event, at this moment."""
-        id, offset_s = new_id(self._entropy), self._now() - call.started
+        """One event, at this moment. A call's events are numbered: ids that lie together cost an index the least."""
+        call.events += 1
+        id, offset_s = f"{call.id}/{call.events}", self._now() - call.started
         self._journal.append(
             CallEvent(id=id, kind=kind, at=self._wall(), call_id=call.id, offset_s=offset_s, data=data)
         )

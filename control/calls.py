@@ -110,7 +110,7 @@ class CallManager:
         self._by_id: dict[str, Call] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self._journal = CallJournal(do.journal, now=do.now, wall=do.wall, entropy=do.entropy)
+        self._journal = CallJournal(do.journal, now=do.now, wall=do.wall)
         self._motor = motor = Motor(
             feed=self._feed,
             end=self._end,

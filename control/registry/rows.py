@@ -76,7 +76,16 @@ CALL: Final = _columns(Call, "timeline")
 CONNECTION: Final = _columns(Connection, "secrets") + ", sealed"
 INTEGRATION: Final = "account_id, provider, public, sealed, created_at, updated_at"
 
-_SAVE_CALL: Final = insert("calls", CALL).replace("INSERT", "INSERT OR REPLACE", 1)
+_PLAIN: Final = CALL.split(", ")[:-5]
+_KEPT: Final = frozenset(("id", "account_id", "started_at"))
+"""A record has them from its beginning, and indexes are made of them."""
+
+_SAVE_CALL: Final = f"{insert('calls', CALL)} ON CONFLICT (id) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in CALL.split(", ") if name not in _KEPT
+)
+_CALLS: Final = f"SELECT {CALL} FROM calls WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608
+_NOTE: Final = insert("call_events", "id, call_id, offset_s, event")
+_NOTED: Final = "SELECT id FROM call_events WHERE id IN (SELECT value FROM json_each(?))"
 
 
 def values(row: Any) -> tuple[Any, ...]:
@@ -180,55 +189,80 @@ def with_timelines(connection: sqlite3.Connection, calls: list[Call]) -> list[Ca
     return [replace(call, timeline=tuple(lines[call.id])) for call in calls]
 
 
+class _Batch:
+    """Events on their way into a transaction. What it needs is read at once and written at once, however many they are.
+
+    ``alive_at`` is when the process that wrote them was last heard of.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, events: Sequence[CallEvent], alive_at: float) -> None:
+        self.alive_at = alive_at
+        self._connection = connection
+        self._seen = {id for (id,) in connection.execute(_NOTED, (encode([event.id for event in events]),))}
+        calls = encode(list({event.call_id for event in events}))
+        self._records = {row[0]: to_call(row) for row in connection.execute(_CALLS, (calls,))}
+        self._changed: dict[str, Call] = {}
+        self._notes: list[tuple[str, str, float, str]] = []
+
+    def take(self, event: CallEvent) -> bool:
+        """Whether it was new, and something to be kept."""
+        if event.kind == "alive":
+            self.alive_at = event.at
+            return False
+        if event.id in self._seen or not self._apply(event):
+            return False
+        self._seen.add(event.id)
+        self.alive_at = event.at
+        return True
+
+    def write(self) -> None:
+        """All that has changed. Next: the transaction's end."""
+        self._connection.executemany(_NOTE, self._notes)
+        self._connection.executemany(_SAVE_CALL, [_call_values(record) for record in self._changed.values()])
+        self._notes.clear()
+        self._changed.clear()
+
+    def _apply(self, event: CallEvent) -> bool:
+        if event.kind == "opened":
+            self._note(event.id, "", timeline_entry(event))
+            self._close_orphans(event.id)
+            return True
+        before = self._records.get(event.call_id)
+        after = fold(before, event)
+        if after is None:
+            return False
+        if after is not before:
+            self._change(after)
+        self._note(event.id, after.id, timeline_entry(event))
+        return True
+
+    def _close_orphans(self, event_id: str) -> None:
+        self.write()
+        for row in self._connection.execute(f"SELECT {CALL} FROM calls WHERE ended_at IS NULL").fetchall():  # noqa: S608
+            call = crash(to_call(row), self.alive_at)
+            self._change(call)
+            self._note(f"{event_id}/{call.id}", call.id, crash_entry(call))
+
+    def _change(self, record: Call) -> None:
+        self._records[record.id] = self._changed[record.id] = record
+
+    def _note(self, id: str, call_id: str, entry: tuple[float, str]) -> None:
+        self._notes.append((id, call_id, *entry))
+
+
 def apply_events(connection: sqlite3.Connection, events: Sequence[CallEvent], position: JournalPosition | None) -> int:
     """Each event once; how many were new."""
     (alive_at,) = connection.execute("SELECT alive_at FROM journal").fetchone()
-    count = 0
-    for event in events:
-        if event.kind == "alive":
-            alive_at = event.at
-        elif _is_new(connection, event) and _record(connection, event, alive_at):
-            alive_at = event.at
-            count += 1
-    connection.execute("UPDATE journal SET alive_at = ?", (alive_at,))
+    batch = _Batch(connection, events, alive_at)
+    count = sum([batch.take(event) for event in events])
+    batch.write()
+    connection.execute("UPDATE journal SET alive_at = ?", (batch.alive_at,))
     if position is not None:
         connection.execute("UPDATE journal SET name = ?, offset = ?", (position.journal, position.offset))
     return count
 
 
-def _is_new(connection: sqlite3.Connection, event: CallEvent) -> bool:
-    return not connection.execute("SELECT 1 FROM call_events WHERE id = ?", (event.id,)).fetchall()
-
-
-def _record(connection: sqlite3.Connection, event: CallEvent, alive_at: float) -> bool:
-    if event.kind == "opened":
-        _close_orphans(connection, event.id, alive_at)
-        _note(connection, event.id, "", timeline_entry(event))
-        return True
-    before = call(connection, event.call_id)
-    after = fold(before, event)
-    if after is None:
-        return False
-    if after is not before:
-        _save(connection, after)
-    _note(connection, event.id, after.id, timeline_entry(event))
-    return True
-
-
-def _close_orphans(connection: sqlite3.Connection, event_id: str, alive_at: float) -> None:
-    for row in connection.execute(f"SELECT {CALL} FROM calls WHERE ended_at IS NULL").fetchall():  # noqa: S608
-        call = crash(to_call(row), alive_at)
-        _save(connection, call)
-        _note(connection, f"{event_id}/{call.id}", call.id, crash_entry(call))
-
-
-def _save(connection: sqlite3.Connection, call: Call) -> None:
-    values = [getattr(call, name) for name in CALL.split(", ")[:-5]]
-    documents = (call.statistics, call.carrier_ids, call.recording, call.identity, call.reasons)
-    connection.execute(_SAVE_CALL, (*values, *map(encode, documents)))
-
-
-def _note(connection: sqlite3.Connection, id: str, call_id: str, entry: tuple[float, str]) -> None:
-    connection.execute(
-        "INSERT INTO call_events (id, call_id, offset_s, event) VALUES (?, ?, ?, ?)", (id, call_id, *entry)
-    )
+def _call_values(record: Call) -> tuple[Any, ...]:
+    """As the columns of ``CALL``."""
+    documents = (record.statistics, record.carrier_ids, record.recording, record.identity, record.reasons)
+    return (*(getattr(record, name) for name in _PLAIN), *map(encode, documents))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 
 import pytest
 
@@ -27,7 +26,7 @@ class Log:
 
 def journal_of(log: Log) -> CallJournal:
     """It is 3 s after the offer."""
-    return CallJournal(log, now=lambda: 103.0, wall=lambda: 1_700_000_003.0, entropy=os.urandom)
+    return CallJournal(log, now=lambda: 103.0, wall=lambda: 1_700_000_003.0)
 
 
 def a_call() -> Call:
@@ -46,14 +45,14 @@ def a_call() -> Call:
 
 def test_every_event_says_when_it_was_on_both_clocks() -> None:
     """Seconds since the epoch, and since the offer."""
-    log = Log()
-    journal_of(log).note(a_call(), "held")
-    journal_of(log).note(a_call(), "digit", "1")
+    log, call = Log(), a_call()
+    journal_of(log).note(call, "held")
+    journal_of(log).note(call, "digit", "1")
     assert [(event.call_id, event.kind, event.at, event.offset_s, event.data) for event in log.events] == [
         ("call", "held", 1_700_000_003.0, 3.0, {}),
         ("call", "digit", 1_700_000_003.0, 3.0, {"note": "1"}),
     ]
-    assert log.events[0].id != log.events[1].id
+    assert [event.id for event in log.events] == ["call/1", "call/2"]
 
 
 def test_a_record_begins_with_whom_the_call_is_for_and_ends_with_its_figures(
