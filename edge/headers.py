@@ -7,7 +7,7 @@ Use :func:`printable` before such text leaves SIP (logs, JSON, database).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -296,20 +296,23 @@ class Headers:
             self._pairs = canonical_pairs((name.rstrip(WHITE), value) for name, _, value in parts)
         return self._pairs
 
+    def _of(self, name: str) -> Sequence[str]:
+        return (self._index or self._by_name()).get(_SPELLINGS.get(name) or fold_name(name), ())
+
     def lines(self, name: str) -> list[str]:
         """The value of each header line of that name, as it came, unsplit."""
-        return [*(self._index or self._by_name()).get(_SPELLINGS.get(name) or fold_name(name), ())]
+        return [*self._of(name)]
 
     def get(self, name: str) -> str | None:
         """The first line's value, whole, or None."""
-        lines = self.lines(name)
+        lines = self._of(name)
         return lines[0] if lines else None
 
     def get_all(self, name: str) -> list[str]:
         """Every value, split at commas where the header is a list. Raises :class:`ParseError` for a bad list."""
-        lines = self.lines(name)
-        if fold_name(name) not in _LISTS:
-            return lines
+        lines = self._of(name)
+        if not lines or fold_name(name) not in _LISTS:
+            return [*lines]
         return [value for line in lines if line for value in split_list(line)]
 
     def items(self) -> tuple[tuple[str, str], ...]:
@@ -330,10 +333,13 @@ class Headers:
         key, pairs = fold_name(name), self._in_order()
         at = next((i for i, pair in enumerate(pairs) if fold_name(pair[0]) == key), len(pairs))
         rest = [pair for pair in pairs[at:] if fold_name(pair[0]) != key]
-        return Headers([*pairs[:at], *((name, value) for value in values), *rest])
+        new = canonical_pairs((name, value) for value in values)
+        made = Headers._of_pairs([*pairs[:at], *new, *rest])
+        made._index = {**self._by_name(), key: [value for _, value in new]}
+        return made
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and bool(self.lines(name))
+        return isinstance(name, str) and bool(self._of(name))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._in_order())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar, overload
@@ -174,13 +174,15 @@ class _Typed(Generic[T]):
         if message is None:
             return self
         memo: dict[str, T] = message._memo
-        if self._name not in memo:
-            memo[self._name] = self._parse(message)
-        return memo[self._name]
+        try:
+            return memo[self._name]
+        except KeyError:
+            value = memo[self._name] = self._parse(message)
+            return value
 
 
 def _single(message: Message, name: str) -> str:
-    lines = message.headers.lines(name)
+    lines = message.headers._of(name)
     if len(lines) != 1:
         raise ParseError(400, f"{'several' if lines else 'no'} {name}")
     return lines[0]
@@ -317,7 +319,7 @@ class Request(Message):
         first, *rest = self.headers.lines("Via")
         others = split_list(first, MAX_VIAS)[1:]
         headers = self.headers.replaced("Via", ", ".join([str(stamped), *others]), *rest)
-        request = replace(self, headers=headers)
+        request = Request(headers, self.body, self.method, self.uri)
         request._memo.update(self._memo)
         request._memo["via"] = stamped
         request._memo.pop("vias", None)

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final
 
 from edge.events import TransportName
@@ -21,6 +22,11 @@ MAX_PARAMETERS: Final = 64
 
 MAX_URI_LENGTH: Final = 8192
 MAX_HOST_LENGTH: Final = 255
+
+_REMEMBERED: Final = 1024
+_LONGEST_REMEMBERED: Final = 256
+"""The numbers, the peers and we ourselves come in every message of a call, and in the next call's: such texts are read
+once. So many are kept, of so many characters at most."""
 
 Parameters = tuple[tuple[str, str | None], ...]
 
@@ -103,6 +109,10 @@ def _parse_port(text: str) -> int:
 
 def parse_host_port(text: str) -> tuple[str, int | None]:
     """``host[:port]`` (RFC 3261 §25.1 hostport), LWS around the colon allowed as in a Via."""
+    return _known_host_port(text) if len(text) <= _LONGEST_REMEMBERED else _parse_host_port(text)
+
+
+def _parse_host_port(text: str) -> tuple[str, int | None]:
     if text.startswith("["):
         host, bracket, rest = text.partition("]")
         host, rest = host + bracket, rest.strip(" \t")
@@ -111,6 +121,9 @@ def parse_host_port(text: str) -> tuple[str, int | None]:
         return parse_host(host), _parse_port(rest[1:].strip(" \t")) if rest else None
     host, colon, port = text.partition(":")
     return parse_host(host.rstrip(" \t")), _parse_port(port.strip(" \t")) if colon else None
+
+
+_known_host_port = lru_cache(_REMEMBERED)(_parse_host_port)
 
 
 def format_host(host: str) -> str:
@@ -139,6 +152,10 @@ class SipUri:
     @classmethod
     def parse(cls, text: str) -> SipUri:
         """Parse without surrounding ``<>``. Raises :class:`ParseError` (400)."""
+        return _known_uri(text) if len(text) <= _LONGEST_REMEMBERED else cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> SipUri:
         if len(text) > MAX_URI_LENGTH:
             raise ParseError(413, "URI too long")
         scheme, colon, rest = text.partition(":")
@@ -230,6 +247,9 @@ class SipUri:
             and _parameters_match(self, other)
             and sorted((n.lower(), v) for n, v in self.headers) == sorted((n.lower(), v) for n, v in other.headers)
         )
+
+
+_known_uri = lru_cache(_REMEMBERED)(SipUri._parse)
 
 
 def _plain_number(uri: SipUri) -> str:
