@@ -37,5 +37,5 @@ def recording_choice(settings: Recording, agent: Agent, number: Number, wish: bo
 
 def detection_order(settings: MachineDetection, agent: Agent) -> DetectionOrder | None:
     """The agent's wish counts more than the settings; None: nobody is to tell who answered."""
-    choice = settings.model_dump() | (_decode(agent.options).get("machine_detection") or {})
+    choice = dict(settings) | (_decode(agent.options).get("machine_detection") or {})
     return msgspec.convert(choice, DetectionOrder, strict=False) if choice.pop("enabled") else None

@@ -63,18 +63,22 @@ class MediaClient:
         if self._gone is not None:
             raise MediaGone(self._gone)
         request_id, self._next_id = self._next_id, self._next_id + 1
-        waiting: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[Result] = loop.create_future()
         self._waiting[request_id] = waiting
+        late = loop.call_later(deadline_s + self.GRACE_S, self._late, waiting, type(command).__name__, deadline_s)
         try:
             self._send(encode(Request(request_id=request_id, deadline_s=deadline_s, body=command, epoch=self._epoch)))
-            async with asyncio.timeout(deadline_s + self.GRACE_S):
-                return await waiting
+            return await waiting
         except PipeFull as error:
             return Failed(code="overload", message=str(error))
-        except TimeoutError:
-            raise MediaTimeout(type(command).__name__, deadline_s + self.GRACE_S) from None
         finally:
+            late.cancel()
             del self._waiting[request_id]
+
+    def _late(self, waiting: asyncio.Future[Result], command: str, deadline_s: float) -> None:
+        if not waiting.done():
+            waiting.set_exception(MediaTimeout(command, deadline_s + self.GRACE_S))
 
     def receive(self, data: bytes) -> None:
         """One message from media. What is no message of ours is dropped and counted."""
