@@ -82,9 +82,8 @@ _STATISTICS_EVERY_S: Final = 1.0
 _PORTIONS: Final = 100
 _NOT_TALKING: Final = Failed(code="not_talking", message="nothing is played in the call, or not any more")
 _TURNS: Final = 16
-_FEWEST_TURNS: Final = 4
-_CALLS_A_TURN: Final = 10
-"""As many turns are in use as this many calls fill: a turn costs a wake-up, and holds up whatever comes meanwhile."""
+_CALLS_A_TURN: Final = 32
+"""So many fill a turn: each costs a wake-up, whose caches are cold; a long one holds up whatever comes meanwhile."""
 
 
 @dataclass(slots=True)
@@ -102,7 +101,7 @@ class _Call:
 class _Turn:
     """The calls that are served at the same moments; ``tick`` is given it and each :class:`Tick`.
 
-    However many turns are in use, counted from the first, they are spread over the 20 ms.
+    However many turns have calls, counted from the first, they are spread over the 20 ms.
     """
 
     def __init__(self, number: int, tick: Callable[[_Turn, Tick], None], lateness: Lateness) -> None:
@@ -126,9 +125,9 @@ class _Turn:
 class MediaService:
     """Carries out the commands of :mod:`media.messages`.
 
-    The calls take turns, from four of them every 5 ms to sixteen every 1.25 ms, each call every 20 ms, its sockets and
-    its agent's link with it. So what is sent leaves evenly, and nothing else, the opening of a call least of all, waits
-    for the work of many at once.
+    The calls take turns, as many as they fill, up to sixteen, one every 1.25 ms; each call has its own every 20 ms, its
+    sockets and its agent's link with it. So what is sent leaves evenly, and nothing else, the opening of a call least
+    of all, waits for the work of many at once.
 
     A request that comes twice is carried out once and answered twice; the last ``REPLIES`` replies
     are remembered. Commands of one call are carried out in the order they come, each at once but for
@@ -459,9 +458,9 @@ class MediaService:
         return CallOpened(sdp=sdp, codec=leg.codec, held=leg.held)
 
     def _next_turn(self) -> _Turn:
-        """For a new call: of those in use the one that has the fewest."""
-        in_use = max((len(self._calls) + 1) // _CALLS_A_TURN, _FEWEST_TURNS)
-        return min(self._turns[:in_use], key=lambda each: len(each.calls))
+        """For a new call: the first that has room, so that few serve all; where none has, the one with the fewest."""
+        with_room = (each for each in self._turns if len(each.calls) < _CALLS_A_TURN)
+        return next(with_room, min(self._turns, key=lambda each: len(each.calls)))
 
     def _serve(self, name: str, call: _Call) -> None:
         self._calls[name] = call.turn.calls[name] = call
