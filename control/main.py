@@ -37,7 +37,7 @@ from control.hosts import launcher as host_launcher
 from control.inbound import leg_uri, public_url
 from control.journal import Journal, Replayer
 from control.listening import detection_order
-from control.metrics import Metrics, Readings, merged, unlabelled
+from control.metrics import Metrics, Readings, build_info, merged, unlabelled
 from control.openai_agents import OpenAiAgents
 from control.outbound import Outward
 from control.passes import CallPasses
@@ -167,6 +167,7 @@ class Edge:
         self._tick_late_p99_ms = 0.0
         self._media_gc_pause_max_ms = 0.0
         self._pauses = Pauses(monotonic_clock)
+        self._build_info = build_info()
         self._workers: MediaWorkers | None = None
         self._api: ApiProcess | None = None
 
@@ -204,8 +205,15 @@ class Edge:
 
     async def readings(self) -> Readings:
         """What ``/metrics`` shows of this process and those that it keeps."""
-        figures = unlabelled(self._figures())
-        return merged((self.counters.snapshot(), figures, self.registrations.readings(), self._hosts.readings()))
+        return merged(
+            (
+                self._build_info,
+                self.counters.snapshot(),
+                unlabelled(self._figures()),
+                self.registrations.readings(),
+                self._hosts.readings(),
+            )
+        )
 
     # --- from settings to objects ---
 

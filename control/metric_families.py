@@ -148,6 +148,12 @@ GROUPS: Final[Mapping[str, tuple[Family, ...]]] = MappingProxyType(
             _counter("agent_host_cpu_seconds", "CPU time that this process has used.", "host"),
         ),
         "The process": (
+            _gauge(
+                "build_info",
+                "Always 1: its labels say which release of the edge runs, on which Python.",
+                "python",
+                "version",
+            ),
             _gauge("tasks", "Supervised tasks that run."),
             _counter("task_failures", "Supervised tasks that ended with an error, each logged."),
             _gauge("journal_queued_lines", "Lines of the journal that wait for room on the disk."),

@@ -5,7 +5,9 @@ The call path only counts (:class:`edge.counters.Counters`); nothing here runs u
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -16,7 +18,7 @@ from prometheus_client.registry import Collector
 from control.metric_families import FAMILIES, Family
 from edge.counters import Labels
 
-__all__ = ["CONTENT_TYPE", "Elsewhere", "Metrics", "Readings", "Source", "merged", "unlabelled"]
+__all__ = ["CONTENT_TYPE", "Elsewhere", "Metrics", "Readings", "Source", "build_info", "merged", "unlabelled"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 """Of the text that :meth:`Metrics.exposition` gives."""
@@ -34,6 +36,15 @@ Elsewhere = Callable[[], Awaitable[Readings]]
 def unlabelled(values: Mapping[str, float]) -> Readings:
     """Readings of families without labels."""
     return {key: {(): value} for key, value in values.items()}
+
+
+def build_info() -> Readings:
+    """What this process runs: 1 under its labels, as the field has it."""
+    try:
+        release = version("truedy-edge")
+    except PackageNotFoundError:
+        release = "not installed"
+    return {"build_info": {(("python", platform.python_version()), ("version", release)): 1}}
 
 
 class Metrics:

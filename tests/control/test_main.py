@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import signal
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,7 @@ async def test_ready_means_listening_with_the_registry_open(tmp_path: Path) -> N
         shown = {line.partition(" ")[0] for line in text.splitlines()}
         assert {family.name for family in FAMILIES.values() if not family.labels} <= shown
         assert 'truedy_registrations{state="failed"}' in shown
+        assert f'truedy_build_info{{python="{platform.python_version()}",version="{version("truedy-edge")}"}}' in shown
 
 
 async def test_at_the_start_credentials_are_sealed_anew_or_stay_as_they_are(

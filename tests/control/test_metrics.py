@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from control.metric_families import FAMILIES, Family
-from control.metrics import Metrics, Readings, Source, unlabelled
+from control.metrics import Metrics, Readings, Source, build_info, unlabelled
 from edge.counters import Counters
 
 DROPPED = Family("counter", "dropped", "Messages dropped.", ("reason", "source"))
@@ -75,6 +77,24 @@ async def test_what_is_read_has_the_type_of_its_family() -> None:
 async def test_a_family_says_what_it_means_before_it_has_a_series() -> None:
     text = (await metrics().exposition()).decode()
     assert "# HELP truedy_dropped_total Messages dropped.\n# TYPE truedy_dropped_total counter\n" in text
+
+
+def test_which_release_runs_on_which_python_is_told_by_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator joins it with what changed."""
+    monkeypatch.setattr("control.metrics.version", {"truedy-edge": "1.2.3"}.__getitem__)
+    python = ("python", platform.python_version())
+    assert build_info() == {"build_info": {(python, ("version", "1.2.3")): 1}}
+
+
+def test_an_edge_that_was_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs from an archive that was unpacked."""
+
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("control.metrics.version", version)
+    [labels] = build_info()["build_info"]
+    assert ("version", "not installed") in labels
 
 
 def described(lines: Iterable[str]) -> set[str]:
