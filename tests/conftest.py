@@ -24,8 +24,8 @@ SETTLE_S = 3.0
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Real-time tests run on uvloop, as the product does; the others on asyncio's own loop."""
-    if item.get_closest_marker("realtime"):
+    """Real-time tests run on uvloop, as the product does, and so do those so marked; others on asyncio's own loop."""
+    if any(item.get_closest_marker(name) for name in ("realtime", "uvloop")):
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
 
@@ -34,13 +34,13 @@ def pytest_asyncio_loop_factories(
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test that leaves a task, a descriptor, a port or a child process behind fails.
 
-    It holds for coroutine tests and for those marked ``realtime``; the rest do no I/O.
+    It holds for coroutine tests and for those marked ``realtime`` or ``uvloop``; the rest do no I/O.
     """
     function = getattr(request.node, "function", None)
     if inspect.iscoroutinefunction(function):
         request.getfixturevalue("_coroutine_leaves_nothing")
         yield
-    elif request.node.get_closest_marker("realtime"):
+    elif any(request.node.get_closest_marker(name) for name in ("realtime", "uvloop")):
         before = Snapshot.take()
         yield
         _fail_on(before.leaks())

@@ -110,12 +110,11 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     )
     pytester.makeini(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
-        f"pythonpath = {ROOT}\nmarkers = realtime\nfilterwarnings = error\n"
+        f"pythonpath = {ROOT}\nmarkers =\n  realtime\n  uvloop\nfilterwarnings = error\n"
     )
     return pytester
 
 
-@pytest.mark.realtime
 @pytest.mark.parametrize("kind", LEAKS)
 def test_a_test_that_leaves_something_behind_fails(project: pytest.Pytester, kind: str) -> None:
     code, message = LEAKS[kind]
@@ -125,7 +124,6 @@ def test_a_test_that_leaves_something_behind_fails(project: pytest.Pytester, kin
     result.assert_outcomes(passed=1, errors=1)
 
 
-@pytest.mark.realtime
 def test_a_test_that_gives_everything_back_passes(project: pytest.Pytester) -> None:
     project.makepyfile(CLEAN)
     result = project.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:schemathesis")

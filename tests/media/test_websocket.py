@@ -19,7 +19,7 @@ from tests.media.agents.server import AgentServer, mute_server, serve
 from tests.support.pki import Pki
 from tests.support.ports import free_port
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.uvloop
 
 HELLO = b'{"event":"hello"}'
 

@@ -27,7 +27,7 @@ from control.supervisor import Supervisor
 from edge.counters import Counters
 from tests.support.desk import BASE, Desk, live_one
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.uvloop
 
 
 @dataclass

@@ -16,7 +16,7 @@ from control.registry.types import Integration
 from tests.support.openai_realtime import FakeOpenAi
 from tests.support.ports import free_port
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.uvloop
 
 KEY = "sk-planted-4711"
 SAVED = Integration("account", "openai", {}, {"api_key": KEY})

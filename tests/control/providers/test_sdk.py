@@ -84,7 +84,7 @@ def modules(script: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 def test_the_start_imports_no_sdk_and_nothing_that_only_they_need() -> None:
     """Telnyx's alone takes a second; an edge without carriers' numbers needs neither."""
     imported = modules(STARTS)
@@ -92,7 +92,7 @@ def test_the_start_imports_no_sdk_and_nothing_that_only_they_need() -> None:
     assert not {name for name in imported if name.split(".")[0] in HEAVY or name in HEAVY}
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 def test_once_an_sdk_is_loaded_its_visits_import_nothing_more() -> None:
     """They run on the loop that carries the calls. Modules, because the time of each is not to be relied on."""
     assert modules(VISITS) == set()

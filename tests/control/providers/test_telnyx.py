@@ -24,7 +24,7 @@ from tests.support.carriers.telnyx_rest import (
     TelnyxRest,
 )
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.uvloop
 
 KEY = "KEY0123456789ABCDEF_secret"
 PASSWORD = "sip-secret-99"

@@ -105,7 +105,7 @@ DID = "+14155550100"
 PUBLIC_URL = "https://api.truedy.ai"
 VOICE_URL = f"{PUBLIC_URL}/telephony/inbound/twilio"
 
-on_loopback = pytest.mark.realtime
+on_loopback = pytest.mark.uvloop
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from control.providers.web import ERRORS, MAX_ANSWER_BYTES, client, error_of, re
 from tests.support.carriers.misbehaviour import Cut, Endless, Fails, Garbage, Misbehaviour, NotJson, Slow
 from tests.support.carriers.twilio_rest import TwilioRest
 
-on_loopback = pytest.mark.realtime
+on_loopback = pytest.mark.uvloop
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ async def test_closing_does_not_wait_for_a_dead_resolver() -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_the_engines_timer_fires_when_it_is_due_and_never_early() -> None:
     loop = asyncio.get_running_loop()
     async with shell() as edge:
@@ -193,7 +193,7 @@ async def test_the_engines_timer_fires_when_it_is_due_and_never_early() -> None:
         assert due <= fired <= due + 0.05
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_an_earlier_timer_replaces_a_later_one() -> None:
     loop = asyncio.get_running_loop()
     async with shell() as edge:
@@ -204,7 +204,7 @@ async def test_an_earlier_timer_replaces_a_later_one() -> None:
         assert loop.time() - start < 1.0
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_timer_that_is_always_in_the_past_does_not_keep_the_loop_busy() -> None:
     """Nor do inputs that keep coming hold it off."""
     async with shell() as edge:
@@ -216,7 +216,7 @@ async def test_a_timer_that_is_always_in_the_past_does_not_keep_the_loop_busy() 
         assert 10 < len(edge.engine.of("timers")) < 150
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_closing_twice_or_with_connections_in_every_state_leaves_nothing(pki: Pki) -> None:
     """The leak guard of every test does the checking."""
     async with shell(UDP, TCP, TLS, tls_server=server_context(pki.certificate, pki.key)) as edge:
@@ -274,7 +274,7 @@ async def event_of(events: list[Event], kind: type[E]) -> E:
     return found
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 @pytest.mark.parametrize("name", [UDP, TCP, TLS])
 async def test_two_real_engines_make_a_call_and_end_it(name: TransportName, tls: dict[str, ssl.SSLContext]) -> None:
     calling, called = list[Event](), list[Event]()

@@ -29,7 +29,7 @@ from tests.edge.shell import (
 )
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_messages_are_cut_out_of_the_stream_and_answered_on_it() -> None:
     """RFC 3261 §18.3: two in one segment, and one in many."""
     async with shell(TCP) as edge, connected(edge.bound[TCP]) as (reader, writer):
@@ -47,7 +47,7 @@ async def test_messages_are_cut_out_of_the_stream_and_answered_on_it() -> None:
         assert flow.local == edge.bound[TCP]
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_ping_is_answered_with_a_pong() -> None:
     """RFC 5626 §4.4.1."""
     async with shell(TCP, listed=True) as edge, connected(edge.bound[TCP]) as (reader, writer):
@@ -56,7 +56,7 @@ async def test_a_ping_is_answered_with_a_pong() -> None:
         assert edge.engine.of("receive") == []
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_strangers_ping_is_answered_only_after_it_was_given_an_answer() -> None:
     """An unlisted source hears nothing; one that was challenged keeps its flow alive by pings (RFC 5626 §4.4.1)."""
     async with shell(TCP) as edge, connected(edge.bound[TCP]) as (reader, writer):
@@ -67,7 +67,7 @@ async def test_a_strangers_ping_is_answered_only_after_it_was_given_an_answer() 
         assert await asyncio.wait_for(reader.readexactly(2), 3) == b"\r\n"
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_the_engine_learns_that_a_connection_closed() -> None:
     async with shell(TCP) as edge:
         async with connected(edge.bound[TCP]) as (_, writer):
@@ -78,7 +78,7 @@ async def test_the_engine_learns_that_a_connection_closed() -> None:
         assert edge.transport.connections == 0
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_response_whose_connection_is_gone_opens_one_to_the_fallback() -> None:
     """RFC 3261 §18.2.2."""
     async with shell(TCP) as edge, shell(TCP) as phone:
@@ -87,7 +87,7 @@ async def test_a_response_whose_connection_is_gone_opens_one_to_the_fallback() -
         assert phone.engine.of("receive")[0][0] == REPLY
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_requests_to_one_target_share_a_connection_and_answers_come_back_on_it() -> None:
     async with shell(TCP) as edge, shell(TCP) as peer:
         peer.echo()
@@ -103,7 +103,7 @@ async def test_requests_to_one_target_share_a_connection_and_answers_come_back_o
         assert flow.local == peer.engine.of("receive")[0][1].remote
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_refused_connection_fails_all_requests_that_waited_for_it() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -117,7 +117,7 @@ async def test_a_refused_connection_fails_all_requests_that_waited_for_it() -> N
             assert edge.counters.get("sip_send_failures", reason="ECONNREFUSED") == 2
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_connection_that_is_never_accepted_fails_in_time() -> None:
     async with shell(TCP, limits=TransportLimits(connect_s=0.1)) as edge:
         with socket.socket() as full:
@@ -134,7 +134,7 @@ async def test_a_connection_that_is_never_accepted_fails_in_time() -> None:
                 await until(lambda: edge.engine.of("failed"))
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_request_on_a_connection_that_closes_unanswered_has_failed() -> None:
     async with shell(TCP) as edge, shell(TCP) as peer:
         target = Target(TCP, peer.bound[TCP])
@@ -149,7 +149,7 @@ async def test_a_request_on_a_connection_that_closes_unanswered_has_failed() -> 
         assert len(edge.engine.of("closed")) == 1
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_after_a_close_the_next_request_gets_a_new_connection() -> None:
     async with shell(TCP) as edge, shell(TCP) as peer:
         peer.echo()
@@ -162,7 +162,7 @@ async def test_after_a_close_the_next_request_gets_a_new_connection() -> None:
         assert edge.engine.of("failed") == []
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 @pytest.mark.parametrize(
     ("length", "status"),
     [
@@ -186,7 +186,7 @@ async def test_abuse_of_content_length_is_answered_and_the_connection_closed_wit
         assert [code for code, _ in edge.engine.of("malformed")] == [status]
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_ten_megabyte_header_is_cut_off_within_a_second() -> None:
     async with shell(TCP) as edge, connected(edge.bound[TCP]) as (reader, writer):
         writer.write(b"OPTIONS sip:a@b SIP/2.0\r\nX: " + b"x" * 10_000_000)
@@ -195,7 +195,7 @@ async def test_a_ten_megabyte_header_is_cut_off_within_a_second() -> None:
         await until(lambda: edge.transport.connections == 0, timeout_s=1.5)
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 @pytest.mark.parametrize("start", [b"", b"OPTIONS sip:a@b SIP/2.0\r\n", b"\r\n\r\n", MESSAGE + MESSAGE[:-1]])
 async def test_a_connection_without_a_whole_message_in_time_is_closed(start: bytes) -> None:
     """Slow loris, after a whole message too, and keep-alives do not help."""
@@ -222,7 +222,7 @@ async def test_a_connection_without_a_whole_message_in_time_is_closed(start: byt
         assert edge.counters.get("sip_connections_closed", reason="no whole message in time") == 1
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_connection_that_has_spoken_may_be_silent_until_it_is_idle() -> None:
     limits = TransportLimits(message_s=0.1, unlisted_idle_s=0.4)
     async with shell(TCP, limits=limits) as edge, connected(edge.bound[TCP]) as (reader, writer):
@@ -231,7 +231,7 @@ async def test_a_connection_that_has_spoken_may_be_silent_until_it_is_idle() -> 
         assert edge.counters.get("sip_connections_closed", reason="idle") == 1
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_stranger_gets_ten_connections_and_a_call_still_sets_up() -> None:
     """200 connections that say nothing: 10 are kept, the rest cut at once, UDP goes on."""
     loop = asyncio.get_running_loop()
@@ -253,7 +253,7 @@ async def test_a_stranger_gets_ten_connections_and_a_call_still_sets_up() -> Non
             assert await asyncio.wait_for(reader.readexactly(len(REPLY)), 3) == REPLY
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 @pytest.mark.parametrize(("listed", "kept"), [(True, 5), (False, 3)])
 async def test_the_whole_edge_has_a_cap_and_strangers_only_a_part_of_it(listed: bool, kept: int) -> None:
     limits = TransportLimits(connections=5, unlisted_connections=3)
@@ -264,7 +264,7 @@ async def test_the_whole_edge_has_a_cap_and_strangers_only_a_part_of_it(listed: 
         assert edge.transport.connections == kept
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_peer_that_does_not_read_is_cut_off() -> None:
     limits = TransportLimits(write_buffer=65_536)
     async with shell(TCP, limits=limits) as edge:
@@ -285,7 +285,7 @@ async def test_a_peer_that_does_not_read_is_cut_off() -> None:
             assert edge.engine.of("closed") == [flow]
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_running_out_of_descriptors_costs_no_cpu_and_passes(caplog: pytest.LogCaptureFixture) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with shell(TCP, limits=TransportLimits(accept_pause_s=0.05)) as edge:

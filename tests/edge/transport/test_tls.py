@@ -16,7 +16,7 @@ from tests.edge.shell import MESSAGE, REPLY, TLS, connected, seconds_until_close
 from tests.support.pki import Pki
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_tls_connection_carries_messages_both_ways(tls: dict[str, ssl.SSLContext]) -> None:
     async with shell(TLS, **tls) as edge, shell(TLS, **tls) as peer:
         peer.echo()
@@ -26,7 +26,7 @@ async def test_a_tls_connection_carries_messages_both_ways(tls: dict[str, ssl.SS
         assert peer.engine.of("receive")[0][1].transport is TLS
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_certificate_for_another_name_is_refused(tls: dict[str, ssl.SSLContext]) -> None:
     """RFC 5922 §7.2: the name in the URI decides, whatever the address."""
     async with shell(TLS, **tls) as edge, shell(TLS, **tls) as peer:
@@ -35,14 +35,14 @@ async def test_a_certificate_for_another_name_is_refused(tls: dict[str, ssl.SSLC
         assert peer.engine.of("receive") == []
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_certificate_of_an_unknown_authority_is_refused(tls: dict[str, ssl.SSLContext]) -> None:
     async with shell(TLS, **tls | {"tls_client": client_context()}) as edge, shell(TLS, **tls) as peer:
         edge.act(Dispatch(MESSAGE, Target(TLS, peer.bound[TLS], "sip.test"), "t1"))
         await until(lambda: edge.engine.of("failed"))
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_connections_are_pooled_by_verified_name_not_by_address(tls: dict[str, ssl.SSLContext]) -> None:
     async with shell(TLS, **tls) as edge, shell(TLS, **tls) as peer:
         peer.echo()
@@ -52,7 +52,7 @@ async def test_connections_are_pooled_by_verified_name_not_by_address(tls: dict[
         assert peer.transport.connections == 2
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_old_tls_versions_are_refused(tls: dict[str, ssl.SSLContext], pki: Pki) -> None:
     old = pki.client_context()
     old.set_ciphers("DEFAULT:@SECLEVEL=0")
@@ -65,7 +65,7 @@ async def test_old_tls_versions_are_refused(tls: dict[str, ssl.SSLContext], pki:
         assert edge.transport.connections == 0
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_stalled_handshake_is_cut(tls: dict[str, ssl.SSLContext]) -> None:
     async with (
         shell(TLS, limits=TransportLimits(handshake_s=0.3), **tls) as edge,
@@ -77,7 +77,7 @@ async def test_a_stalled_handshake_is_cut(tls: dict[str, ssl.SSLContext]) -> Non
         assert edge.engine.inputs == []
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_stalled_handshakes_count_towards_the_cap_of_an_address(tls: dict[str, ssl.SSLContext]) -> None:
     async with shell(TLS, **tls) as edge, contextlib.AsyncExitStack() as stack:
         for _ in range(15):
@@ -86,7 +86,7 @@ async def test_stalled_handshakes_count_towards_the_cap_of_an_address(tls: dict[
         assert edge.transport.connections == 10
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_plain_text_on_the_tls_port_is_dropped(tls: dict[str, ssl.SSLContext]) -> None:
     async with shell(TLS, **tls) as edge, connected(edge.bound[TLS]) as (reader, writer):
         writer.write(MESSAGE)

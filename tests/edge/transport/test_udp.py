@@ -13,7 +13,7 @@ from edge.events import Address, Flow
 from tests.edge.shell import MESSAGE, REPLY, UDP, shell, until
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_a_datagram_comes_in_and_its_answer_goes_back(host: str) -> None:
     loop = asyncio.get_running_loop()
@@ -30,7 +30,7 @@ async def test_a_datagram_comes_in_and_its_answer_goes_back(host: str) -> None:
             assert flow == Flow(UDP, edge.bound[UDP], Address(host, phone.getsockname()[1]))
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_keep_alives_over_udp_do_not_reach_the_engine() -> None:
     async with shell(UDP) as edge:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
@@ -40,7 +40,7 @@ async def test_keep_alives_over_udp_do_not_reach_the_engine() -> None:
         assert [data for data, _ in edge.engine.of("receive")] == [MESSAGE]
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_request_goes_out_from_the_listener_that_was_asked_for() -> None:
     async with shell(UDP, UDP) as edge:
         first, second = edge.addresses
@@ -55,7 +55,7 @@ async def test_a_request_goes_out_from_the_listener_that_was_asked_for() -> None
                 assert source[1] == (local or first).port
 
 
-@pytest.mark.realtime
+@pytest.mark.uvloop
 async def test_a_datagram_the_kernel_refuses_is_a_failed_request() -> None:
     async with shell(UDP) as edge:
         edge.act(Dispatch(b"x" * 70_000, Target(UDP, Address("127.0.0.1", 9)), "too long"))
