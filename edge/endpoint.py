@@ -191,6 +191,8 @@ class Endpoint:
 
     def _passing(self, headers: Headers) -> Headers:
         """Of the user's headers those that may cross to the peer, and can stand in a message. Never our own."""
+        if not headers:
+            return ()
         allowed = self.settings.headers
         found = [(name, value) for name, value in safe_headers(headers) if uas.crosses(name, allowed)]
         return tuple((name, value) for name, value in found if not name.lower().startswith(OWN_HEADERS))

@@ -315,6 +315,10 @@ class Headers:
             return [*lines]
         return [value for line in lines if line for value in split_list(line)]
 
+    def names(self) -> Iterable[str]:
+        """Each name once, folded."""
+        return self._by_name().keys()
+
     def items(self) -> tuple[tuple[str, str], ...]:
         """``(name, value)`` of each line in order."""
         return tuple(self._in_order())
@@ -328,15 +332,14 @@ class Headers:
         keys = {fold_name(name) for name in names}
         return Headers(pair for pair in self._in_order() if fold_name(pair[0]) not in keys)
 
-    def replaced(self, name: str, *values: str) -> Headers:
-        """``values`` as the only lines of ``name``, where its first line stood (else at the end)."""
-        key, pairs = fold_name(name), self._in_order()
-        at = next((i for i, pair in enumerate(pairs) if fold_name(pair[0]) == key), len(pairs))
-        rest = [pair for pair in pairs[at:] if fold_name(pair[0]) != key]
-        new = canonical_pairs((name, value) for value in values)
-        made = Headers._of_pairs([*pairs[:at], *new, *rest])
-        made._index = {**self._by_name(), key: [value for _, value in new]}
-        return made
+    def with_first(self, name: str, value: str) -> Headers:
+        """``value`` on the first line of that name, which there is; the others as they are."""
+        key, index = fold_name(name), {**self._by_name()}
+        lines = [*(self._lines if self._pairs is None else (f"{each}: {text}" for each, text in self._pairs))]
+        at = next(i for i, line in enumerate(lines) if fold_name(line.partition(":")[0].rstrip(WHITE)) == key)
+        lines[at] = f"{name}: {value}"
+        index[key] = [value, *index[key][1:]]
+        return Headers._of_lines(lines, index)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(self._of(name))
@@ -485,7 +488,8 @@ class Via:
 
     def with_parameters(self, **values: str | None) -> Via:
         """These parameters set (None: a flag), the others kept in their places."""
-        return replace(self, parameters=tuple((dict(self.parameters) | values).items()))
+        parameters = tuple((dict(self.parameters) | values).items())
+        return Via(self.transport, self.host, self.port, parameters, self.protocol)
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,9 +316,8 @@ class Request(Message):
         if via.host == host and not wants_rport and via.received is None:
             return self
         stamped = via.with_parameters(received=host, **({"rport": str(port)} if wants_rport else {}))
-        first, *rest = self.headers.lines("Via")
-        others = split_list(first, MAX_VIAS)[1:]
-        headers = self.headers.replaced("Via", ", ".join([str(stamped), *others]), *rest)
+        others = split_list(self.headers.lines("Via")[0], MAX_VIAS)[1:]
+        headers = self.headers.with_first("Via", ", ".join([str(stamped), *others]))
         request = Request(headers, self.body, self.method, self.uri)
         request._memo.update(self._memo)
         request._memo["via"] = stamped

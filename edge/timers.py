@@ -66,7 +66,7 @@ class Timers:
     def next(self) -> float | None:
         """When the earliest timer is due [s]; None when there is none."""
         heap = self._heap
-        while heap and not heap[0][2].active:
+        while heap and heap[0][2]._callback is None:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
@@ -85,5 +85,5 @@ class Timers:
     def _forget_one(self) -> None:
         self._active -= 1
         if len(self._heap) > _COMPACT_ABOVE and len(self._heap) > 2 * self._active:
-            self._heap = [entry for entry in self._heap if entry[2].active]
+            self._heap = [entry for entry in self._heap if entry[2]._callback is not None]
             heapq.heapify(self._heap)

@@ -148,7 +148,8 @@ def crosses(name: str, allowed: tuple[str, ...]) -> bool:
 
 def allowed_headers(message: Message, *more: str, allowed: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """The headers of a message that may cross to the agent: the ``allowed``, and ``more``; see :func:`passing`."""
-    return passing(message.headers, (*allowed, *more))
+    wanted = (*allowed, *more)
+    return passing(message.headers, wanted) if any(crosses(name, wanted) for name in message.headers.names()) else ()
 
 
 def passing(headers: Iterable[tuple[str, str]], allowed: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -246,9 +246,15 @@ class SipTransport:
             while busy:
                 actions, events = self._outputs()
                 for action in actions:
-                    self._guard("action", self._perform, action)
+                    try:
+                        self._perform(action)
+                    except Exception:
+                        self._fault("action", "")
                 for event in events:
-                    self._guard("event", self._on_event, event)
+                    try:
+                        self._on_event(event)
+                    except Exception:
+                        self._fault("event", "")
                 busy = bool(actions or events)
         finally:
             self._settling = False
@@ -260,12 +266,6 @@ class SipTransport:
         except Exception:
             self._fault("outputs", "")
             return [], []
-
-    def _guard(self, what: str, call: Callable[[T], None], value: T) -> None:
-        try:
-            call(value)
-        except Exception:
-            self._fault(what, "")
 
     # the timer
 
@@ -306,13 +306,15 @@ class SipTransport:
     def _transmit(self, action: Transmit) -> None:
         flow = action.flow
         if flow.transport is TransportName.UDP:
-            self._report(self._send_datagram(action.data, flow.remote, flow.local), None, flow.remote)
+            failure = self._send_datagram(action.data, flow.remote, flow.local)
+            if failure is not None:
+                self._report(failure, None, flow.remote)
             return
         stream = self._open.get(flow.connection)
         failure = "connection closed" if stream is None else stream.send(action.data, None)
         if failure is not None and action.fallback is not None:
             self._dispatch(action.data, action.fallback, None, None)
-        else:
+        elif failure is not None:
             self._report(failure, None, flow.remote)
 
     def _dispatch(self, data: bytes, target: Target, token: str | None, local: Address | None) -> None:
@@ -320,7 +322,8 @@ class SipTransport:
             failure = self._send_datagram(data, target.address, local)
         else:
             failure = self._send_on_stream(data, target, token)
-        self._report(failure, token, target.address)
+        if failure is not None:
+            self._report(failure, token, target.address)
 
     def _send_datagram(self, data: bytes, remote: Address, local: Address | None) -> str | None:
         if not is_literal(remote.host):
@@ -332,10 +335,12 @@ class SipTransport:
 
     def _datagram_listener(self, remote: Address, local: Address | None) -> Datagrams | None:
         """The wanted one, else the first of the family; loopback talks to loopback."""
-        family = [one for one in self._datagrams if (":" in one.local.host) == (":" in remote.host)]
-        for one in family:
-            if one.local == local:
-                return one
+        six = ":" in remote.host
+        if local is not None and (":" in local.host) is six:
+            for one in self._datagrams:
+                if one.local == local:
+                    return one
+        family = [one for one in self._datagrams if (":" in one.local.host) is six]
         near = is_loopback(remote.host)
         return next((one for one in family if is_loopback(one.local.host) == near), family[0] if family else None)
 
@@ -361,10 +366,8 @@ class SipTransport:
             return "too many connections"
         return None
 
-    def _report(self, failure: str | None, token: str | None, remote: Address) -> None:
+    def _report(self, failure: str, token: str | None, remote: Address) -> None:
         """Tell the engine of a failed request; later, so that a command never fails while it is being given."""
-        if failure is None:
-            return
         self._counters.add("sip_send_failures", reason=failure)
         self._source_log.write(
             logging.INFO, "not sent", remote.host, self._loop.time(), port=remote.port, reason=failure
