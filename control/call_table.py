@@ -6,7 +6,7 @@ Values only; :mod:`control.calls` carries the actions out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
@@ -87,7 +87,7 @@ END_REASONS: Final[Mapping[str, str]] = MappingProxyType(
 # --- the machine ------------------------------------------------------------------------------
 
 
-class State(Enum):
+class State(StrEnum):
     """Where a call is."""
 
     LOOKING_UP = "looking up"
@@ -103,7 +103,7 @@ class State(Enum):
     ENDED = "ended"
 
 
-class Input(Enum):
+class Input(StrEnum):
     """What can happen to it."""
 
     ROUTED = "routed"
@@ -119,7 +119,7 @@ class Input(Enum):
     CLOSED = "media closed"
 
 
-class Action(Enum):
+class Action(StrEnum):
     """What is done about it."""
 
     RING = "180"

@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -145,7 +145,11 @@ class Journal:
 
         No line can come between the check and the change: both are on the one thread that appends.
         """
-        if self._queue or applied != JournalPosition(_name(self.path), self.size()):
+        if self._queue:
+            return False
+        with self.path.open("rb") as file:
+            written = JournalPosition(_name(file), self.size())
+        if applied != written:
             return False
         try:
             _begin(self.path, self._entropy)
@@ -280,8 +284,10 @@ class Replayer:
 
     async def step(self) -> bool:
         """Apply one batch; False when there was none."""
-        position = await self._locate()
-        events, after = self._read(position)
+        known = self._position or await self._registry.journal_position()
+        with self._journal.path.open("rb") as file:
+            position = self._locate(known, file)
+            events, after = self._read(position, file)
         if after == position:
             return False
         try:
@@ -307,19 +313,17 @@ class Replayer:
                 log.exception("a call event cannot be applied and is skipped", extra={"event": event.id})
         return applied + await self._registry.apply_events([], after)
 
-    async def _locate(self) -> JournalPosition:
+    def _locate(self, known: JournalPosition | None, file: BinaryIO) -> JournalPosition:
         """Where to go on: in a file that is not the one last read, and in one cut short, at its beginning."""
-        name = _name(self._journal.path)
-        position = self._position or await self._registry.journal_position()
-        if position is None or position.journal != name or position.offset > self._journal.size():
-            position = JournalPosition(name, 0)
-        self._position = position
-        return position
+        name = _name(file)
+        if known is None or known.journal != name or known.offset > self._journal.size():
+            known = JournalPosition(name, 0)
+        self._position = known
+        return known
 
-    def _read(self, position: JournalPosition) -> tuple[list[CallEvent], JournalPosition]:
-        with self._journal.path.open("rb") as file:
-            file.seek(position.offset)
-            chunk = file.read(_CHUNK)
+    def _read(self, position: JournalPosition, file: BinaryIO) -> tuple[list[CallEvent], JournalPosition]:
+        file.seek(position.offset)
+        chunk = file.read(_CHUNK)
         end = chunk.rfind(b"\n") + 1
         if end == 0 and len(chunk) == _CHUNK:  # no line of ours is as long: damage, skipped piece by piece
             end = _CHUNK
@@ -389,10 +393,9 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _name(path: Path) -> str:
-    """What the file calls itself: its first line, hashed, so that even a damaged one names its file."""
-    with path.open("rb") as file:
-        return hashlib.sha256(file.readline(_LINE_LIMIT)).hexdigest()[:32]
+def _name(file: BinaryIO) -> str:
+    """What a file that was just opened calls itself: its first line, hashed, so that even a damaged one has a name."""
+    return hashlib.sha256(file.readline(_LINE_LIMIT)).hexdigest()[:32]
 
 
 def _ends_in_the_middle(path: Path) -> bool:
