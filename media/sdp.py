@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Final, NamedTuple
 
@@ -394,14 +395,17 @@ def _rtcp(media: Media, address: str, capabilities: Capabilities) -> tuple[str, 
     return address, min(media.port + 1, 65535)
 
 
+_address = lru_cache(256)(ipaddress.ip_address)
+
+
 def _unicast(text: str, capabilities: Capabilities) -> str:
     """An address we may send media to, in its canonical form."""
     try:
-        address = ipaddress.ip_address(text)
+        address = _address(text)
     except ValueError:
         raise SdpError("media_address_refused", "the media address is a name, or no address") from None
     inner = _embedded(address)
-    if address.version != ipaddress.ip_address(capabilities.address).version:
+    if address.version != _address(capabilities.address).version:
         raise SdpError("media_address_refused", f"IPv{address.version} media, ours is the other version")
     if any(each.is_multicast or each.is_unspecified or _is_broadcast(each) for each in (address, inner)):
         raise SdpError("media_address_refused", f"{address} is no unicast address")
@@ -702,7 +706,7 @@ def address_version(sdp: bytes) -> int | None:
         session = parse(sdp)
         media = next((each for each in session.media if each.kind == "audio"), None)
         if media is not None:
-            return ipaddress.ip_address(_connected(media.connection or session.connection)).version
+            return _address(_connected(media.connection or session.connection)).version
     return None
 
 
@@ -763,7 +767,7 @@ def _version(previous: bytes) -> int:
 
 
 def _text(lines: Iterable[_Line], capabilities: Capabilities, version: int) -> bytes:
-    family = f"IP{ipaddress.ip_address(capabilities.address).version}"
+    family = f"IP{_address(capabilities.address).version}"
     rows = [
         "v=0",
         f"o=- {capabilities.session_id} {version} IN {family} {capabilities.address}",
