@@ -88,7 +88,7 @@ class PlaceCall(Request):
 
     agent_id: UUID
     phone_number: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
-        description="Whom to call, E.164 with +.", examples=["+14155550123"]
+        description="Whom to call: E.164 with +, or a SIP URI that the operator has listed.", examples=["+14155550123"]
     )
     from_number: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
         default=None, description="A number of your account. Absent: one that the agent answers, else the newest."

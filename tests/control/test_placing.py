@@ -76,8 +76,8 @@ class Scene:
             entropy=os.urandom,
         )
 
-    async def place(self, key: str | None = None, **fields: object) -> str:
-        request = PlaceCall.of(agent_id=AGENT, phone_number=TARGET, **fields)
+    async def place(self, key: str | None = None, *, target: str = TARGET, **fields: object) -> str:
+        request = PlaceCall.of(agent_id=AGENT, phone_number=target, **fields)
         return await self.placing.place(ACCOUNT, request, key)
 
 
@@ -109,6 +109,15 @@ async def test_a_call_that_cannot_be_recorded_as_it_is_asked_for_is_not_placed()
             await it.place(call_settings={"recording_enabled": True})
         await it.place(call_settings={"recording_enabled": False})
         assert it.calls.orders[0].outgoing.recorded is False
+
+
+async def test_a_sip_uri_is_called_where_the_operator_has_listed_it() -> None:
+    async with desk() as d:
+        it = await scene(d)
+        await it.place(target="sip:hunt@pbx.example.com")
+        assert it.calls.orders[0].outgoing.destination.target == "sip:hunt@pbx.example.com"
+        with pytest.raises(DestinationRefused):
+            await it.place(target="sip:another@pbx.example.com")
 
 
 async def test_without_a_from_number_the_agents_own_is_taken_else_any() -> None:
