@@ -66,7 +66,6 @@ class Action(StrEnum):
     TRANSMIT = "send 1xx until PRACK"
     QUEUE = "wait for its turn"
     STOP = "stop 1xx"
-    NEXT = "send the next"
     GIVE_UP = "refuse the INVITE"
 
 
@@ -76,7 +75,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Input], tuple[State, tuple[Action, ...]]
     (_S.IDLE, _I.SEND): (_S.UNACKNOWLEDGED, (_A.TRANSMIT,)),
     (_S.IDLE, _I.CLOSE): (_S.CLOSED, ()),
     (_S.UNACKNOWLEDGED, _I.SEND): (_S.UNACKNOWLEDGED, (_A.QUEUE,)),
-    (_S.UNACKNOWLEDGED, _I.PRACK): (_S.IDLE, (_A.STOP, _A.NEXT)),
+    (_S.UNACKNOWLEDGED, _I.PRACK): (_S.IDLE, (_A.STOP,)),
     (_S.UNACKNOWLEDGED, _I.NO_PRACK): (_S.CLOSED, (_A.STOP, _A.GIVE_UP)),  # §3: with a 5xx
     (_S.UNACKNOWLEDGED, _I.CLOSE): (_S.CLOSED, (_A.STOP,)),
 }
@@ -146,7 +145,7 @@ class Provisionals:
         self._step(Input.SEND, now, provisional)
 
     def acknowledged(self, request: Request, now: float) -> Provisional | None:
-        """What a PRACK acknowledges; None for 481 (§3). Raises ParseError."""
+        """What a PRACK acknowledges; None for 481 (§3). Raises ParseError. Next: :meth:`go_on`, after its 200."""
         match = _RACK((request.headers.get("RAck") or "").strip())
         if match is None:
             raise ParseError(400, "bad RAck")
@@ -157,6 +156,11 @@ class Provisionals:
         self.agreed = self.agreed or bool(current.body)
         self._step(Input.PRACK, now)
         return current
+
+    def go_on(self, now: float) -> None:
+        """Send what has waited for its turn, if it has come."""
+        if self.state is State.IDLE and self._waiting:
+            self.send(self._waiting.popleft(), now)
 
     def close(self, now: float) -> None:
         """The INVITE has its final response."""
@@ -193,10 +197,6 @@ class Provisionals:
         for timer in (self._repeat, self._deadline):
             if timer is not None:
                 timer.cancel()
-
-    def _next(self, provisional: Provisional | None, now: float) -> None:
-        if self._waiting:
-            self._step(Input.SEND, now, self._waiting.popleft())
 
     def _give_up(self, provisional: Provisional | None, now: float) -> None:
         self._give_up_on(now)

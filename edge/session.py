@@ -410,6 +410,8 @@ class Session:
             self.offers.on_offer(request, now)
         else:
             self.reply(request, 488, now)
+        if self._provisionals is not None:
+            self._provisionals.go_on(now)
         self._resume_answer(now)
 
     def _resume_answer(self, now: float) -> None:

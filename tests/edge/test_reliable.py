@@ -118,12 +118,12 @@ def test_a_phone_that_never_sends_its_prack_is_refused() -> None:
 
 
 def test_the_next_one_waits_for_the_prack_of_the_one_before() -> None:
-    """RFC 3262 §3: never two at once, and the numbers rise by one."""
+    """RFC 3262 §3: never two at once, and the numbers rise by one; a strict peer has its PRACK answered first."""
     solo = Solo()
     key, ringing = rung(solo)
     solo.endpoint.progress(key, 183, ANSWER, now=0.0)
     assert solo.drain() == []
-    progress, ok = solo.receive(prack(ringing))
+    ok, progress = solo.receive(prack(ringing))
     assert isinstance(progress, Response)
     assert (progress.status, progress.body, rseq(progress)) == (183, ANSWER, rseq(ringing) + 1)
     assert isinstance(ok, Response)
