@@ -16,7 +16,6 @@ import ssl
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +28,7 @@ from control.api.listener import listen, url_of
 from control.call import Call
 from control.calls import CallManager
 from control.carrying import Carrying
+from control.commands import Commands
 from control.dialling import Dialler, Way
 from control.entropy import entropy, monotonic_clock, wall_clock
 from control.hops import Hops
@@ -52,7 +52,7 @@ from control.registry.sqlite import SqliteRegistry
 from control.registry.types import Registry, RegistryError
 from control.routing import PASS_TRUNK, Router
 from control.supervisor import OnFailure, Supervisor
-from control.surroundings import Headers, Surroundings
+from control.surroundings import Surroundings
 from control.toll import TollGuard
 from control.twilio_calls import PASS_S, TwilioCalls
 from control.vault import vault_of
@@ -61,7 +61,7 @@ from edge.auth import Challenger
 from edge.counters import Counters
 from edge.dns import system_resolver
 from edge.endpoint import Endpoint, EndpointSettings
-from edge.events import Address, CallKey, Event, OutgoingCall, Refusal, TransportName
+from edge.events import Address, Event, TransportName
 from edge.ladder import TraceEntry
 from edge.throttle import Throttle
 from edge.transport.shell import SipTransport
@@ -92,47 +92,6 @@ pile up into megabytes."""
 
 class StartError(Exception):
     """The edge cannot start; the text names what to change."""
-
-
-class _Commands:
-    """:class:`control.surroundings.Signalling` over the engine and its shell."""
-
-    def __init__(self, engine: Endpoint, shell: SipTransport) -> None:
-        self._engine = engine
-        self._shell = shell
-
-    def ring(self, key: CallKey, headers: Headers = ()) -> None:
-        self._shell.run(lambda now: self._engine.ring(key, now=now, headers=headers))
-
-    def progress(self, key: CallKey, status: int, body: bytes, headers: Headers = ()) -> None:
-        self._shell.run(lambda now: self._engine.progress(key, status, body, now=now, headers=headers))
-
-    def answer(self, key: CallKey, body: bytes, headers: Headers = ()) -> None:
-        self._shell.run(lambda now: self._engine.answer(key, body, now=now, headers=headers))
-
-    def refuse(self, key: CallKey, refusal: Refusal) -> None:
-        self._shell.run(lambda now: self._engine.refuse(key, refusal, now=now))
-
-    def hang_up(self, key: CallKey, reason: str | None, headers: Headers = ()) -> None:
-        self._shell.run(lambda now: self._engine.hang_up(key, now=now, reason=reason, headers=headers))
-
-    def press(self, key: CallKey, digit: str, duration_ms: int) -> None:
-        self._shell.run(lambda now: self._engine.press(key, digit, duration_ms, now=now))
-
-    def invite(self, call: OutgoingCall, began: Callable[[CallKey], None]) -> None:
-        self._shell.run(lambda now: began(self._engine.invite(call, now=now)))
-
-    def refer(self, key: CallKey, target: str) -> None:
-        self._shell.run(lambda now: self._engine.refer(key, target, now=now))
-
-    def accept_offer(self, key: CallKey, body: bytes) -> None:
-        self._shell.run(lambda now: self._engine.accept_offer(key, body, now=now))
-
-    def refuse_offer(self, key: CallKey, refusal: Refusal) -> None:
-        self._shell.run(lambda now: self._engine.refuse_offer(key, refusal, now=now))
-
-    def reoffer(self, key: CallKey, body: bytes) -> None:
-        self._shell.run(lambda now: self._engine.reoffer(key, body, now=now))
 
 
 def open_registry(settings: Settings, *, serving: bool) -> SqliteRegistry:
@@ -235,7 +194,7 @@ class Edge:
         )
         loop = asyncio.get_running_loop()
         self.openai = OpenAiAgents(registry, settings.providers.openai_base_url)
-        commands = _Commands(self.engine, self.sip)
+        commands = Commands(self.engine, self.sip)
         self.recordings = Recordings(
             settings.recording,
             vault_of(settings.secrets, entropy=entropy),
@@ -280,7 +239,7 @@ class Edge:
         await self.registrations.start(registry)
         return await self._start_api(stack, tasks, registry)
 
-    def _outward(self, registry: Registry, commands: _Commands) -> Outward:
+    def _outward(self, registry: Registry, commands: Commands) -> Outward:
         """What calls that go out need."""
         settings, loop = self.settings, asyncio.get_running_loop()
         self.guard = TollGuard(registry, settings.outbound, self.counters, now=loop.time, wall=wall_clock)
@@ -325,8 +284,8 @@ class Edge:
             allow_private=self.settings.agents.allow_private,
             opus="OPUS" in Policies(self.settings).codecs,
             recordings_path=self.settings.agents.recordings_path,
+            agent_hosts=self._hosts.name,
         )
-        settings = replace(settings, agent_hosts=self._hosts.name)
         count = worker_count(given.workers)
         if not count:
             # Arrays, agents and all else that media is made of: where it has processes, this one starts without.
