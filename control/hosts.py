@@ -18,6 +18,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from config.settings import Agents
+from control.costs import cost_series
 from control.host_process import arguments
 from control.keeper import ChildProcess, Keeper, Link, Spawn, start_child
 from control.metrics import Readings
@@ -89,7 +90,7 @@ class _Host:
         self.heard = False
         self.beats = 0
         self.dying = False
-        self.report = Load(calls=0, taken=0, memory_bytes=0, cpu_s=0.0)
+        self.report = Load(calls=0, taken=0)
         self._handed = 0
         self._reported = asyncio.Event()
 
@@ -185,12 +186,13 @@ class AgentHosts:
 
     def readings(self) -> Readings:
         """What each host carries and costs, and how many are up."""
-        reports = {(("host", str(host.epoch)),): host.report for host in self._keeper.ready}
+        hosts = {(("host", str(host.epoch)),): host for host in self._keeper.ready}
+        memory, cpu = cost_series({labels: host.link.pid for labels, host in hosts.items()})
         return {
             "agent_hosts": {(): self.ready},
-            "agent_host_calls": {labels: report.calls for labels, report in reports.items()},
-            "agent_host_memory_bytes": {labels: report.memory_bytes for labels, report in reports.items()},
-            "agent_host_cpu_seconds": {labels: report.cpu_s for labels, report in reports.items()},
+            "agent_host_calls": {labels: host.report.calls for labels, host in hosts.items()},
+            "agent_host_memory_bytes": memory,
+            "agent_host_cpu_seconds": cpu,
         }
 
     # --- at the doorway -------------------------------------------------------------------------

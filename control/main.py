@@ -171,6 +171,8 @@ class Edge:
                 unlabelled(self._figures()),
                 self.registrations.readings(),
                 self._hosts.readings(),
+                unlabelled({"media_workers": 0}) if self._workers is None else self._workers.readings(),
+                {} if self._api is None else self._api.readings(),
             )
         )
 
@@ -484,7 +486,6 @@ class Edge:
             "gc_pause_seconds": self._pauses.total_s,
             "gc_pause_max_seconds": self._pauses.longest_s,
             "media_gc_pause_max_seconds": self._media_gc_pause_max_ms / 1000,
-            "media_workers": 0 if self._workers is None else self._workers.ready,
             "calls_announced": len(self.passes),
         }
 

@@ -128,6 +128,9 @@ GROUPS: Final[Mapping[str, tuple[Family, ...]]] = MappingProxyType(
             _counter(
                 "media_workers_died", "Media processes that died, by exit status (a signal's number negated).", "status"
             ),
+            _gauge("media_worker_calls", "Calls that this media process carries.", "worker"),
+            _gauge("media_worker_memory_bytes", "Memory that this media process holds.", "worker"),
+            _counter("media_worker_cpu_seconds", "CPU time that this media process has used.", "worker"),
             _counter("media_requests_refused", "Commands that a media process was too busy for.", "command"),
             _counter("media_requests_failed", "Commands that media did not answer, or not in time.", "command"),
             _gauge(
@@ -168,6 +171,8 @@ GROUPS: Final[Mapping[str, tuple[Family, ...]]] = MappingProxyType(
                 "Processes of the control API that died, by exit status (a signal's number negated).",
                 "status",
             ),
+            _gauge("api_process_memory_bytes", "Memory that the control API's process holds, where it has one."),
+            _counter("api_process_cpu_seconds", "CPU time that the control API's process has used since its start."),
             _counter("gc_collections", "Garbage collections of the process that signals."),
             _counter("gc_pause_seconds", "Time that these garbage collections took."),
             _gauge("gc_pause_max_seconds", "Longest of these garbage collections."),

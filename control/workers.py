@@ -15,8 +15,10 @@ from typing import Literal
 
 import msgspec
 
+from control.costs import cost_series
 from control.keeper import Keeper, Launch, Link, NotUp, Spawn, start_child
 from control.media_process import arguments
+from control.metrics import Readings
 from edge.counters import Counters
 from media.client import MediaClient, MediaGone
 from media.messages import (
@@ -117,6 +119,17 @@ class MediaWorkers:
     def pids(self) -> tuple[int, ...]:
         """Of the workers that take calls."""
         return tuple(worker.link.pid for worker in self._keeper.active)
+
+    def readings(self) -> Readings:
+        """What each worker carries and costs, and how many are up."""
+        workers = {(("worker", str(worker.epoch)),): worker for worker in self._keeper.ready}
+        memory, cpu = cost_series({labels: worker.link.pid for labels, worker in workers.items()})
+        return {
+            "media_workers": {(): self.ready},
+            "media_worker_calls": {labels: worker.load for labels, worker in workers.items()},
+            "media_worker_memory_bytes": memory,
+            "media_worker_cpu_seconds": cpu,
+        }
 
     # --- the interface of media ---
 

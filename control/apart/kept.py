@@ -16,7 +16,9 @@ from control.apart.messages import Begin, Finish, encode
 from control.apart.process import arguments
 from control.apart.settings import packed
 from control.carrying import Carrying
+from control.costs import cost_series
 from control.keeper import Keeper, Launch, Link, Spawn, start_child
+from control.metrics import Readings
 from edge.counters import Counters
 from media.pipe import PipeFull
 
@@ -116,6 +118,11 @@ class ApiProcess:
     def pids(self) -> tuple[int, ...]:
         """Of the process that serves, if one does."""
         return tuple(life.link.pid for life in self._keeper.active)
+
+    def readings(self) -> Readings:
+        """What it costs. The next one's CPU time begins anew, as that of a process that was restarted does."""
+        memory, cpu = cost_series({(): self.pids[0]} if self.pids else {})
+        return {"api_process_memory_bytes": memory, "api_process_cpu_seconds": cpu}
 
     async def launch(self) -> None:
         """Have it started, and come back while it loads."""

@@ -1,7 +1,7 @@
 """A process that runs agents: what :mod:`control.host_process` starts, and :mod:`control.hosts` keeps.
 
 It takes over connections that are handed to it, one for each call, and tells its keeper every beat that its loop is
-turning, what it carries and what it costs. Should the loop not turn, the interpreter itself writes down where.
+turning, and what it carries. Should the loop not turn, the interpreter itself writes down where.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import signal
 import ssl
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Host", "run"]
 
 log = logging.getLogger("truedy.agents")
-
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Host:
@@ -142,9 +139,8 @@ class Host:
             await asyncio.sleep(self._settings.beat_s)
 
     def _tell(self) -> None:
-        load = Load(calls=len(self._sessions), taken=self._taken, memory_bytes=_memory_bytes(), cpu_s=_cpu_s())
         try:
-            self._pipe.send(msgspec.msgpack.encode(load))
+            self._pipe.send(msgspec.msgpack.encode(Load(calls=len(self._sessions), taken=self._taken)))
         except PipeFull:
             self._failed = True
             log.error("the keeper does not read: the host ends")
@@ -162,17 +158,6 @@ def _load_webrtc() -> tuple[type[WebRtcAgent], ssl.SSLContext]:
     from media.hosting.webrtc import WebRtcAgent  # noqa: PLC0415 - an extra
 
     return WebRtcAgent, ssl.create_default_context()
-
-
-def _memory_bytes() -> int:
-    """Resident."""
-    return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE_BYTES
-
-
-def _cpu_s() -> float:
-    """User and system, of all threads."""
-    spent = os.times()
-    return spent.user + spent.system
 
 
 async def run(settings: HostSettings, *, wall: Callable[[], float]) -> int:

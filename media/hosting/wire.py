@@ -140,13 +140,11 @@ class Ended(msgspec.Struct, frozen=True, array_like=True):
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """A host to what keeps it, at each change and every beat.
 
-    ``calls`` it carries, ``taken`` connections it ever took over; memory it holds, CPU it has used in its life.
+    ``calls`` it carries, ``taken`` connections it ever took over.
     """
 
     calls: int
     taken: int
-    memory_bytes: int
-    cpu_s: float
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from config.settings import Agents
+from control.costs import Cost
 from control.hosts import AgentHosts, HostLink, Plan, host_count, launcher, python_agents
 from control.supervisor import Supervisor
 from edge.counters import Counters
@@ -42,7 +43,7 @@ class FakeHost:
 
     def report(self, calls: int | None = None) -> None:
         taken = len(self.ends)
-        load = Load(calls=taken if calls is None else calls, taken=taken, memory_bytes=5000, cpu_s=1.5)
+        load = Load(calls=taken if calls is None else calls, taken=taken)
         self._deliver(msgspec.msgpack.encode(load))
 
     def take(self, end: End) -> bool:
@@ -219,7 +220,8 @@ async def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
             end.close()
 
 
-async def test_each_host_shows_what_it_carries_and_costs() -> None:
+async def test_each_host_shows_what_it_carries_and_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("control.costs.cost_of", {1001: Cost(5000, 1.5), 1002: Cost(6000, 0.5)}.get)
     async with house(count=1) as it:
         with await doorway.knock(NAME):
             await it.until(lambda: it.carried() == [1, 0])
@@ -229,8 +231,8 @@ async def test_each_host_shows_what_it_carries_and_costs() -> None:
         assert shown == {
             "agent_hosts": {(): 2},
             "agent_host_calls": {first: 1, second: 0},
-            "agent_host_memory_bytes": {first: 5000, second: 5000},
-            "agent_host_cpu_seconds": {first: 1.5, second: 1.5},
+            "agent_host_memory_bytes": {first: 5000, second: 6000},
+            "agent_host_cpu_seconds": {first: 1.5, second: 0.5},
         }
 
 

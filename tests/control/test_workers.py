@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from control.costs import Cost
 from control.keeper import Keeper, Link
 from control.supervisor import Supervisor
 from control.workers import MediaWorkers, WorkersFailed, launcher, worker_count
@@ -393,6 +394,25 @@ async def test_statistics_pass_with_the_worst_lateness_of_all_workers() -> None:
             Statistics(calls={"a": LegStatistics()}, tick_late_p99_ms=3.0, gc_pause_max_ms=0.5),
             Statistics(calls={}, tick_late_p99_ms=3.0, gc_pause_max_ms=0.7),
         ]
+
+
+async def test_each_worker_shows_what_it_carries_and_costs_and_one_that_died_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However often workers are replaced, there are no more series than workers."""
+    monkeypatch.setattr("control.costs.cost_of", lambda pid: Cost(pid, pid / 2))
+    async with house(count=1) as it:
+        await it.open("a")
+        first, second, third = ((("worker", str(epoch)),) for epoch in (1, 2, 3))
+        assert it.media.readings() == {
+            "media_workers": {(): 2},
+            "media_worker_calls": {first: 1, second: 0},
+            "media_worker_memory_bytes": {first: 1001, second: 1002},
+            "media_worker_cpu_seconds": {first: 500.5, second: 501.0},
+        }
+        it.launched[0].die(-9)
+        await it.until(lambda: it.media.pids == (1002,) and it.media.ready == 2)
+        assert it.media.readings()["media_worker_calls"] == {second: 0, third: 0}
 
 
 async def test_closing_tells_every_worker_and_loses_no_call_aloud() -> None:

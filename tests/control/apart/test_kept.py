@@ -26,6 +26,7 @@ from control.apart.messages import (
     encode,
 )
 from control.carrying import Carrying
+from control.costs import Cost
 from control.keeper import Keeper, Link
 from control.supervisor import Supervisor
 from edge.counters import Counters
@@ -145,6 +146,14 @@ async def test_one_that_dies_is_replaced_and_what_it_had_yet_to_tell_is_looked_u
         await it.until(lambda: second.heard)
         second.say(Word(body=Serving()))
         await it.until(lambda: kept.pids == (second.pid,))
+
+
+async def test_what_it_costs_is_one_series_whichever_process_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("control.costs.cost_of", {1001: Cost(5000, 1.5)}.get)
+    async with house() as (it, kept):
+        assert kept.readings() == {"api_process_memory_bytes": {}, "api_process_cpu_seconds": {}}
+        await started(it, kept)
+        assert kept.readings() == {"api_process_memory_bytes": {(): 5000}, "api_process_cpu_seconds": {(): 1.5}}
 
 
 async def test_one_that_does_not_read_its_answers_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
