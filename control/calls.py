@@ -376,14 +376,12 @@ class CallManager:
         if self._transfers is not None:
             self._transfers.forget_moved()
 
-    async def live(self, account_id: str) -> list[LiveCall]:
-        """The account's live calls that have been routed, oldest first."""
-        now = self._do.now()
-        return [
-            _live_call(call, call.route, now - call.started)
-            for call in self._by_id.values()
-            if call.route is not None and call.account_id == account_id
-        ]
+    async def live(self, account_id: str, call_id: str) -> LiveCall | None:
+        """See :class:`control.live_calls.LiveCalls`."""
+        call = self._by_id.get(call_id)
+        if call is None or call.route is None or call.account_id != account_id:
+            return None
+        return _live_call(call, call.route, self._do.now() - call.started)
 
     # --- the machine's motor ---
 

@@ -63,8 +63,8 @@ class LiveCalls(Protocol):
         """Take it back."""
         ...
 
-    async def live(self, account_id: str) -> Sequence[LiveCall]:
-        """The account's."""
+    async def live(self, account_id: str, call_id: str) -> LiveCall | None:
+        """One of the account's, if it is up and has been routed."""
         ...
 
 
@@ -91,6 +91,6 @@ class NoLiveCalls:
         """There is none."""
         return HoldOutcome.NO_CALL
 
-    async def live(self, account_id: str) -> Sequence[LiveCall]:
-        """None."""
-        return ()
+    async def live(self, account_id: str, call_id: str) -> LiveCall | None:
+        """There is none."""
+        return None

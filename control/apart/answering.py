@@ -12,19 +12,19 @@ from control.apart.messages import (
     Announce,
     Answer,
     Beat,
+    CommandMedia,
     ConnectionChanged,
     ConnectionRemoved,
-    Control,
     DeleteRecording,
     HangUp,
     Hold,
-    ListLive,
     Perform,
     Place,
     Progressed,
     ProtocolError,
     Question,
     QuestionBody,
+    ReadLive,
     ReadReadiness,
     ReadReadings,
     ReadRecording,
@@ -52,7 +52,7 @@ _result = msgspec.msgpack.Encoder().encode
 
 
 class Answerer:
-    """Of one process's life. ``serving`` hears when it takes requests."""
+    """Of one process's life. ``serving`` hears when it takes requests, ``broken`` of what cannot be understood."""
 
     def __init__(
         self,
@@ -61,18 +61,21 @@ class Answerer:
         *,
         spawn: Spawn,
         serving: Callable[[], None],
+        broken: Callable[[], None],
     ) -> None:
         self._carrying = carrying
         self._send = send
         self._spawn = spawn
         self._serving = serving
+        self._broken = broken
 
     def receive(self, data: bytes) -> None:
-        """One message. What is none of this version's is logged and has no effect."""
+        """One message. One that is none of this version's would be waited for without end: nothing goes on from it."""
         try:
             message = decode_from_api(data)
         except ProtocolError as error:
             log.error("unreadable message from the control API", extra={"error": str(error)})
+            self._broken()
             return
         if isinstance(message, Question):
             self._spawn(self._answer(message), f"question {message.number}")
@@ -109,7 +112,7 @@ class Answerer:
         match body:
             case HangUp():
                 return await carrying.calls.hang_up(body.account, body.call, body.by, body.headers)
-            case Control():
+            case CommandMedia():
                 return await carrying.calls.command(body.account, body.command)
             case Perform():
                 return await carrying.calls.perform(body.account, body.call, body.instructions)
@@ -117,8 +120,8 @@ class Answerer:
                 return await carrying.calls.hold(body.account, body.call)
             case Resume():
                 return await carrying.calls.resume(body.account, body.call)
-            case ListLive():
-                return await carrying.calls.live(body.account)
+            case ReadLive():
+                return await carrying.calls.live(body.account, body.call)
             case Place():
                 request = PlaceCall.model_validate_json(body.request)
                 return await carrying.outgoing.place(body.account, request, body.key)

@@ -16,18 +16,18 @@ from control.announcements import Announcement
 from control.apart.messages import (
     Announce,
     Answer,
+    CommandMedia,
     ConnectionChanged,
     ConnectionRemoved,
-    Control,
     DeleteRecording,
     HangUp,
     Hold,
-    ListLive,
     Perform,
     Place,
     Progressed,
     Question,
     QuestionBody,
+    ReadLive,
     ReadReadiness,
     ReadReadings,
     ReadRecording,
@@ -133,7 +133,7 @@ class RemoteLiveCalls:
 
     async def command(self, account_id: str, command: CallCommand) -> Result | None:
         """Asked."""
-        result: Result | None = await self._ask(Control(account=account_id, command=command), Result | None)
+        result: Result | None = await self._ask(CommandMedia(account=account_id, command=command), Result | None)
         return result
 
     async def perform(self, account_id: str, call_id: str, instructions: Sequence[Instruction]) -> Result | None:
@@ -152,9 +152,9 @@ class RemoteLiveCalls:
         outcome: HoldOutcome = await self._ask(Resume(account=account_id, call=call_id), HoldOutcome)
         return outcome
 
-    async def live(self, account_id: str) -> Sequence[LiveCall]:
+    async def live(self, account_id: str, call_id: str) -> LiveCall | None:
         """Asked."""
-        found: list[LiveCall] = await self._ask(ListLive(account=account_id), list[LiveCall])
+        found: LiveCall | None = await self._ask(ReadLive(account=account_id, call=call_id), LiveCall | None)
         return found
 
 

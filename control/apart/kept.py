@@ -42,7 +42,7 @@ class _Life:
 
     def let_serve(self, begin: Begin, carrying: Carrying, spawn: Spawn) -> None:
         """It has loaded, or will find this when it has."""
-        self._answerer = Answerer(carrying, self._send, spawn=spawn, serving=self._serving.set)
+        self._answerer = Answerer(carrying, self._send, spawn=spawn, serving=self._serving.set, broken=self.link.kill)
         self._send(encode(begin))
 
     def receive(self, data: bytes) -> None:

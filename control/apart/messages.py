@@ -21,21 +21,21 @@ __all__ = [
     "Answer",
     "Beat",
     "Begin",
+    "CommandMedia",
     "ConnectionChanged",
     "ConnectionRemoved",
-    "Control",
     "DeleteRecording",
     "Finish",
     "FromApi",
     "FromCalls",
     "HangUp",
     "Hold",
-    "ListLive",
     "Perform",
     "Place",
     "Progressed",
     "ProtocolError",
     "Question",
+    "ReadLive",
     "ReadReadiness",
     "ReadReadings",
     "ReadRecording",
@@ -70,7 +70,7 @@ class HangUp(Message, frozen=True, kw_only=True):
     headers: dict[str, str]
 
 
-class Control(Message, frozen=True, kw_only=True):
+class CommandMedia(Message, frozen=True, kw_only=True):
     """Answered with media's result, or None."""
 
     account: str
@@ -99,10 +99,11 @@ class Resume(Message, frozen=True, kw_only=True):
     call: str
 
 
-class ListLive(Message, frozen=True, kw_only=True):
-    """Answered with a list of :class:`control.live_calls.LiveCall`."""
+class ReadLive(Message, frozen=True, kw_only=True):
+    """Answered with a :class:`control.live_calls.LiveCall`, or None."""
 
     account: str
+    call: str
 
 
 # --- of calls to be: control.outgoing.Outgoing; a ``request`` is the API's own, as JSON ---
@@ -182,11 +183,11 @@ class ReadReadings(Message, frozen=True, kw_only=True):
 
 QuestionBody = (
     HangUp
-    | Control
+    | CommandMedia
     | Perform
     | Hold
     | Resume
-    | ListLive
+    | ReadLive
     | Place
     | Transfer
     | RecordingIsLive

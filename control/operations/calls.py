@@ -52,7 +52,7 @@ class CallOperations(OperationsBase):
         A call too young to have a record is shown as it stands.
         """
         id = known("call", call_id)
-        live = next((call for call in await self._calls.live(by.account) if call.id == id), None)
+        live = await self._calls.live(by.account, id)
         try:
             record = await self._registry.call(by.account, id)
         except NotFound:

@@ -171,8 +171,10 @@ async def test_hanging_up_needs_the_calls_own_account() -> None:
     async with world() as w:
         call = await w.establish()
         assert not await w.calls.hang_up(OTHER, call, "operator")
-        assert [live.id for live in await w.calls.live(ACCOUNT)] == [call]
-        assert await w.calls.live(OTHER) == []
+        live = await w.calls.live(ACCOUNT, call)
+        assert live is not None
+        assert (live.id, live.state) == (call, "established")
+        assert await w.calls.live(OTHER, call) is None
         assert await w.calls.hang_up(ACCOUNT, call, "operator", {"X-Result": "sold"})
         await w.settle()
         assert w.phone.headers[-1] == ("hang_up", (("X-Result", "sold"),))

@@ -11,7 +11,7 @@ CALLS: LiveCalls = NoLiveCalls()
 
 async def test_a_process_that_carries_no_calls_says_so_whatever_is_asked() -> None:
     """Each in the way of one that has no such call."""
-    assert not await CALLS.live("account")
+    assert await CALLS.live("account", "call") is None
     assert not await CALLS.hang_up("account", "call", "operator")
     assert await CALLS.command("account", Clear(call="call")) is None
     assert await CALLS.perform("account", "call", ()) is None

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from config import settings as config
+from control.call_table import State
 from control.entropy import entropy, wall_clock
 from control.live_calls import NoLiveCalls
 from control.main import Edge, open_registry, seal_anew
@@ -188,7 +189,7 @@ async def test_draining_refuses_new_calls_and_lets_the_old_one_end(tmp_path: Pat
     async with running(settings(tmp_path), agent="echo") as up:
         old = asyncio.create_task(up.call(seconds=3))
         async with asyncio.timeout(10):
-            while not await up.edge.calls.live(up.account.account):
+            while not len(up.edge.calls):
                 await asyncio.sleep(0.01)
         up.terminate()
         async with asyncio.timeout(10):
@@ -208,7 +209,7 @@ async def test_a_second_signal_hangs_up_what_is_left(tmp_path: Path) -> None:
     async with running(settings(tmp_path), agent="echo") as up:
         call = asyncio.create_task(up.call(seconds=60))
         async with asyncio.timeout(10):
-            while not [live for live in await up.edge.calls.live(up.account.account) if live.state == "established"]:
+            while not [call for call in up.edge.calls._by_id.values() if call.state is State.ESTABLISHED]:
                 await asyncio.sleep(0.01)
         up.terminate()
         async with asyncio.timeout(10):

@@ -30,7 +30,9 @@ def joined(carrying: Carrying, files: RecordingFiles | None = None) -> Carrying:
         assert isinstance(message, Answer | Refused)
         asker.receive(message)
 
-    answerer = Answerer(carrying, back, spawn=lambda work, name: asyncio.create_task(work, name=name), serving=print)
+    answerer = Answerer(
+        carrying, back, spawn=lambda work, name: asyncio.create_task(work, name=name), serving=print, broken=print
+    )
     asker = Asker(answerer.receive)
     return Carrying(
         calls=RemoteLiveCalls(asker),

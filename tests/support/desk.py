@@ -138,9 +138,9 @@ class FakeLiveCalls:
         call = self.up.get(call_id)
         return call is not None and call.account_id == account_id
 
-    async def live(self, account_id: str) -> list[LiveCall]:
+    async def live(self, account_id: str, call_id: str) -> LiveCall | None:
         """The account's."""
-        return [call for call in self.up.values() if call.account_id == account_id]
+        return self.up[call_id] if self._has(account_id, call_id) else None
 
 
 def believe(claim: Claim, integration: Integration) -> Verified:

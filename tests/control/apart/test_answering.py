@@ -101,7 +101,8 @@ READINGS = {"calls": {(): 2.0}, "dropped": {(("reason", "x"), ("source", "y")): 
         (lambda far: far.calls.perform("a", "c", [*VERBS]), ("perform", "a", "c", VERBS), Done()),
         (lambda far: far.calls.hold("a", "c"), ("hold", "a", "c"), HoldOutcome.UNANSWERED),
         (lambda far: far.calls.resume("a", "c"), ("resume", "a", "c"), HoldOutcome.DONE),
-        (lambda far: far.calls.live("a"), ("live", "a"), [LIVE]),
+        (lambda far: far.calls.live("a", "c"), ("live", "a", "c"), LIVE),
+        (lambda far: far.calls.live("a", "c"), ("live", "a", "c"), None),
         (lambda far: far.outgoing.place("a", PLACE, "key"), ("place", "a", PLACE, "key"), "c9"),
         (
             lambda far: far.outgoing.transfer("a", "c", TRANSFER),
@@ -187,7 +188,7 @@ async def test_connections_that_change_and_go_are_told_of_in_order() -> None:
     assert told.told == [connection, "7"]
 
 
-async def test_it_hears_when_requests_are_taken_and_what_is_no_message_has_no_effect(
+async def test_it_hears_when_requests_are_taken_and_of_what_is_no_message(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     heard: list[str] = []
@@ -196,11 +197,12 @@ async def test_it_hears_when_requests_are_taken_and_what_is_no_message_has_no_ef
         lambda data: heard.append("answered"),
         spawn=lambda work, name: asyncio.create_task(work, name=name),
         serving=lambda: heard.append("serving"),
+        broken=lambda: heard.append("broken"),
     )
-    answerer.receive(b"\xc1")
     answerer.receive(encode(Word(body=Beat())))
     answerer.receive(encode(Word(body=Serving())))
-    assert heard == ["serving"]
+    answerer.receive(b"\xc1")
+    assert heard == ["serving", "broken"]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
@@ -225,7 +227,7 @@ async def test_questions_are_answered_when_they_can_be_not_in_turn() -> None:
         tasks.append(asyncio.create_task(work, name=name))
         return tasks[-1]
 
-    answerer = Answerer(played_by(Slow()), back, spawn=spawn, serving=print)
+    answerer = Answerer(played_by(Slow()), back, spawn=spawn, serving=print, broken=print)
     for number, call in enumerate(("slow", "quick")):
         answerer.receive(encode(Question(number=number, body=Progressed(call=call, status="ringing"))))
     await tasks[1]

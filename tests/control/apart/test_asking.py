@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from control.apart.asking import Asker
-from control.apart.messages import Answer, ListLive, Question, Refused, decode_from_api
+from control.apart.messages import Answer, Question, ReadLive, Refused, decode_from_api
 from control.errors import CallNotFound, EdgeFull, Internal, RateLimited
 from control.live_calls import LiveCall
 from media.pipe import PipeFull
@@ -30,14 +30,14 @@ class Wire:
         self.asked.append(message)
 
 
-async def asking(asker: Asker) -> asyncio.Task[list[LiveCall]]:
-    task = asyncio.create_task(asker.ask(ListLive(account="a"), list[LiveCall]))
+async def asking(asker: Asker) -> asyncio.Task[LiveCall | None]:
+    task = asyncio.create_task(asker.ask(ReadLive(account="a", call="c"), LiveCall | None))
     await asyncio.sleep(0)
     return task
 
 
 def empty(number: int) -> Answer:
-    return Answer(number=number, result=msgspec.Raw(msgspec.msgpack.encode([])))
+    return Answer(number=number, result=msgspec.Raw(msgspec.msgpack.encode(None)))
 
 
 async def test_answers_find_their_questions_in_any_order() -> None:
@@ -46,10 +46,10 @@ async def test_answers_find_their_questions_in_any_order() -> None:
     first, second = await asking(asker), await asking(asker)
     assert [question.number for question in wire.asked] == [1, 2]
     asker.receive(empty(2))
-    assert await second == []
+    assert await second is None
     assert not first.done()
     asker.receive(empty(1))
-    assert await first == []
+    assert await first is None
 
 
 async def test_an_answer_that_nobody_waits_for_has_no_effect() -> None:
