@@ -328,7 +328,7 @@ class Api(_Model):
 
     own_process: bool = True
     """The API has a process of its own, so that no request holds a call up. With `false` it shares the one that
-    signals, which takes some 60 MB of memory less."""
+    signals, which takes some 40 MB of memory less."""
 
     public_url: Annotated[str, AfterValidator(_web_url)] | None = None
     """The API's base URL as others see it, for signatures and links; no trailing slash."""

@@ -123,7 +123,7 @@ async def test_it_loads_while_the_rest_starts_and_begins_when_calls_can_be_carri
         assert isinstance(begin, Begin)
         assert begin.listening == ("udp:127.0.0.1:5060",)
         assert kept.pids == (process.pid,)
-        assert len(it.launched) == 1, "a spare would be 60 MB for nothing"
+        assert len(it.launched) == 1, "a spare would be memory for nothing"
 
 
 async def test_it_asks_and_is_answered() -> None:
