@@ -59,15 +59,14 @@ class Leg(Protocol):
     def digits_pending(self) -> bool:
         """Digits are still to be sent."""
 
-    @property
-    def sending(self) -> bool:
-        """What is said goes to the phone; False on hold."""
-
     def hear(self, now: float) -> bytes:
         """The next 20 ms of the caller: heard, concealed or silence."""
 
-    def say(self, take: Callable[[], bytes | None], now: float) -> None:
-        """Send this frame's packet; ``take`` is asked for audio unless a digit has the frame. None: silence."""
+    def say(self, take: Callable[[], bytes | None], now: float) -> bool:
+        """Send this frame's packet; ``take`` is asked for audio unless a digit has the frame. None: silence.
+
+        False on hold: what was taken is lost.
+        """
 
     def skip(self, frames: int) -> None:
         """Time has passed in which nothing was sent."""
@@ -335,7 +334,7 @@ class Bridge:
         take: Take = self._queue.take if self._mix is None else partial(self._mix, self._queue.take)
         if self._held:
             take = HoldMusic(self._hold_music, self._law, take).take
-        self._take = take if self._tap is None else partial(self._tap.take, take)
+        self._take = take if self._tap is None else self._tap.listen_to(take)
 
     def dismiss(self) -> Agent:
         """The agent leaves and the call goes on: its caller talks to somebody else. Next: close what is returned."""
@@ -422,9 +421,9 @@ class Bridge:
                 if tap is not None:
                     tap.skip(tick.skipped)
             for _ in range(tick.frames):
-                leg.say(take, now)
+                sent = leg.say(take, now)
                 if tap is not None:
-                    tap.said(leg.sending)
+                    tap.said(sent)
         if self.state is _LEAVING and self._queue.idle and not self._leg.digits_pending:
             self._feed(Input.PLAYED_OUT)
 
@@ -440,7 +439,7 @@ class Bridge:
                 else:
                     agent.on_mark(name)
         self._at_ms += tick.skipped * FRAME_MS
-        due = tick.due_at(0)
+        due = tick.due_at
         for _ in range(tick.frames):
             frame = self._leg.hear(due)
             due += FRAME_S

@@ -99,11 +99,6 @@ class Crossing:
         """The agent's, to the caller."""
         return self._caller.send_digits(digits)
 
-    @property
-    def sending(self) -> bool:
-        """Of the caller's leg."""
-        return self._caller.sending
-
     def mix(self, take: Callable[[], bytes | None]) -> bytes | None:
         """What the caller is to hear of this frame; ``take`` gives the agent's audio."""
         said = take()
@@ -117,10 +112,11 @@ class Crossing:
         ringing = self._ringing
         return None if ringing is None or self._peer.codec is not None else ringing.take()
 
-    def say(self, take: Callable[[], bytes | None], now: float) -> None:
-        """Both legs' packets of this frame."""
-        self._caller.say(take, now)
+    def say(self, take: Callable[[], bytes | None], now: float) -> bool:
+        """Both legs' packets of this frame; whether the caller's was sent."""
+        sent = self._caller.say(take, now)
         self._peer.say(self._for_peer, now)
+        return sent
 
     def _for_peer(self) -> bytes | None:
         return self._crossed() if self._tone is None else self._tone.take(self._crossed)

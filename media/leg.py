@@ -455,17 +455,12 @@ class PhoneLeg:
         """Digits are still to be sent."""
         return self._digits.pending > 0 and self._event is not None
 
-    @property
-    def sending(self) -> bool:
-        """What is said goes to the phone; False on hold."""
-        return self._target is not None
-
     # --- to the phone -----------------------------------------------------------------------------
 
-    def say(self, take: Callable[[], bytes | None], now: float) -> None:
+    def say(self, take: Callable[[], bytes | None], now: float) -> bool:
         """This frame's packet: a digit's, else what ``take`` gives, else silence.
 
-        While nothing may be sent (hold) time passes and audio is lost, as it is for a live speaker.
+        While nothing may be sent (hold: False) time passes and audio is lost, as it is for a live speaker.
         """
         out, target, send, agreed = self._out, self._target, self._send_rtp, self._agreed
         timestamp = out.timestamp
@@ -473,13 +468,13 @@ class PhoneLeg:
         if target is None or send is None or agreed is None:
             take()
             out.interrupt()
-            return
+            return False
         if self._digits.pending and agreed.telephone_event is not None:
             event = self._digits.next(timestamp)
             if event is not None:
                 out.interrupt()
                 send(self._event_packet(event, agreed.telephone_event), target)
-                return
+                return True
         frame = take()
         marker = out.marker(frame is not None)
         payload = self._silence if frame is None else frame
@@ -487,13 +482,14 @@ class PhoneLeg:
         if codec.name != self.law:
             if self._wire.writer is not None:
                 self._write(payload, timestamp, marker=marker, send=send, target=target)
-                return
+                return True
             payload = g711.transcode(payload, self.law, codec.name)
         if agreed.ptime_ms < 20:
             half = len(payload) // 2
             send(out.packet(codec.send_payload_type, timestamp, payload[:half], marker), target)
             payload, timestamp, marker = payload[half:], (timestamp + half) & _MASK32, False
         send(out.packet(codec.send_payload_type, timestamp, payload, marker), target)
+        return True
 
     def _write(self, audio: bytes, timestamp: int, *, marker: bool, send: Send, target: Address) -> None:
         """A frame in a codec that has to be encoded, in one packet or two."""

@@ -22,7 +22,7 @@ Take = Callable[[], bytes | None]
 class Tap:
     """For each 20 ms the bridge calls :meth:`take` through the leg, :meth:`said`, and then :meth:`heard`."""
 
-    __slots__ = ("_detector", "_meter", "_paused", "_recording", "_taken", "_tone", "detected", "on_detection")
+    __slots__ = ("_detector", "_meter", "_paused", "_recording", "_source", "_taken", "_tone", "detected", "on_detection")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Tap:
         self._meter = meter
         self._paused: ConversationMeter | None = None
         self._detector = detector
+        self._source: Take = _nothing
         self._taken: bytes | None = None
         self.detected: str | None = None
         self.on_detection: Callable[[Detection], None] = lambda detection: None
@@ -53,10 +54,15 @@ class Tap:
         meter = self._meter or self._paused
         self._meter, self._paused = (None, meter) if paused else (meter, None)
 
-    def take(self, take: Take) -> bytes | None:
-        """What the phone is to hear now; ``take`` gives the agent's audio."""
+    def listen_to(self, source: Take) -> Take:
+        """What the phone is to hear from here on, :meth:`take`; ``source`` gives the agent's audio."""
+        self._source = source
+        return self.take
+
+    def take(self) -> bytes | None:
+        """What the phone is to hear now."""
         tone = self._tone
-        frame = self._taken = take() if tone is None else tone.take(take)
+        frame = self._taken = self._source() if tone is None else tone.take(self._source)
         return frame
 
     def said(self, sent: bool) -> None:
@@ -107,3 +113,7 @@ class Tap:
         self.on_detection = lambda detection: None
         if self._recording is not None:
             self._recording.end()
+
+
+def _nothing() -> bytes | None:
+    return None

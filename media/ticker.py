@@ -34,17 +34,15 @@ Clock = Callable[[], float]
 class Tick(msgspec.Struct, frozen=True, gc=False):
     """One wake-up. ``frames`` are due now; ``skipped`` more have passed and are given up.
 
-    ``late_s`` [s]: how long after its time the oldest of all these is handled.
+    ``late_s`` [s]: how long after its time the oldest of all these is handled. ``due_at`` [s]: when the first of
+    ``frames`` was due, which is what play-out goes by, however late the wake-up is.
     """
 
     now: float
     frames: int
     skipped: int
     late_s: float
-
-    def due_at(self, index: int) -> float:
-        """When the ``index``-th of ``frames`` was due [s]: what play-out goes by, however late the wake-up is."""
-        return self.now - self.late_s + (self.skipped + index) * FRAME_S
+    due_at: float
 
 
 class Schedule:
@@ -76,7 +74,9 @@ class Schedule:
         passed = 1 + max(int(overdue / self._interval_s), 0)
         frames = min(passed, self._catch_up)
         self._frame += passed
-        return Tick(now=now, frames=frames, skipped=passed - frames, late_s=max(overdue, 0.0))
+        skipped, late_s = passed - frames, max(overdue, 0.0)
+        due_at = now - late_s + skipped * self._interval_s
+        return Tick(now=now, frames=frames, skipped=skipped, late_s=late_s, due_at=due_at)
 
 
 class Lateness:

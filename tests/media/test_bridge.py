@@ -52,8 +52,9 @@ class FakeLeg:
     def hear(self, now: float) -> bytes:
         return next(self.caller, SILENCE)
 
-    def say(self, take: Callable[[], bytes | None], now: float) -> None:
+    def say(self, take: Callable[[], bytes | None], now: float) -> bool:
         self.sent.append(take())
+        return self.sending
 
     def skip(self, frames: int) -> None:
         self.skipped += frames
@@ -116,7 +117,8 @@ class Call:
 
     def tick(self, frames: int = 1, skipped: int = 0, late_s: float = 0.0) -> None:
         self.clock.advance((frames + skipped) * FRAME_S)
-        tick = Tick(now=self.clock(), frames=frames, skipped=skipped, late_s=late_s)
+        due_at = self.clock() - late_s + skipped * FRAME_S
+        tick = Tick(now=self.clock(), frames=frames, skipped=skipped, late_s=late_s, due_at=due_at)
         self.bridge.say(tick)
         self.bridge.hear(tick)
 

@@ -676,7 +676,7 @@ def test_two_calls_joined_in_memory_hear_each_others_tone_and_digits_over_a_loss
     right.leg.queue_digits("w2*")
     for _ in range(round(10.0 / FRAME_S)):
         now = clock.advance(FRAME_S)
-        tick = Tick(now=now, frames=1, skipped=0, late_s=0.0)
+        tick = Tick(now=now, frames=1, skipped=0, late_s=0.0, due_at=now)
         for party in (left, right):
             party.deliver(now)
             party.bridge.say(tick)

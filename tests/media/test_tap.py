@@ -24,7 +24,7 @@ class Listening:
 
     def tick(self, agent: bytes | None, caller: bytes, *, sent: bool = True, digit: bool = False) -> bytes | None:
         """As the bridge does; what the phone was sent."""
-        said = None if digit else self.tap.take(lambda: agent)
+        said = None if digit else self.tap.listen_to(lambda: agent)()
         self.tap.said(sent)
         self.tap.heard(caller)
         return said
@@ -91,7 +91,7 @@ def test_a_change_of_encoding_begins_a_batch() -> None:
 
 def test_a_tap_that_records_nothing_still_plays_the_tone() -> None:
     tap = Tap(tone=ConsentTone("PCMU"))
-    assert tap.take(lambda: None) is not None
+    assert tap.listen_to(lambda: None)() is not None
     tap.said(True)
     tap.heard(SILENCE)
     tap.skip(1)
