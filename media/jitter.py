@@ -60,14 +60,22 @@ _PAYLOAD: Final = 3
 _ORDER: Final = itemgetter(_START, _END, _SEQUENCE)
 
 
+# What every packet passes is the module's: a class's constant is ten times a global's to look up (CPython 3.11).
+_BIN: Final = 5 * _PER_MS
+_WINDOW: Final = 400
+"""Packets: 8 s of 20 ms each."""
+_EVERY: Final = 8
+_JUMP: Final = 100 * _PER_MS
+"""What a packet cannot be earlier than all before it but by a jump of the sender's clock …"""
+_LATE_JUMP: Final = _PER_S
+"""… nor later, beyond the greatest delay."""
+_MAX_PACKETS: Final = 128
+
+
 class _Transits:
     """The transits of the last packets as a histogram of 5 ms bins, and the target they ask for."""
 
-    BIN: Final = 5 * _PER_MS
-    WINDOW: Final = 400
-    """Packets: 8 s of 20 ms each."""
     SETTLED: Final = 50
-    EVERY: Final = 8
     BEYOND: Final = 0.05
     """The share of packets that the target leaves behind …"""
     BEYOND_LEAST: Final = 0.01
@@ -89,14 +97,14 @@ class _Transits:
 
     def add(self, transit: int) -> None:
         """Count one packet; of those that no target could wait for only some, so that an outage is soon forgotten."""
-        counts, window, each = self._counts, self._window, transit // self.BIN
+        counts, window, each = self._counts, self._window, transit // _BIN
         if transit > self.lowest + self._maximum and window:
             self._outliers += 1
-            if self._outliers % self.EVERY:
+            if self._outliers % _EVERY:
                 return
         counts[each] = counts.get(each, 0) + 1
         window.append(each)
-        if transit < self.lowest or len(window) % self.EVERY == 0 or len(window) == 1:
+        if transit < self.lowest or len(window) % _EVERY == 0 or len(window) == 1:
             self._aim()
 
     @property
@@ -110,22 +118,22 @@ class _Transits:
 
     def _aim(self) -> None:
         counts, window = self._counts, self._window
-        while len(window) > self.WINDOW:
+        while len(window) > _WINDOW:
             oldest = window.popleft()
             counts[oldest] -= 1
             if not counts[oldest]:
                 del counts[oldest]
         lowest = quantile = min(counts)
         self._missed *= self.FORGET
-        beyond = self.BEYOND - self._missed / self.WINDOW
+        beyond = self.BEYOND - self._missed / _WINDOW
         spare = int(len(window) * max(beyond, self.BEYOND_LEAST))
         for quantile in sorted(counts, reverse=True):
             spare -= counts[quantile]
             if spare < 0:
                 break
         least = self._minimum if len(window) >= self.SETTLED else self._initial
-        self.lowest = lowest * self.BIN
-        self.target = self.lowest + min(max((quantile + 1 - lowest) * self.BIN, least), self._maximum)
+        self.lowest = lowest * _BIN
+        self.target = self.lowest + min(max((quantile + 1 - lowest) * _BIN, least), self._maximum)
 
 
 class JitterBuffer:
@@ -136,7 +144,7 @@ class JitterBuffer:
     """
 
     MAX_PAYLOAD: Final = 200 * _PER_MS
-    MAX_PACKETS: Final = 128
+    MAX_PACKETS: Final = _MAX_PACKETS
     MAX_DROPOUT: Final = 3000
     MEMORY: Final = 128
     """Sequence numbers remembered, to tell duplicates from stragglers."""
@@ -144,10 +152,6 @@ class JitterBuffer:
     """Frames missing in a row after which the stream counts as paused."""
     LATE_RUN: Final = 5
     """Late packets in a row that mean the sender's clock has jumped back."""
-    JUMP: Final = 100 * _PER_MS
-    """What a packet cannot be earlier than all before it but by a jump of the sender's clock …"""
-    LATE_JUMP: Final = _PER_S
-    """… nor later, beyond the greatest delay."""
     SLACK: Final = 2 * _PER_MS
     """Delay that must be left above the target when quiet frames are merged …"""
     LASTING_FRAMES: Final = 25
@@ -163,6 +167,7 @@ class JitterBuffer:
         "_grid",
         "_highest",
         "_late_run",
+        "_latest",
         "_limits",
         "_next_start",
         "_next_timestamp",
@@ -203,6 +208,7 @@ class JitterBuffer:
         self._unit_bytes = frame_bytes(encoding) // FRAME
         self._quiet = b"" if is_linear(encoding) else _QUIET[encoding]
         self._limits = (min_ms * _PER_MS, max_ms * _PER_MS, initial_ms * _PER_MS)
+        self._latest = max_ms * _PER_MS + _LATE_JUMP
         self._content_max = (max_ms + 60) * _PER_MS
         self.received = 0
         self.expected = 0
@@ -298,11 +304,14 @@ class JitterBuffer:
 
     def _follows(self, sequence: int, payload: _Payload, arrival_s: float) -> bool:
         """Take the packet that follows the last one in every way, as nearly all do; False: look at it more closely."""
-        transits, packets, start = self._transits, self._packets, self._next_start
+        transits, packets, start, play = self._transits, self._packets, self._next_start, self._play
         transit = int(arrival_s * _PER_S) - start
         end = start + self._size
-        punctual = end > (self._played_to if self._play is None else self._play)
-        if not punctual or self._suspect is not None or self._jumps(transit, marker=False):
+        if (
+            end <= (self._played_to if play is None else play)
+            or self._suspect is not None
+            or not -_JUMP <= transit - transits.lowest <= self._latest
+        ):
             return False
         self._expected_odd = None
         self._highest = sequence
@@ -314,7 +323,7 @@ class JitterBuffer:
         transits.add(transit)
         self._next_timestamp, self._next_start = (self._next_timestamp + self._size) & 0xFFFFFFFF, end
         packets.append((start, end, sequence, payload))
-        if end - packets[0][_START] > self._content_max or len(packets) > self.MAX_PACKETS:
+        if end - packets[0][_START] > self._content_max or len(packets) > _MAX_PACKETS:
             self._bound()
         return True
 
@@ -356,15 +365,14 @@ class JitterBuffer:
 
     def _jumps(self, transit: int, marker: bool) -> bool:
         """Whether no network explains this transit; where a marker allows a new clock, less is enough."""
-        lowest, maximum = self._transits.lowest, self._limits[1]
-        late = maximum if marker else maximum + self.LATE_JUMP
-        return transit < lowest - self.JUMP or transit > lowest + late
+        latest = self._limits[1] if marker else self._latest
+        return not -_JUMP <= transit - self._transits.lowest <= latest
 
     def _agree(self, suspect: tuple[int, int, _Payload, int] | None, timestamp: int, arrival: int) -> bool:
         """Whether two packets that are out of line are in line with each other."""
         if suspect is None:
             return False
-        return abs(arrival - suspect[3] - timestamp_delta(timestamp, suspect[1])) < self.JUMP
+        return abs(arrival - suspect[3] - timestamp_delta(timestamp, suspect[1])) < _JUMP
 
     def _jump(self) -> None:
         """The sender's clock has jumped: forget what its old one said."""
@@ -400,7 +408,7 @@ class JitterBuffer:
         """Keep no more than ``max_ms`` and a packet; the oldest goes, and play-out skips it."""
         packets = self._packets
         while len(packets) > 1 and (
-            packets[-1][_END] - packets[0][_START] > self._content_max or len(packets) > self.MAX_PACKETS
+            packets[-1][_END] - packets[0][_START] > self._content_max or len(packets) > _MAX_PACKETS
         ):
             self._played_sequence = packets.pop(0)[_SEQUENCE]
             self.overflowed += 1
@@ -463,7 +471,7 @@ class JitterBuffer:
             return Gap.NOTHING
         start, end = self._packets[0][_START], self._packets[-1][_END]
         overdue = clock - self._wanted_lag() - start
-        if overdue > self.JUMP and end - start < overdue // 2:
+        if overdue > _JUMP and end - start < overdue // 2:
             # Held up by the network, more would have come with it: the sender's clock has stood still.
             self._transits = _Transits(*self._limits)
             self._transits.add(clock - start)

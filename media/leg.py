@@ -453,7 +453,7 @@ class PhoneLeg:
     @property
     def digits_pending(self) -> bool:
         """Digits are still to be sent."""
-        return self._digits.pending > 0 and self._event is not None
+        return bool(self._digits.waiting) and self._event is not None
 
     # --- to the phone -----------------------------------------------------------------------------
 
@@ -469,7 +469,7 @@ class PhoneLeg:
             take()
             out.interrupt()
             return False
-        if self._digits.pending and agreed.telephone_event is not None:
+        if self._digits.waiting and agreed.telephone_event is not None:
             event = self._digits.next(timestamp)
             if event is not None:
                 out.interrupt()

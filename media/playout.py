@@ -107,7 +107,7 @@ class PlayoutQueue:
         """The next 20 ms, or None: nothing to play in this frame."""
         waiting, size = len(self._audio), self._frame_bytes
         if waiting >= size:
-            frame = bytes(self._audio[:size])
+            frame = bytes(self._audio if waiting == size else self._audio[:size])
             del self._audio[:size]
             self._taken += size
             return frame

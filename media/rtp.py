@@ -159,8 +159,8 @@ class SequenceTracker:
         transit = (int(arrival_s * self._clock_rate_hz) - timestamp) & 0xFFFFFFFF
         previous, self._transit = self._transit, transit
         if previous is not None:
-            apart = abs(transit - previous)
-            self._jitter += (min(apart, 0x100000000 - apart) - self._jitter) / 16
+            apart = (transit - previous) & 0xFFFFFFFF
+            self._jitter += ((apart if apart < 0x80000000 else 0x100000000 - apart) - self._jitter) / 16
         return True
 
     def _in_sequence(self, sequence: int) -> bool:

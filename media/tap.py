@@ -22,7 +22,17 @@ Take = Callable[[], bytes | None]
 class Tap:
     """For each 20 ms the bridge calls :meth:`take` through the leg, :meth:`said`, and then :meth:`heard`."""
 
-    __slots__ = ("_detector", "_meter", "_paused", "_recording", "_source", "_taken", "_tone", "detected", "on_detection")
+    __slots__ = (
+        "_detector",
+        "_meter",
+        "_paused",
+        "_recording",
+        "_source",
+        "_taken",
+        "_tone",
+        "detected",
+        "on_detection",
+    )
 
     def __init__(
         self,
@@ -61,8 +71,8 @@ class Tap:
 
     def take(self) -> bytes | None:
         """What the phone is to hear now."""
-        tone = self._tone
-        frame = self._taken = self._source() if tone is None else tone.take(self._source)
+        source, tone = self._source, self._tone
+        frame = self._taken = source() if tone is None else tone.take(source)
         return frame
 
     def said(self, sent: bool) -> None:

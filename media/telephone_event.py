@@ -136,11 +136,11 @@ class Sender:
         "_frame",
         "_gap_frames",
         "_idle_frames",
-        "_queue",
         "_start",
         "_volume",
         "scale",
         "sent",
+        "waiting",
     )
 
     def __init__(self, duration_ms: int = 160, gap_ms: int = 80, volume_dbm0: int = -10) -> None:
@@ -151,7 +151,8 @@ class Sender:
         # The two repeated end packets lie in the gap.
         self._gap_frames = max(-(-gap_ms // self.FRAME_MS) - (self.END_PACKETS - 1), 0)
         self._volume = -volume_dbm0
-        self._queue: deque[str] = deque()
+        self.waiting: deque[str] = deque()
+        """Digits and pauses not finished yet."""
         self._frame = 0
         self._idle_frames = 0
         self._start = 0
@@ -165,17 +166,12 @@ class Sender:
         ValueError for anything else, and for more than ``LIMIT`` waiting; then nothing is queued.
         """
         wanted = digits.upper()
-        if len(self._queue) + len(wanted) > self.LIMIT:
+        if len(self.waiting) + len(wanted) > self.LIMIT:
             raise ValueError(f"more than {self.LIMIT} digits wait already")
         for digit in wanted:
             if digit != "W" and digit not in DIGITS:
                 raise ValueError(f"{digit!r} is no digit")
-        self._queue.extend(wanted)
-
-    @property
-    def pending(self) -> int:
-        """Digits and pauses not finished yet."""
-        return len(self._queue)
+        self.waiting.extend(wanted)
 
     @property
     def sending(self) -> bool:
@@ -187,10 +183,10 @@ class Sender:
         if self._idle_frames:
             self._idle_frames -= 1
             return None
-        if not self._queue:
+        if not self.waiting:
             return None
-        if self._queue[0] == "W":
-            self._queue.popleft()
+        if self.waiting[0] == "W":
+            self.waiting.popleft()
             self._idle_frames = self.PAUSE_MS // self.FRAME_MS - 1
             return None
         return self._packet(timestamp)
@@ -202,9 +198,9 @@ class Sender:
         self._frame += 1
         frames = min(self._frame, self._duration_frames)
         flags = self._volume | (_END if self._frame >= self._duration_frames else 0)
-        payload = _PAYLOAD.pack(DIGITS.index(self._queue[0]), flags, min(frames * _FRAME_UNITS * self.scale, 0xFFFF))
+        payload = _PAYLOAD.pack(DIGITS.index(self.waiting[0]), flags, min(frames * _FRAME_UNITS * self.scale, 0xFFFF))
         if self._frame == self._duration_frames + self.END_PACKETS - 1:
-            self._queue.popleft()
+            self.waiting.popleft()
             self._frame = 0
             self._idle_frames = self._gap_frames
             self.sent += 1

@@ -76,6 +76,13 @@ class LinkHandler(Protocol):
         """The link is gone; ``orderly``: the peer sent a normal close frame, or we had closed."""
 
 
+class _Parser(Protocol):
+    """picows' end of the transport: what has come is written into its buffer."""
+
+    def get_buffer(self, sizehint: int) -> memoryview: ...
+    def buffer_updated(self, nbytes: int) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a link is made. ``headers`` go with the handshake."""
@@ -129,7 +136,7 @@ class Link(picows.WSListener):
     def __init__(self, handler: LinkHandler) -> None:
         self._handler: LinkHandler | None = handler
         self._arrivals: Arrivals | None = None
-        self._reading: tuple[socket.socket, asyncio.BufferedProtocol] | None = None
+        self._reading: tuple[socket.socket, _Parser] | None = None
         self._transport: WSTransport | None = None
         self._parts: list[bytes] = []
         self._parts_bytes = 0
@@ -180,7 +187,7 @@ class Link(picows.WSListener):
         if self._socket is not None and not (transport.is_secure or self._closing or below.is_closing()):
             with suppress(OSError):  # no descriptor is left: the loop goes on reading
                 arrivals.add(self._socket.fileno(), self)
-                self._reading = self._socket, cast("asyncio.BufferedProtocol", below.get_protocol())
+                self._reading = self._socket, cast("_Parser", below.get_protocol())
                 below.pause_reading()
 
     def _stop_reading(self) -> None:
@@ -200,8 +207,8 @@ class Link(picows.WSListener):
         for _ in range(self.ROUNDS):
             if self._reading is None:
                 return
-            opened, protocol = self._reading
-            room = cast("memoryview", protocol.get_buffer(-1))
+            opened, parser = self._reading
+            room = parser.get_buffer(-1)
             try:
                 size = opened.recv_into(room)
             except BlockingIOError:
@@ -209,7 +216,7 @@ class Link(picows.WSListener):
             except OSError:
                 size = 0
             if size:
-                protocol.buffer_updated(size)
+                parser.buffer_updated(size)
             else:
                 self._read_by_loop()
             if size < len(room):

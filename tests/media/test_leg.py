@@ -412,7 +412,7 @@ def test_digits_are_told_once_however_often_their_packets_come() -> None:
     sender = Sender()
     sender.queue("5#")
     line.talk(tone(400, 0.1))
-    while sender.pending:
+    while sender.waiting:
         event = sender.next(line.timestamp)
         if event is not None:
             line.hear(event.payload, payload_type=101, timestamp=event.timestamp)

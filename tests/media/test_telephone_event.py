@@ -191,7 +191,7 @@ def test_a_digit_goes_out_as_the_rfc_says() -> None:
         None,
         None,
     ]
-    assert (sender.sent, sender.pending, sender.sending) == (1, 0, False)
+    assert (sender.sent, len(sender.waiting), sender.sending) == (1, 0, False)
 
 
 def test_between_two_digits_there_is_the_gap_and_the_second_has_its_own_time() -> None:
@@ -220,11 +220,11 @@ def test_while_digits_wait_audio_has_every_frame_that_is_not_theirs() -> None:
 def test_lower_case_is_taken_and_what_is_no_digit_queues_nothing() -> None:
     sender = Sender()
     sender.queue("abcd")
-    assert sender.pending == 4
+    assert len(sender.waiting) == 4
     for digits in ("12x", " ", "E", "+1"):
         with pytest.raises(ValueError, match="no digit"):
             sender.queue(digits)
-    assert sender.pending == 4
+    assert len(sender.waiting) == 4
 
 
 @pytest.mark.parametrize("settings", [{"duration_ms": 39}, {"duration_ms": 8001}, {"gap_ms": 39}, {"volume_dbm0": 1}])
@@ -269,4 +269,4 @@ def test_more_digits_than_can_wait_are_refused_whole() -> None:
     sender.queue("1" * Sender.LIMIT)
     with pytest.raises(ValueError, match="wait already"):
         sender.queue("2")
-    assert sender.pending == Sender.LIMIT
+    assert len(sender.waiting) == Sender.LIMIT
