@@ -45,7 +45,7 @@ class Outgoing:
     """What a call that the edge places has beside the others. Times in seconds.
 
     ``early`` is the SDP of provisional responses; ``carrier_call`` what the carrier's REST calls it; ``recorded`` the
-    call's own wish to be recorded or not.
+    call's own wish to be recorded or not; ``invited`` when its INVITE went out, until that has had a 180 or 183.
     """
 
     way: Way
@@ -57,6 +57,7 @@ class Outgoing:
     recorded: bool | None = None
     early: EarlyAnswers = field(default_factory=EarlyAnswers)
     ringing: bool = False
+    invited: float | None = None
     ring_timer: Timer | None = None
     carrier_call: str = ""
 

@@ -19,6 +19,7 @@ from control.call_journal import CallJournal
 from control.call_media import CallMedia
 from control.call_table import END_REASONS, REFUSALS, TRANSITIONS, Action, Input, State
 from control.caps import Caps
+from control.delays import CallDelays
 from control.entropy import new_id
 from control.fallback import UNANSWERED, Fallback
 from control.hold import HoldOutcome
@@ -26,6 +27,7 @@ from control.hops import Hops
 from control.info_digits import InfoDigits
 from control.instructions import Instruction
 from control.live_calls import CallCommand, LiveCall
+from control.metrics import Readings
 from control.motor import Motor
 from control.outbound import Order, Outbound, Outward, PlaceRefused
 from control.registry.types import RegistryError, Route
@@ -110,6 +112,7 @@ class CallManager:
         self._by_id: dict[str, Call] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+        self._delays = CallDelays()
         self._journal = CallJournal(do.journal, now=do.now, wall=do.wall)
         self._motor = motor = Motor(
             feed=self._feed,
@@ -145,7 +148,9 @@ class CallManager:
         self._carry_out = self._actions()
 
     def _reach_out(self, do: Surroundings, outward: Outward, policy: Callable[[str], LegPolicy]) -> None:
-        self._outbound = Outbound(self._motor, outward, call_later=do.call_later, entropy=do.entropy, now=do.now)
+        self._outbound = Outbound(
+            self._motor, outward, call_later=do.call_later, entropy=do.entropy, now=do.now, delays=self._delays
+        )
         means = Means(
             outward=outward,
             signalling=do.signalling,
@@ -163,6 +168,10 @@ class CallManager:
     def __len__(self) -> int:
         """Calls not yet recorded as ended."""
         return len(self._by_id)
+
+    def readings(self) -> Readings:
+        """How long calls have waited."""
+        return self._delays.readings()
 
     def on_event(self, event: Event) -> None:
         """One event of the SIP engine; events of calls that are not ours are ignored."""
@@ -200,10 +209,12 @@ class CallManager:
     def on_notice(self, notice: NoticeBody) -> None:
         """One notice of media."""
         match notice:
-            case AgentReady(call=id):
+            case AgentReady(call=id, connected_s=connected_s):
                 if call := self._by_id.get(id):
                     self._journal.note(call, "agent_ready")
                     self._feed(call, Input.AGENT_READY)
+                    if call.spec is not None:
+                        self._delays.agent_connected(call.spec.protocol, connected_s)
             case AgentFailed(call=id, cause=cause, message=message):
                 if call := self._by_id.get(id):
                     self._fallback.take_over(call, _AGENT_FAILURE.get(cause, "agent_unavailable"), message)
@@ -478,10 +489,13 @@ class CallManager:
     def _ring(self, call: Call) -> None:
         self._journal.note(call, "ringing")
         self._do.signalling.ring(call.key, headers_of(call))
+        self._delays.rang("inbound", self._do.now() - call.started)
 
     def _answer(self, call: Call) -> None:
         self._journal.write(call, "answered", {})
         self._do.signalling.answer(call.key, call.sdp, headers_of(call))
+        if call.direction == "inbound":
+            self._delays.answered(self._do.now() - call.started)
         self._limit_length(call)
 
     def _limit_length(self, call: Call) -> None:

@@ -169,6 +169,7 @@ class Edge:
                 self._build_info,
                 self.counters.snapshot(),
                 unlabelled(self._figures()),
+                self.calls.readings(),
                 self.registrations.readings(),
                 self._hosts.readings(),
                 unlabelled({"media_workers": 0}) if self._workers is None else self._workers.readings(),

@@ -10,24 +10,37 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-__all__ = ["ALERTS", "FAMILIES", "GROUPS", "Alert", "Family"]
+__all__ = ["ALERTS", "DELAYS_S", "FAMILIES", "GROUPS", "Alert", "Family"]
 
 NAMESPACE: Final = "truedy"
+
+DELAYS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Buckets of histograms [s]: from what the edge takes by itself to the longest that anybody lets a phone ring."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Series of one name. ``key`` is what the code counts or reads it under; ``help`` says what it means."""
+    """Series of one name. ``key`` is what the code counts or reads it under; ``help`` says what it means.
 
-    type: Literal["counter", "gauge"]
+    ``buckets`` are a histogram's bounds, its last excepted, which is infinite.
+    """
+
+    type: Literal["counter", "gauge", "histogram"]
     key: str
     help: str
     labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
-        """Of its series."""
+        """Of its series; a histogram's have suffixes beside."""
         return f"{NAMESPACE}_{self.key}" + ("_total" if self.type == "counter" else "")
+
+    @property
+    def series(self) -> Mapping[str, str]:
+        """What its series are read under → their names."""
+        parts = ("_bucket", "_sum", "_count") if self.type == "histogram" else ("",)
+        return {f"{self.key}{part}": f"{self.name}{part}" for part in parts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,10 @@ def _gauge(key: str, help_text: str, *labels: str) -> Family:
     return Family("gauge", key, help_text, labels)
 
 
+def _histogram(key: str, help_text: str, *labels: str) -> Family:
+    return Family("histogram", key, help_text, labels, DELAYS_S)
+
+
 GROUPS: Final[Mapping[str, tuple[Family, ...]]] = MappingProxyType(
     {
         "Calls": (
@@ -61,6 +78,13 @@ GROUPS: Final[Mapping[str, tuple[Family, ...]]] = MappingProxyType(
                 "reason",
                 "status",
             ),
+            _histogram(
+                "call_ringing_delay_seconds",
+                "From a call's INVITE to its first 180 or 183: ours where the call came in, the carrier's where it "
+                "was placed by SIP.",
+                "direction",
+            ),
+            _histogram("call_answer_delay_seconds", "From the INVITE of a call that came in to its 200."),
             _counter("calls_fallen_back", "Calls that their number's fallback took over, by what failed.", "reason"),
             _counter(
                 "outgoing_calls_refused", "Calls and transfers that the rules against toll fraud forbade.", "reason"
@@ -139,6 +163,11 @@ GROUPS: Final[Mapping[str, tuple[Family, ...]]] = MappingProxyType(
             ),
         ),
         "Agents": (
+            _histogram(
+                "agent_connect_seconds",
+                "From a call's wish for its agent until the agent knew of the call: connection and handshake.",
+                "protocol",
+            ),
             _counter(
                 "agent_events", "What happened to agents in their calls: lost, reconnected, not reached.", "event"
             ),
@@ -192,6 +221,11 @@ def _one_more(name: str, span: str) -> str:
     return f"sum({name}) - (sum({name} offset {span}) or vector(0)) > 0"
 
 
+def _slowest_twentieth(name: str, selector: str = "", *by: str) -> str:
+    """What one in twenty observations of a histogram is beyond [s]; nothing where there are none."""
+    return f"histogram_quantile(0.95, sum by ({', '.join(('le', *by))}) (rate({name}_bucket{selector}[5m])))"
+
+
 ALERTS: Final = (
     Alert(
         'truedy_registrations{state="failed"} > 0',
@@ -209,6 +243,22 @@ ALERTS: Final = (
         "0.05 * sum(increase(truedy_calls_ended_total[10m]))",
         "",
         "More than one call in twenty finds no agent: `reason` says whether it refused, was late or cannot be reached.",
+    ),
+    Alert(
+        _slowest_twentieth("truedy_call_answer_delay_seconds") + " > 5",
+        "10m",
+        "One caller in twenty hears more than 5 s of ringing: agents are slow to be reached or to speak first "
+        "(`answer_after_s` is the longest that a call waits for that).",
+    ),
+    Alert(
+        _slowest_twentieth("truedy_call_ringing_delay_seconds", '{direction="inbound"}') + " > 0.5",
+        "10m",
+        "One call in twenty does not ring within 0.5 s of its INVITE: the registry or the edge is overloaded.",
+    ),
+    Alert(
+        _slowest_twentieth("truedy_agent_connect_seconds", "", "protocol") + " > 2.5",
+        "10m",
+        "One agent in twenty of that `protocol` is connected to only after 2.5 s: it, or the way to it, is overloaded.",
     ),
     Alert(
         "truedy_media_tick_lateness_p99_seconds > 0.01",

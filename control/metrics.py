@@ -95,8 +95,9 @@ class _Collector(Collector):
         self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        for key, family in self._families.items():
+        for family in self._families.values():
             metric = Metric(family.name.removesuffix("_total"), family.help, family.type)
-            for labels, value in self._readings.get(key, {}).items():
-                metric.add_sample(family.name, dict(labels), value)
+            for key, name in family.series.items():
+                for labels, value in self._readings.get(key, {}).items():
+                    metric.add_sample(name, dict(labels), value)
             yield metric

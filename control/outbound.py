@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from control.call import Call, End, Outgoing
 from control.call_table import MEDIA_REFUSALS, Input, State
+from control.delays import CallDelays
 from control.dialling import Dialler, Invitation, Way
 from control.entropy import new_id
 from control.hops import Hops
@@ -141,9 +142,11 @@ class Outbound:
         call_later: Callable[[float, Callable[[], None]], Any],
         entropy: Callable[[int], bytes],
         now: Callable[[], float],
+        delays: CallDelays,
     ) -> None:
         self._motor = motor
         self._outward = outward
+        self._delays = delays
         self._call_later = call_later
         self._entropy = entropy
         self._now = now
@@ -194,6 +197,7 @@ class Outbound:
             hidden=outgoing.hidden,
         )
         invite = self._outward.dialler.invite(outgoing.way, invitation)
+        outgoing.invited = self._now()
         self._outward.invite(invite, lambda key: self._motor.bind(call, key))
 
     async def _place(self, call: Call, outgoing: Outgoing) -> None:
@@ -277,6 +281,9 @@ class Outbound:
         outgoing = call.outgoing
         if outgoing is None or call.state is not State.DIALLING:
             return
+        if event.status in (180, 183) and outgoing.invited is not None:
+            self._delays.rang("outbound", self._now() - outgoing.invited)
+            outgoing.invited = None
         if event.status == 180 and not outgoing.ringing:
             outgoing.ringing = True
             self._motor.note(call, "ringing")

@@ -182,6 +182,7 @@ class Bridge:
         "_asked_since",
         "_at_ms",
         "_clock",
+        "_connected_s",
         "_converters",
         "_digits",
         "_dismissed",
@@ -232,6 +233,7 @@ class Bridge:
         self._queue = PlayoutQueue(silence(leg.law))
         self._hold_music = hold_music
         self._opened_at = 0.0
+        self._connected_s = 0.0
         self._established = False
         self._dismissed = False
         self._at_ms = 0
@@ -567,19 +569,26 @@ class Bridge:
         for action in step[1]:
             self._do(action)
 
+    def _await_answer(self) -> None:
+        now = self._clock()
+        self._connected_s = round(now - self._opened_at, 3)
+        if self._spec.answer_after_s > 0:
+            self._timer = (now + self._spec.answer_after_s, Input.ANSWER_DUE)
+        else:
+            self._timer = None
+            self._feed(Input.ANSWER_DUE)
+
     def _do(self, action: Action) -> None:
         match action:
-            case Action.AWAIT_ANSWER if self._spec.answer_after_s <= 0:
-                self._timer = None
-                self._feed(Input.ANSWER_DUE)
             case Action.AWAIT_ANSWER:
-                self._timer = (self._clock() + self._spec.answer_after_s, Input.ANSWER_DUE)
+                self._await_answer()
             case Action.AWAIT_PLAYOUT:
                 self._timer = (self._clock() + PLAYOUT_LIMIT_S, Input.PLAYOUT_DUE)
             case Action.STOP_TIMER:
                 self._timer = None
             case Action.TELL_READY:
-                self._notify(AgentReady(call=self.call, waited_s=round(self._clock() - self._opened_at, 3)))
+                waited_s = round(self._clock() - self._opened_at, 3)
+                self._notify(AgentReady(call=self.call, waited_s=waited_s, connected_s=self._connected_s))
             case Action.TELL_FAILED:
                 message = self._message or "the agent left before the answer"
                 self._notify(AgentFailed(call=self.call, cause=self._failure, message=message))

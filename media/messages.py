@@ -500,10 +500,14 @@ Result = Done | CallOpened | CallClosed | Failed
 
 
 class AgentReady(Message, frozen=True, kw_only=True, tag="agent_ready"):
-    """Answer the phone now: the agent has spoken, or ``answer_after_s`` has passed since its start."""
+    """Answer the phone now: the agent has spoken, or ``answer_after_s`` has passed since its start.
+
+    ``waited_s`` is since the call's opening, of which ``connected_s`` until the agent's start.
+    """
 
     call: str
     waited_s: float
+    connected_s: float = 0.0
 
 
 class AgentFailed(Message, frozen=True, kw_only=True, tag="agent_failed"):

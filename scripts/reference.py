@@ -21,7 +21,7 @@ from config.settings import Settings
 from control import call_table, transfer_table
 from control.api.app import openapi_document
 from control.errors import ERRORS
-from control.metric_families import ALERTS, GROUPS
+from control.metric_families import ALERTS, DELAYS_S, GROUPS
 from control.providers import Check
 from control.providers.sdk import CHECKS, WarningCode
 from edge import offers, refer, registration, reliable, session, session_timer, transaction
@@ -368,6 +368,10 @@ def metrics_page() -> str:
             "Counters begin at the process's start. A label has 256 values at most, and further ones count as `other`:",
             "a flood from forged sources adds no more series. Beside these are the `process_…` figures (memory, CPU,",
             "descriptors, start) of the process that signals.",
+        ),
+        (
+            "A histogram's series are `…_bucket` (how many were no longer than `le` seconds), `…_sum` and `…_count`.",
+            f"Its buckets end at {', '.join(f'{bound:g}' for bound in DELAYS_S)} s and at infinity.",
         ),
         ["## What to alert on"],
         (

@@ -70,6 +70,25 @@ async def test_a_call_rings_at_once_and_is_answered_when_its_agent_is_ready() ->
         assert ended.data["statistics"]["packets_sent"] == 7
 
 
+async def test_how_long_the_caller_waits_for_ringing_and_answer_and_for_the_agent_is_counted() -> None:
+    """From the INVITE, each once; what the agent took, by its protocol."""
+    async with world() as w:
+        w.media.before_reply = lambda command: w.clock.advance(0.75)
+        call = await w.offer()
+        w.clock.advance(1.25)
+        w.calls.on_notice(AgentReady(call=call, waited_s=1.9, connected_s=0.9))
+        w.calls.on_event(CallConfirmed(CallKey("k1"), None))
+        await w.settle()
+        shown = w.calls.readings()
+        inbound, builtin = ("direction", "inbound"), ("protocol", "builtin")
+        assert shown["call_ringing_delay_seconds_bucket"][inbound, ("le", "0.005")] == 1
+        assert shown["call_ringing_delay_seconds_sum"][inbound,] == 0.0
+        assert shown["call_answer_delay_seconds_sum"] == {(): 2.0}
+        assert shown["call_answer_delay_seconds_bucket"][("le", "1.0"),] == 0
+        assert shown["call_answer_delay_seconds_bucket"][("le", "2.5"),] == 1
+        assert shown["agent_connect_seconds_sum"] == {(builtin,): 0.9}
+
+
 async def test_an_agent_that_does_not_connect_in_time_is_480() -> None:
     async with world() as w:
         call = await w.offer()

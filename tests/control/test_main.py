@@ -156,7 +156,8 @@ async def test_ready_means_listening_with_the_registry_open(tmp_path: Path) -> N
         _, text = await up.ask("/metrics")
         shown = {line.partition(" ")[0] for line in text.splitlines()}
         apart = {FAMILIES[key].name for key in ("api_process_memory_bytes", "api_process_cpu_seconds")}
-        assert {family.name for family in FAMILIES.values() if not family.labels} - shown == apart
+        names = {name for family in FAMILIES.values() if not family.labels for name in family.series.values()}
+        assert names - {series.partition("{")[0] for series in shown} == apart
         assert 'truedy_registrations{state="failed"}' in shown
         assert f'truedy_build_info{{python="{platform.python_version()}",version="{version("truedy-edge")}"}}' in shown
 

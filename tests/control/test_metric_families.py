@@ -14,12 +14,14 @@ RESERVED = {"job", "instance", "le", "quantile"}
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.key)
 def test_a_metric_has_a_conventional_name_and_says_what_it_means(family: Family) -> None:
-    """Base units; ``_total`` is a counter's suffix and nothing else's."""
+    """Base units; ``_total`` is a counter's suffix and nothing else's, and buckets are a histogram's."""
     words = family.key.split("_")
     assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", family.key)
     assert not NOT_BASE_UNITS.intersection(words)
     assert not {"total", "count", "sum", "bucket"}.intersection(words[-1:])
     assert family.name.endswith("_total") == (family.type == "counter")
+    assert bool(family.buckets) == (family.type == "histogram")
+    assert list(family.buckets) == sorted(set(family.buckets))
     assert re.fullmatch(r"[A-Z].{9,}\.", family.help), family.help
     assert list(family.labels) == sorted(set(family.labels) - RESERVED)
 
@@ -33,7 +35,7 @@ def test_each_metric_and_each_meaning_is_there_once() -> None:
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.expression)
 def test_an_alert_is_about_metrics_and_labels_that_are_there(alert: Alert) -> None:
     """And about as many parentheses that open as close."""
-    names = {family.name: family for family in FAMILIES.values()}
+    names = {name: family for family in FAMILIES.values() for name in family.series.values()}
     selectors = re.findall(r"(truedy_\w+)(?:\{(\w+)=~?\"[^\"]*\"\})?", alert.expression)
     for name, label in selectors:
         assert not label or label in names[name].labels

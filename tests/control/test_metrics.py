@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from control.histograms import Histogram, histogram_readings
 from control.metric_families import FAMILIES, Family
 from control.metrics import Metrics, Readings, Source, build_info, unlabelled
 from edge.counters import Counters
@@ -16,7 +17,8 @@ from edge.counters import Counters
 DROPPED = Family("counter", "dropped", "Messages dropped.", ("reason", "source"))
 FAULTS = Family("counter", "faults", "Faults.")
 LATENESS = Family("gauge", "lateness_seconds", "How late.")
-SHOWN = {family.key: family for family in (DROPPED, FAULTS, LATENESS)}
+WAIT = Family("histogram", "wait_seconds", "How long.", ("way",), (0.5, 30.0))
+SHOWN = {family.key: family for family in (DROPPED, FAULTS, LATENESS, WAIT)}
 
 
 def metrics(*sources: Source) -> Metrics:
@@ -65,6 +67,33 @@ async def test_the_figures_of_several_processes_are_added_up() -> None:
         ("truedy_dropped_total", "a"): 3.0,
         ("truedy_dropped_total", "b"): 1.0,
     }
+
+
+async def test_a_histogram_is_shown_as_its_buckets_their_sum_and_their_count() -> None:
+    """Buckets in their order, each with all that is below; those of several processes are added up."""
+    here, there = Histogram(WAIT.buckets), Histogram(WAIT.buckets)
+    for wait in (0.2, 0.4, 31.0):
+        here.observe(wait)
+    there.observe(0.9)
+    ways = {(("way", "in"),): here}, {(("way", "in"),): there}
+
+    async def elsewhere() -> Readings:
+        return histogram_readings(WAIT, ways[1])
+
+    text = (
+        await Metrics([lambda: histogram_readings(WAIT, ways[0])], SHOWN, elsewhere=elsewhere).exposition()
+    ).decode()
+    assert text.endswith(
+        """\
+# HELP truedy_wait_seconds How long.
+# TYPE truedy_wait_seconds histogram
+truedy_wait_seconds_bucket{le="0.5",way="in"} 2.0
+truedy_wait_seconds_bucket{le="30.0",way="in"} 3.0
+truedy_wait_seconds_bucket{le="+Inf",way="in"} 4.0
+truedy_wait_seconds_sum{way="in"} 32.5
+truedy_wait_seconds_count{way="in"} 4.0
+"""
+    )
 
 
 async def test_what_is_read_has_the_type_of_its_family() -> None:

@@ -101,6 +101,21 @@ async def test_early_media_with_sdp_is_not_lost_and_the_answer_still_decides() -
         assert d.kinds(call).count("early_media") == 2
 
 
+@pytest.mark.parametrize(("status", "counted"), [(181, 0), (180, 1), (183, 1)])
+async def test_how_long_the_carrier_takes_to_have_the_phone_ring_is_counted_once(status: int, counted: int) -> None:
+    """The Session Request Delay of RFC 6076 §4.3, from the INVITE: the agent was connected to before."""
+    async with desk() as d:
+        d.media.before_reply = lambda command: d.clock.advance(60.0 if isinstance(command, OpenCall) else 0.0)
+        await d.place()
+        for _ in range(2):
+            d.clock.advance(3.0)
+            await d.says(CallProgressed(d.line.key, status, "Word", None))
+        outbound = (("direction", "outbound"),)
+        assert d.calls.readings()["call_ringing_delay_seconds_count"][outbound] == counted
+        assert d.calls.readings()["call_ringing_delay_seconds_sum"][outbound] == 3.0 * counted
+        assert d.calls.readings()["call_answer_delay_seconds_count"] == {(): 0}
+
+
 async def test_an_answer_without_sdp_confirms_the_early_one() -> None:
     async with desk() as d:
         await d.place()

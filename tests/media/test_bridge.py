@@ -153,7 +153,7 @@ def test_a_silent_agent_is_answered_for_after_answer_after_s() -> None:
     call.run(0.98)
     assert call.notices == []
     call.run(0.06)
-    assert call.notices == [AgentReady(call="c", waited_s=pytest.approx(4.0, abs=0.03))]
+    assert call.notices == [AgentReady(call="c", waited_s=pytest.approx(4.0, abs=0.03), connected_s=3.0)]
 
 
 def test_answer_after_zero_answers_at_the_agents_start() -> None:

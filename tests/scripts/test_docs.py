@@ -134,7 +134,7 @@ def test_whatever_is_counted_is_on_the_page_with_its_labels() -> None:
 
 def test_metrics_that_pages_name_are_there() -> None:
     """Names begin as API keys do, and as what an agent that is connected to anew is told."""
-    names = {family.name for family in FAMILIES.values()} | {RESUMED}
+    names = {RESUMED}.union(*({family.name, *family.series.values()} for family in FAMILIES.values()))
     for path in (reference.ROOT / "CHANGELOG.md", *reference.DOCS.rglob("*.md")):
         assert set(re.findall(r"\btruedy_[a-z_]+\b", path.read_text("utf-8"))) <= names, path
 
