@@ -142,6 +142,8 @@ async def test_killing_one_of_two_workers_ends_its_calls_and_no_others(tmp_path:
         for call in [*kept, fresh]:
             assert records[call.call_id]["end_reason"] == "caller_hung_up"
         await edge.expect_metrics({"truedy_media_workers": 3.0, 'truedy_media_workers_died_total{status="-9"}': 1.0})
+        costs = [name for name in await edge.metrics() if name.startswith("truedy_media_worker_memory_bytes{")]
+        assert len(costs) == 3
         assert len(workers_of(edge) - before) == 1
 
 
@@ -161,7 +163,10 @@ async def test_killing_the_control_apis_process_is_not_heard_in_a_call(tmp_path:
                     await asyncio.sleep(0.01)
             with contextlib.suppress(httpx.TransportError):  # the connection that was kept alive went with it
                 await edge.api.get("/readyz")
-            await edge.expect_metrics({'truedy_api_processes_died_total{status="-9"}': 1.0})
+            await edge.expect_metrics(
+                {'truedy_api_processes_died_total{status="-9"}': 1.0, "truedy_call_answer_delay_seconds_count": 1.0}
+            )
+            assert (await edge.metrics())["truedy_api_process_memory_bytes"] > 1e6
             [record] = await edge.request("GET", "/calls")
             assert record["status"] == "in_progress"
             await talking
