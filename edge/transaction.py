@@ -529,15 +529,16 @@ def client_key(response: Response) -> Key:
 def server_key(request: Request, method: str | None = None) -> Key:
     """RFC 3261 §17.2.3: branch, sent-by and method; ``method`` INVITE finds what a CANCEL or ACK is about.
 
-    Without the magic cookie, or with nothing after it (RFC 4475 §3.2.1), the fields that RFC 2543 compares.
-    Raises ParseError.
+    Without the magic cookie, or with nothing after it (RFC 4475 §3.2.1), the fields that RFC 2543 compares; of the Via
+    what its sender wrote, not what we note in it. Raises ParseError.
     """
     via = request.via
     method = method or ("INVITE" if request.method == "ACK" else request.method)
     branch = via.branch
     if branch is not None and branch.startswith(MAGIC_COOKIE) and branch != MAGIC_COOKIE:
         return (branch, via.host, via.port, method)
-    return (via, request.uri, request.from_.tag, request.call_id, request.cseq.number, method)
+    written = (via.transport, via.host, via.port, branch)
+    return (*written, request.uri, request.from_.tag, request.call_id, request.cseq.number, method)
 
 
 def acknowledgement(request: Request, response: Response) -> Request:

@@ -346,6 +346,18 @@ def test_a_lower_cseq_gets_500_and_a_jump_is_fine() -> None:
     assert only(solo.receive(in_dialog("BYE", ok, cseq=901))).status == 200
 
 
+@pytest.mark.parametrize("via", ["SIP/2.0/UDP 10.0.0.9:5060", "SIP/2.0/UDP 10.0.0.9:5060;branch=1;rport"])
+def test_a_repeated_invite_of_an_old_peer_behind_a_nat_is_one_call(via: str) -> None:
+    """RFC 3261 §17.2.3: without the magic cookie the Vias are compared as they were sent; no second one is merged."""
+    solo = Solo()
+    offer = invite(via=via)
+    solo.receive(offer)
+    again = solo.receive(offer)
+    assert [response.status for response in again if isinstance(response, Response)] == [100]
+    solo.take(CallOffered)
+    assert not solo.events
+
+
 def test_a_repeated_request_in_a_dialog_is_absorbed() -> None:
     """RFC 3261 §17.2.2: the copy is no request out of order."""
     solo = Solo()

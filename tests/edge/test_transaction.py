@@ -537,3 +537,7 @@ def test_without_the_magic_cookie_the_fields_of_rfc_2543_are_compared(branch: st
     assert server_key(request("INVITE", via=via, call_id="another")) != key
     assert server_key(request("INVITE", via=via, from_tag="another")) != key
     assert server_key(request("INVITE", via=via, uri="sip:other@192.0.2.1")) != key
+    assert server_key(request("INVITE", via=via.replace("UDP", "TCP"))) != key
+    assert server_key(request("INVITE", via=via).with_received("198.51.100.9", 40000)) == key
+    asked = request("INVITE", via=f"{via};rport")
+    assert server_key(asked.with_received("198.51.100.9", 40000)) == server_key(asked)
