@@ -169,7 +169,6 @@ async def test_what_a_program_printed_is_in_the_failure() -> None:
         assert await program.wait(5.0) == 3
 
 
-@pytest.mark.realtime
 async def test_a_program_that_ignores_sigterm_is_killed_with_all_it_started() -> None:
     script = "trap '' TERM; sleep 60 & echo started $!; wait"
     async with running("sh", "-c", script, name="stubborn") as program:

@@ -194,7 +194,6 @@ async def test_another_accounts_connection_or_number_is_not_imported(stage: Stag
     await call.hang_up()
 
 
-@pytest.mark.realtime
 async def test_a_new_registration_has_a_new_token_and_the_old_one_lasts_as_long_as_it_was_granted(
     tmp_path: Path, keyring: Keyring
 ) -> None:

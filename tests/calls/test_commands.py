@@ -20,7 +20,7 @@ CALLER_HZ = 1000
 
 
 @pytest.mark.realtime
-@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
+@pytest.mark.parametrize("transport", ["udp", pytest.param("tcp", marks=pytest.mark.slow), "tls"])
 async def test_the_softphone_talks_with_the_agent_and_draws_the_ladder(
     edge: Edge, pki: Pki, tmp_path: Path, transport: str
 ) -> None:

@@ -161,7 +161,6 @@ def smallest(method: str, host: str, port: int, number: int) -> bytes:
     ).encode()
 
 
-@pytest.mark.realtime
 async def test_the_edge_is_no_amplifier(tmp_path: Path, keyring: Keyring) -> None:
     """S14: what strangers get is at most half as much again as what they sent, and is never sent again."""
     settings = replace(QUICK, addresses=(), trunk=DIGEST)
@@ -229,7 +228,6 @@ async def _guess(phone: Phone, user: str, password: str) -> int:
     return answer.status
 
 
-@pytest.mark.realtime
 async def test_a_flood_of_unknown_numbers_leases_no_port_and_meets_the_limit(tmp_path: Path, keyring: Keyring) -> None:
     """S13: 404 each, then 503 with Retry-After; a call gets through once the flood is over."""
     limits = {"attempts_per_second": 50.0, "attempts_burst": 60}
@@ -592,7 +590,6 @@ def _shows(data: bytes, secret: str) -> bool:
 # --- faults ---
 
 
-@pytest.mark.realtime
 async def test_what_nobody_answers_is_given_up_in_time(tmp_path: Path, keyring: Keyring) -> None:
     """R5, R6, R8: media stops and the caller's BYE was lost: ours follows, unanswered; a 487 without its ACK."""
     timeouts = {"silence_timeout_s": 1.0, "first_packet_timeout_s": 1.0}

@@ -16,8 +16,6 @@ from tests.support.audio import read_wav, tone, write_wav
 from tests.support.edge import API, Edge, Keyring, Settings
 from tests.support.ports import free_port, free_ports
 
-pytestmark = pytest.mark.realtime
-
 
 @asynccontextmanager
 async def lab(folder: Path, keyring: Keyring, pipeline: dict[str, Any]) -> AsyncIterator[Carriers]:
@@ -51,6 +49,7 @@ async def lab(folder: Path, keyring: Keyring, pipeline: dict[str, Any]) -> Async
         yield carriers
 
 
+@pytest.mark.realtime
 async def test_both_calls_are_placed_told_and_recorded(
     tmp_path: Path, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,8 +22,6 @@ from tests.support.process import needs
 from tests.support.rtp import MediaPort
 from tests.support.sipp import Sipp
 
-pytestmark = pytest.mark.realtime
-
 SETTINGS = Settings(sip={"t1_s": 0.1}, media={"port_rest_s": 0.1}, limits={"calls_per_did": 200})
 LINGERS_S = 64 * 0.1 + 5.0 + 2.0  # 64·T1, T4, and a little
 
@@ -56,6 +54,7 @@ async def short_call(phone: Phone) -> Call:
     return call
 
 
+@pytest.mark.realtime
 @pytest.mark.slow  # sipp's hundred run always
 async def test_a_hundred_invites_at_once_all_ring_through(edge: Edge) -> None:
     """One record each, none doubled by a retransmission, none refused."""
@@ -76,6 +75,7 @@ async def test_a_hundred_invites_of_sipp_at_once_all_ring_through(edge: Edge, tm
     await edge.expect_records(100)
 
 
+@pytest.mark.realtime
 async def test_fifty_held_calls_each_hear_their_own_echo(edge: Edge) -> None:
     """Fifty tones cross the edge at once; none is heard in another's call."""
     tones_hz = [300 + 50 * number for number in range(50)]
@@ -101,6 +101,7 @@ async def test_fifty_held_calls_each_hear_their_own_echo(edge: Edge) -> None:
     assert sum(record["statistics"]["packets_lost"] for record in records) == 0
 
 
+@pytest.mark.realtime
 async def test_calls_over_a_network_that_loses_five_percent_come_up_and_end(edge: Edge) -> None:
     """5 % lost, 5 % doubled, 5 % overtaken each way, signalling and media: every call up, one record each."""
     impairment = Impairment(seed=7, loss=0.05, duplicate=0.05, reorder=0.05)

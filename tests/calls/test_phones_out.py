@@ -23,8 +23,6 @@ from tests.support.sipp import Sipp
 from tests.support.sniffer import Sniffer, can_sniff
 from tests.support.user_agents import CALLED, CALLEE, called_phone
 
-pytestmark = pytest.mark.realtime
-
 ECHO = "+14155550101"
 PHONE_HZ = 1000
 
@@ -57,6 +55,7 @@ async def record(edge: Edge, call: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.realtime
 @needs("sipp")
 @pytest.mark.interop(agent=("baresip", "linphone", "pjsua2"), feature=("calls out", "held by the edge", "REFER"))
 @pytest.mark.interop(agent="baresip", feature=("TLS", "G.722", "SRTP"))
@@ -108,6 +107,7 @@ async def test_a_phone_is_called_held_and_referred(
     assert heard_s(phone.heard(), AGENT_HZ) >= 0.8
 
 
+@pytest.mark.realtime
 @needs("sipp")
 @can_sniff
 @pytest.mark.interop(agent="sipp", feature=("calls out", "UDP", "PCMU", "digest", "held by the edge", "REFER"))
@@ -169,6 +169,7 @@ async def test_calls_that_come_to_nothing_say_why(tmp_path: Path, keyring: Keyri
             assert {number: (each["end_reason"], each["sip_status"]) for number, each in found.items()} == outcomes
 
 
+@pytest.mark.realtime
 @needs("sipp")
 @pytest.mark.interop(agent="sipp", feature=("PRACK", "UPDATE", "digits by INFO", "held by the phone", "re-INVITE"))
 async def test_a_callee_that_prescribes_everything_is_followed(tmp_path: Path, keyring: Keyring) -> None:
@@ -208,6 +209,7 @@ async def test_a_callee_that_prescribes_everything_is_followed(tmp_path: Path, k
             await fork.finish()
 
 
+@pytest.mark.realtime
 @pytest.mark.slow
 @needs("sipp")
 @pytest.mark.interop(agent="sipp", feature="session timer")
@@ -229,6 +231,7 @@ async def test_a_callee_that_wants_its_session_refreshed_has_it_refreshed(tmp_pa
             assert (await record(edge, call_id))["end_reason"] == "operator_hung_up"
 
 
+@pytest.mark.realtime
 @has_pjsip
 @needs("kamailio")
 @pytest.mark.interop(
@@ -272,6 +275,7 @@ async def test_a_call_goes_out_through_a_proxy_that_challenges(tmp_path: Path, k
     assert heard_s(phone.heard(), AGENT_HZ) >= 0.8
 
 
+@pytest.mark.realtime
 @needs("sipp", "baresip", "linphonec")
 @has_pjsip
 @pytest.mark.interop(agent=("sipp", "baresip", "linphone", "pjsua2"), feature="digest")
@@ -312,6 +316,7 @@ async def test_phones_prove_who_they_are_to_a_trunk_that_has_no_addresses(tmp_pa
         assert {each["end_reason"] for each in records} == {"caller_hung_up"}
 
 
+@pytest.mark.realtime
 @needs("sipp")
 @pytest.mark.interop(agent="sipp", feature=("early media", "digits by INFO"))
 async def test_a_transferred_caller_hears_it_ring_then_early_media_then_the_target(

@@ -20,8 +20,6 @@ from tests.support.edge import API, DID, Edge, Keyring, Settings
 from tests.support.media_streams_agent import AgentCall, MediaStreamsAgent
 from tests.support.phone import Call, Phone
 
-pytestmark = pytest.mark.realtime
-
 RECORDED = "[recording]\nenabled = true\n"
 
 
@@ -71,6 +69,7 @@ def _below(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.realtime
 async def test_each_side_of_a_call_is_in_its_own_channel_and_the_caller_was_told(
     tmp_path: Path, keyring: Keyring
 ) -> None:
@@ -125,6 +124,7 @@ async def _read_is_noted(edge: Edge, call_id: str) -> bool:
     return any(event.startswith("recording_read: key ") for event in await edge.timeline(call_id))
 
 
+@pytest.mark.realtime
 async def test_a_media_worker_that_is_killed_leaves_its_recording_up_to_that_moment(
     tmp_path: Path, keyring: Keyring
 ) -> None:
@@ -147,6 +147,7 @@ async def test_a_media_worker_that_is_killed_leaves_its_recording_up_to_that_mom
         assert recording["seconds"] == pytest.approx(len(samples) / 8000)
 
 
+@pytest.mark.realtime
 async def test_a_recorder_that_hangs_on_its_disk_costs_the_call_nothing(tmp_path: Path, keyring: Keyring) -> None:
     """Stopped: as one whose write never returns. Each frame of the call still goes both ways."""
     async with Edge.open(tmp_path / "edge", keyring, settings(tmp_path / "recordings")) as edge:
@@ -183,6 +184,7 @@ async def undisturbed_call(edge: Edge) -> str:
     return str(record["id"])
 
 
+@pytest.mark.realtime
 async def test_a_place_that_takes_no_file_costs_the_call_nothing_and_is_told(tmp_path: Path, keyring: Keyring) -> None:
     """In the process that signals, too: a folder that cannot be made any more, as where a disk was unmounted."""
     disk = tmp_path / "disk"
@@ -213,6 +215,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.realtime
 async def test_a_full_disk_costs_the_call_nothing_and_is_told(
     tmp_path: Path, small_disk: Path, keyring: Keyring
 ) -> None:

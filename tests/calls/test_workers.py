@@ -25,8 +25,6 @@ from tests.support.phone import Call, Phone
 from tests.support.process import running
 from tests.support.rtp import MediaPort
 
-pytestmark = pytest.mark.realtime
-
 _PEAK, _LOUD = 16000, 4000
 _EDGE, _BITS = 8, 16
 
@@ -101,6 +99,7 @@ async def hears_itself(call: Call, hz: float = 700) -> None:
     await asyncio.gather(call.media.play(tone(hz, 1.0)), call.media.expect_tone(hz, 0.5))
 
 
+@pytest.mark.realtime
 async def test_killing_one_of_two_workers_ends_its_calls_and_no_others(tmp_path: Path, keyring: Keyring) -> None:
     """Each with a BYE and a record; the others' audio goes on both ways, and new calls are taken at once."""
     async with Edge.open(tmp_path / "edge", keyring, Settings(media={"workers": 2})) as edge:
@@ -147,6 +146,7 @@ async def test_killing_one_of_two_workers_ends_its_calls_and_no_others(tmp_path:
         assert len(workers_of(edge) - before) == 1
 
 
+@pytest.mark.realtime
 async def test_killing_the_control_apis_process_is_not_heard_in_a_call(tmp_path: Path, keyring: Keyring) -> None:
     """The next one takes requests: what it is asked of the call that is up, it asks."""
     async with Edge.open(tmp_path / "edge", keyring, Settings(api={"own_process": True})) as edge:
@@ -198,6 +198,7 @@ async def test_workers_go_with_an_edge_that_is_killed(tmp_path: Path, keyring: K
                     await asyncio.sleep(0.02)
 
 
+@pytest.mark.realtime
 async def test_a_stop_that_reaches_every_process_lets_calls_end(tmp_path: Path, keyring: Keyring) -> None:
     """As a service manager and a terminal do it: the workers leave it to control, which drains."""
     async with Edge.open(tmp_path / "edge", keyring, Settings(media={"workers": 1}), checked=False) as edge:
@@ -261,6 +262,7 @@ async def lock(registry: Path, seconds: float) -> None:
         database.execute("rollback")
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("apart", [False, True])
 async def test_slow_requests_and_a_locked_registry_lose_no_frame(apart: bool, tmp_path: Path, keyring: Keyring) -> None:
     """Each frame of 20 ms is numbered; all arrive, once and in order, both ways, whatever control has to do.

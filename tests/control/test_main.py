@@ -35,7 +35,7 @@ from control.resources.numbers import ImportSipNumber, UpdateNumber
 from control.vault import Vault
 from edge.events import TransportName
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.uvloop
 
 NUMBER = "+15551230001"
 

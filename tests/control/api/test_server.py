@@ -18,7 +18,7 @@ from control.api.listener import listen, url_of
 from control.api.server import ApiServer
 from tests.support.desk import BASE, Desk
 
-pytestmark = pytest.mark.realtime
+pytestmark = pytest.mark.uvloop
 
 
 @dataclass
@@ -152,6 +152,7 @@ async def test_a_head_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch, fi
     assert (b"200 OK" in answer) == (b"healthz" in first)
 
 
+@pytest.mark.realtime
 async def test_a_slow_answer_is_not_a_slow_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is for the request."""
     monkeypatch.setattr(module, "HEAD_TIMEOUT_S", 0.1)
