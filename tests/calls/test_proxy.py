@@ -29,7 +29,6 @@ async def proxy(edge: Edge, tmp_path: Path) -> AsyncIterator[Kamailio]:
 
 
 @pytest.mark.realtime
-@pytest.mark.realtime
 @pytest.mark.interop(agent="kamailio", feature=("UDP", "TCP", "caller hangs up"))
 @pytest.mark.parametrize(("name", "transport"), PHONES)
 async def test_a_call_through_a_proxy_is_as_one_without(
@@ -53,7 +52,6 @@ async def test_a_call_through_a_proxy_is_as_one_without(
     assert record["end_reason"] == "caller_hung_up"
 
 
-@pytest.mark.realtime
 @pytest.mark.interop(agent="kamailio", feature=("UDP", "TCP", "edge hangs up"))
 @pytest.mark.parametrize(("name", "transport"), PHONES)
 async def test_the_edges_own_bye_goes_back_through_the_proxy(
@@ -71,7 +69,6 @@ async def test_the_edges_own_bye_goes_back_through_the_proxy(
     assert record["end_reason"] == "agent_closed"
 
 
-@pytest.mark.realtime
 async def test_every_via_comes_back_as_it_went(edge: Edge, proxy: Kamailio) -> None:
     """RFC 3261 §18.2.1: the proxy has put ``received`` and ``rport`` on the phone's Via; the answer keeps both."""
     await edge.add_echo()
@@ -86,7 +83,6 @@ async def test_every_via_comes_back_as_it_went(edge: Edge, proxy: Kamailio) -> N
     await edge.expect_records(1)
 
 
-@pytest.mark.realtime
 @pytest.mark.interop(agent="kamailio", feature="CANCEL")
 async def test_cancel_through_a_proxy_ends_the_ringing(edge: Edge, proxy: Kamailio) -> None:
     """RFC 3261 §9.2: 200 to the CANCEL, 487 to the INVITE, a record that says so, and no agent left behind."""
