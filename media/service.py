@@ -82,7 +82,7 @@ _STATISTICS_EVERY_S: Final = 1.0
 _PORTIONS: Final = 100
 _NOT_TALKING: Final = Failed(code="not_talking", message="nothing is played in the call, or not any more")
 _TURNS: Final = 16
-_CALLS_A_TURN: Final = 32
+_CALLS_A_TURN: Final = 20
 """So many fill a turn: each costs a wake-up, whose caches are cold; a long one holds up whatever comes meanwhile."""
 
 
