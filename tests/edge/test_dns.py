@@ -484,18 +484,17 @@ async def test_a_name_that_does_not_exist_is_an_empty_answer_that_is_remembered(
 
 @pytest.mark.realtime
 async def test_a_dead_server_never_holds_up_the_loop() -> None:
-    """Loop lag at most 50 ms while names cannot be resolved."""
+    """Each of twenty lookups that held it up would do so for 0.2 s and more; a machine that stalls does once or twice."""
     loop = asyncio.get_running_loop()
     async with name_server() as (server, one):
         server.dead = True
-        worst = 0.0
+        lags: list[float] = []
 
         async def watch() -> None:
-            nonlocal worst
             while True:
                 before = loop.time()
                 await asyncio.sleep(0.005)
-                worst = max(worst, loop.time() - before - 0.005)
+                lags.append(loop.time() - before - 0.005)
 
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch())
@@ -503,7 +502,7 @@ async def test_a_dead_server_never_holds_up_the_loop() -> None:
             await asyncio.wait(answers)
             watching.cancel()
         assert all(answer.result() == () for answer in answers)
-        assert worst < 0.05
+        assert sorted(lags)[-3] < 0.05
 
 
 @pytest.mark.realtime
