@@ -145,7 +145,10 @@ class Provisionals:
         self._step(Input.SEND, now, provisional)
 
     def acknowledged(self, request: Request, now: float) -> Provisional | None:
-        """What a PRACK acknowledges; None for 481 (§3). Raises ParseError. Next: :meth:`go_on`, after its 200."""
+        """What a PRACK acknowledges; None for 481 (§3). Raises ParseError. Next: :meth:`go_on`, after its 200.
+
+        Also after the final response: the two may cross, and a 481 would end the call (RFC 3261 §12.2.1.2).
+        """
         match = _RACK((request.headers.get("RAck") or "").strip())
         if match is None:
             raise ParseError(400, "bad RAck")
@@ -154,6 +157,7 @@ class Provisionals:
         if current is None or (rseq, cseq, match[3].upper()) != (self._rseq, self._cseq, "INVITE"):
             return None
         self.agreed = self.agreed or bool(current.body)
+        self._current = None
         self._step(Input.PRACK, now)
         return current
 
@@ -193,7 +197,6 @@ class Provisionals:
             self._waiting.append(provisional)
 
     def _stop(self, provisional: Provisional | None, now: float) -> None:
-        self._current = None
         for timer in (self._repeat, self._deadline):
             if timer is not None:
                 timer.cancel()

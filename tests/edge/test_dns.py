@@ -484,7 +484,7 @@ async def test_a_name_that_does_not_exist_is_an_empty_answer_that_is_remembered(
 
 @pytest.mark.realtime
 async def test_a_dead_server_never_holds_up_the_loop() -> None:
-    """Each of twenty lookups that held it up would do so for 0.2 s and more; a machine that stalls does once or twice."""
+    """Each lookup that held it up would do so for 0.2 s and more; a machine that stalls does once or twice."""
     loop = asyncio.get_running_loop()
     async with name_server() as (server, one):
         server.dead = True

@@ -148,13 +148,22 @@ def test_an_answer_waits_for_the_prack_of_a_description_and_does_not_repeat_it()
 def test_an_answer_does_not_wait_for_the_prack_of_a_180() -> None:
     """RFC 3262 §3: and what was not acknowledged is not repeated after the 200."""
     solo = Solo()
-    key, ringing = rung(solo)
+    key, _ = rung(solo)
     solo.endpoint.answer(key, ANSWER, now=0.0)
     ok = only(solo.drain())
     assert (ok.status, ok.body) == (200, ANSWER)
     solo.receive(in_dialog("ACK", ok, cseq=1))
     assert solo.advance(60.0) == []
-    assert only(solo.receive(prack(ringing))).status == 481
+
+
+def test_a_prack_that_crosses_the_200_is_answered_with_200() -> None:
+    """RFC 3262 §3: "MUST be prepared to process PRACK requests"; a 481 would have the peer end the call."""
+    solo = Solo()
+    key, ringing = rung(solo)
+    solo.endpoint.answer(key, ANSWER, now=0.0)
+    only(solo.drain())
+    assert only(solo.receive(prack(ringing))).status == 200
+    assert only(solo.receive(prack(ringing, cseq=3))).status == 481
 
 
 def test_a_call_given_up_while_its_answer_waits_is_over() -> None:
