@@ -296,21 +296,22 @@ class Headers:
             self._pairs = canonical_pairs((name.rstrip(WHITE), value) for name, _, value in parts)
         return self._pairs
 
-    def _of(self, name: str) -> Sequence[str]:
+    def of(self, name: str) -> Sequence[str]:
+        """As :meth:`lines`, but for reading alone: they are the index's own."""
         return (self._index or self._by_name()).get(_SPELLINGS.get(name) or fold_name(name), ())
 
     def lines(self, name: str) -> list[str]:
         """The value of each header line of that name, as it came, unsplit."""
-        return [*self._of(name)]
+        return [*self.of(name)]
 
     def get(self, name: str) -> str | None:
         """The first line's value, whole, or None."""
-        lines = self._of(name)
+        lines = self.of(name)
         return lines[0] if lines else None
 
     def get_all(self, name: str) -> list[str]:
         """Every value, split at commas where the header is a list. Raises :class:`ParseError` for a bad list."""
-        lines = self._of(name)
+        lines = self.of(name)
         if not lines or fold_name(name) not in _LISTS:
             return [*lines]
         return [value for line in lines if line for value in split_list(line)]
@@ -342,7 +343,7 @@ class Headers:
         return Headers._of_lines(lines, index)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and bool(self._of(name))
+        return isinstance(name, str) and bool(self.of(name))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._in_order())

@@ -182,7 +182,7 @@ class _Typed(Generic[T]):
 
 
 def _single(message: Message, name: str) -> str:
-    lines = message.headers._of(name)
+    lines = message.headers.of(name)
     if len(lines) != 1:
         raise ParseError(400, f"{'several' if lines else 'no'} {name}")
     return lines[0]
