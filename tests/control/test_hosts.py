@@ -24,22 +24,21 @@ from media.hosting.wire import Kind, Load
 from media.messages import AgentSpec
 from media.pipe import Pipe
 from tests.media.agents.fakes import CONTEXT
+from tests.support.children import FakeChild
 
 NAME = f"truedy-test-hosts-{os.getpid()}"
 
 
-class FakeHost:
+class FakeHost(FakeChild):
     """A host by hand."""
 
     def __init__(self, epoch: int, deliver: Callable[[bytes], None]) -> None:
+        super().__init__(1000 + epoch)
         self.epoch = epoch
-        self.pid = 1000 + epoch
         self.ends: list[End] = []
         self.full = False
-        self.killed = False
         self.words = ""
         self._deliver = deliver
-        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def report(self, calls: int | None = None) -> None:
         taken = len(self.ends)
@@ -54,24 +53,11 @@ class FakeHost:
     def last_words(self) -> str:
         return self.words
 
-    def send(self, data: bytes) -> None: ...
-
-    def hang_up(self) -> None:
-        self.die(0)
-
-    def kill(self) -> None:
-        self.killed = True
-        self.die(-9)
-
     def die(self, status: int) -> None:
         for end in self.ends:
             end.close()
         self.ends.clear()
-        if not self._ended.done():
-            self._ended.set_result(status)
-
-    async def ended(self) -> int:
-        return await asyncio.shield(self._ended)
+        super().die(status)
 
 
 class House:

@@ -10,30 +10,7 @@ import pytest
 from control.keeper import Keeper, NotUp, start_child
 from control.supervisor import Supervisor
 from edge.counters import Counters
-
-
-class FakeLink:
-    """A process that does as it is told."""
-
-    pid = 1
-
-    def __init__(self) -> None:
-        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    def send(self, data: bytes) -> None: ...
-
-    def hang_up(self) -> None:
-        self.die(0)
-
-    def kill(self) -> None:
-        self.die(-9)
-
-    def die(self, status: int) -> None:
-        if not self._ended.done():
-            self._ended.set_result(status)
-
-    async def ended(self) -> int:
-        return await asyncio.shield(self._ended)
+from tests.support.children import FakeChild
 
 
 class FakeLife:
@@ -45,7 +22,7 @@ class FakeLife:
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self.link = FakeLink()
+        self.link = FakeChild()
         self.answers = asyncio.Event()
 
     async def answered(self) -> None:

@@ -43,26 +43,25 @@ from media.pipe import PipeFull
 from media.settings import ServiceSettings
 from tests.media.rooms import offer, open_call
 from tests.support.audio import tone
+from tests.support.children import FakeChild
 from tests.support.ports import free_ports
 from tests.support.rtp import MediaPort
 
 OPENED = CallOpened(sdp=b"sdp", codec="PCMU")
 
 
-class FakeWorker:
+class FakeWorker(FakeChild):
     """A worker by hand: ``answers`` says what it replies, by command; None: nothing yet."""
 
     def __init__(self, epoch: int, deliver: Callable[[bytes], None], answers: dict[type, Result | None]) -> None:
-        self.pid = 1000 + epoch
+        super().__init__(1000 + epoch)
         self.epoch = epoch
         self.commands: list[Command] = []
         self.answers = answers
         self.full = False
         self.told = False
-        self.killed = False
         self._deliver = deliver
         self._waiting: list[Request] = []
-        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def send(self, data: bytes) -> None:
         if self.full:
@@ -88,17 +87,6 @@ class FakeWorker:
     def hang_up(self) -> None:
         self.told = True
         self.die(0)
-
-    def kill(self) -> None:
-        self.killed = True
-        self.die(-9)
-
-    def die(self, status: int) -> None:
-        if not self._ended.done():
-            self._ended.set_result(status)
-
-    async def ended(self) -> int:
-        return await asyncio.shield(self._ended)
 
     def calls(self, kind: type[OpenCall] | type[CloseCall] = OpenCall) -> list[str]:
         return [command.call for command in self.commands if isinstance(command, kind)]

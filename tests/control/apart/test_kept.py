@@ -31,19 +31,19 @@ from control.keeper import Keeper, Link
 from control.supervisor import Supervisor
 from edge.counters import Counters
 from media.pipe import PipeFull
+from tests.support.children import FakeChild
 from tests.support.desk import Desk
 
 
-class FakeProcess:
+class FakeProcess(FakeChild):
     """One by hand; ``full`` takes nothing, ``deaf`` does not finish when it is told to."""
 
     def __init__(self, pid: int, deliver: Callable[[bytes], None]) -> None:
-        self.pid = pid
+        super().__init__(pid)
         self.heard: list[FromCalls] = []
         self.full = False
         self.deaf = False
         self._deliver = deliver
-        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def say(self, message: FromApi) -> None:
         self._deliver(encode(message))
@@ -57,16 +57,6 @@ class FakeProcess:
 
     def hang_up(self) -> None:
         raise AssertionError("its pipe is its own to close")
-
-    def kill(self) -> None:
-        self.die(-9)
-
-    def die(self, status: int) -> None:
-        if not self._ended.done():
-            self._ended.set_result(status)
-
-    async def ended(self) -> int:
-        return await asyncio.shield(self._ended)
 
 
 class House:
