@@ -8,7 +8,7 @@ reply, and is carried out once. All cross the codec at the end of this file, in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -685,6 +685,14 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Envelope] = msgspec.msgpack.Decoder(Envelope)
 
 
+class _Versioned(Protocol):
+    @property
+    def version(self) -> int: ...
+
+
+_M = TypeVar("_M", bound=_Versioned)
+
+
 class ProtocolError(Exception):
     """Bytes that are no message of this version."""
 
@@ -696,10 +704,15 @@ def encode(envelope: Envelope) -> bytes:
 
 def decode(data: bytes) -> Envelope:
     """One envelope; raises :class:`ProtocolError` for bytes that are none, or of another version."""
+    return decoded(_decoder, data, PROTOCOL_VERSION)
+
+
+def decoded(decoder: msgspec.msgpack.Decoder[_M], data: bytes, version: int) -> _M:
+    """One message of a protocol's ``version``; raises :class:`ProtocolError` for anything else."""
     try:
-        envelope = _decoder.decode(data)
+        message = decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(str(error)) from error
-    if envelope.version != PROTOCOL_VERSION:
-        raise ProtocolError(f"protocol version {envelope.version}, expected {PROTOCOL_VERSION}")
-    return envelope
+    if message.version != version:
+        raise ProtocolError(f"protocol version {message.version}, expected {version}")
+    return message

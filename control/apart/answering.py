@@ -21,7 +21,6 @@ from control.apart.messages import (
     Perform,
     Place,
     Progressed,
-    ProtocolError,
     Question,
     QuestionBody,
     ReadLive,
@@ -43,6 +42,7 @@ from control.errors import Internal, OperationError, from_registry
 from control.keeper import Spawn
 from control.registry.types import RegistryError
 from control.resources.call_control import PlaceCall, TransferCall
+from media.messages import ProtocolError
 
 __all__ = ["Answerer"]
 

@@ -15,21 +15,12 @@ import socket
 from contextlib import AsyncExitStack
 from typing import Final
 
-from control.apart.asking import (
-    Asker,
-    RemoteAnnouncer,
-    RemoteConnections,
-    RemoteHealth,
-    RemoteLiveCalls,
-    RemoteOutgoing,
-    RemoteRecordings,
-)
+from control.apart.asking import Asker, remote
 from control.apart.messages import (
     Answer,
     Beat,
     Begin,
     Finish,
-    ProtocolError,
     Refused,
     Serving,
     WordBody,
@@ -38,7 +29,6 @@ from control.apart.messages import (
 from control.apart.settings import unpacked
 from control.api.composition import compose
 from control.api.server import ApiServer
-from control.carrying import Carrying
 from control.entropy import entropy, monotonic_clock, wall_clock
 from control.metrics import Metrics
 from control.recording_files import RecordingFiles
@@ -46,6 +36,7 @@ from control.registry.sqlite import SqliteRegistry
 from control.supervisor import OnFailure, Supervisor
 from control.vault import vault_of
 from edge.counters import Counters
+from media.messages import ProtocolError
 from media.pipe import Pipe, PipeFull, adopt
 
 __all__ = ["Api", "run"]
@@ -88,21 +79,14 @@ class Api:
             registry = SqliteRegistry.open(settings.registry.path, vault)
             stack.push_async_callback(registry.close)
             counters = Counters()
-            health = RemoteHealth(self._asker)
-            carrying = Carrying(
-                calls=RemoteLiveCalls(self._asker),
-                outgoing=RemoteOutgoing(self._asker),
-                recordings=RemoteRecordings(self._asker, RecordingFiles(settings.recording.path.absolute(), vault)),
-                announcer=RemoteAnnouncer(self._asker),
-                connections=RemoteConnections(self._tell),
-                health=health,
-            )
+            files = RecordingFiles(settings.recording.path.absolute(), vault)
+            carrying = remote(self._asker, files, self._tell)
             app = compose(
                 settings,
                 registry,
                 carrying,
                 counters=counters,
-                metrics=Metrics([counters.snapshot], elsewhere=health.readings, pid=os.getppid()),
+                metrics=Metrics([counters.snapshot], elsewhere=carrying.health.readings, pid=os.getppid()),
                 listening=lambda: begin.listening,
                 now=monotonic_clock,
                 wall=wall_clock,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
-import msgspec
+from msgspec.msgpack import Decoder
 
 from control.announcements import Announcement
 from control.apart.messages import (
@@ -40,6 +40,7 @@ from control.apart.messages import (
     WordBody,
     encode,
 )
+from control.carrying import Carrying
 from control.errors import EdgeFull, Internal, revived
 from control.hold import HoldOutcome
 from control.instructions import Instruction
@@ -54,19 +55,23 @@ from control.resources.call_control import PlaceCall, TransferCall
 from media.messages import Result
 from media.pipe import PipeFull
 
-__all__ = [
-    "Asker",
-    "RemoteAnnouncer",
-    "RemoteConnections",
-    "RemoteHealth",
-    "RemoteLiveCalls",
-    "RemoteOutgoing",
-    "RemoteRecordings",
-]
+__all__ = ["Asker", "remote"]
 
 log = logging.getLogger("truedy.api")
 
 _T = TypeVar("_T")
+
+_NOTHING: Final[Decoder[None]] = Decoder(None)
+_BOOL: Final[Decoder[bool]] = Decoder(bool)
+_TEXT: Final[Decoder[str]] = Decoder(str)
+_TWIML: Final[Decoder[str | None]] = Decoder(str | None)
+_RESULT: Final[Decoder[Result | None]] = Decoder(Result | None)
+_OUTCOME: Final[Decoder[HoldOutcome]] = Decoder(HoldOutcome)
+_CALL: Final[Decoder[LiveCall | None]] = Decoder(LiveCall | None)
+_BEGUN: Final[Decoder[Begun]] = Decoder(Begun)
+_ANNOUNCEMENT: Final[Decoder[Announcement]] = Decoder(Announcement)
+_READINESS: Final[Decoder[Readiness]] = Decoder(Readiness)
+_READINGS: Final[Decoder[Readings]] = Decoder(Readings)
 
 
 class Asker:
@@ -79,8 +84,8 @@ class Asker:
         self._waiting: dict[int, asyncio.Future[Answer | Refused]] = {}
         self._gone = False
 
-    async def ask(self, body: QuestionBody, answer: Any) -> Any:
-        """The answer, of the type ``answer``; waits as long as it takes.
+    async def ask(self, body: QuestionBody, answer: Decoder[_T]) -> _T:
+        """The answer, which ``answer`` reads; waits as long as it takes.
 
         Raises the :class:`control.errors.OperationError` that the question was refused with; :class:`Internal` when
         nobody is there to answer.
@@ -99,7 +104,7 @@ class Asker:
             del self._waiting[number]
         if isinstance(reply, Refused):
             raise revived(reply.error, reply.message, reply.details, reply.retry_after_s)
-        return msgspec.msgpack.decode(reply.result, type=answer)
+        return answer.decode(reply.result)
 
     def tell(self, body: WordBody) -> None:
         """Nothing is waited for. Raises :class:`media.pipe.PipeFull`."""
@@ -119,7 +124,7 @@ class Asker:
                 waiting.set_exception(Internal())
 
 
-class RemoteLiveCalls:
+class _LiveCalls:
     """:class:`control.live_calls.LiveCalls`."""
 
     def __init__(self, asker: Asker) -> None:
@@ -128,37 +133,31 @@ class RemoteLiveCalls:
     async def hang_up(self, account_id: str, call_id: str, by: str, headers: Mapping[str, str] | None = None) -> bool:
         """Asked."""
         question = HangUp(account=account_id, call=call_id, by=by, headers=dict(headers or {}))
-        ended: bool = await self._ask(question, bool)
-        return ended
+        return await self._ask(question, _BOOL)
 
     async def command(self, account_id: str, command: CallCommand) -> Result | None:
         """Asked."""
-        result: Result | None = await self._ask(CommandMedia(account=account_id, command=command), Result | None)
-        return result
+        return await self._ask(CommandMedia(account=account_id, command=command), _RESULT)
 
     async def perform(self, account_id: str, call_id: str, instructions: Sequence[Instruction]) -> Result | None:
         """Asked."""
         question = Perform(account=account_id, call=call_id, instructions=tuple(instructions))
-        result: Result | None = await self._ask(question, Result | None)
-        return result
+        return await self._ask(question, _RESULT)
 
     async def hold(self, account_id: str, call_id: str) -> HoldOutcome:
         """Asked."""
-        outcome: HoldOutcome = await self._ask(Hold(account=account_id, call=call_id), HoldOutcome)
-        return outcome
+        return await self._ask(Hold(account=account_id, call=call_id), _OUTCOME)
 
     async def resume(self, account_id: str, call_id: str) -> HoldOutcome:
         """Asked."""
-        outcome: HoldOutcome = await self._ask(Resume(account=account_id, call=call_id), HoldOutcome)
-        return outcome
+        return await self._ask(Resume(account=account_id, call=call_id), _OUTCOME)
 
     async def live(self, account_id: str, call_id: str) -> LiveCall | None:
         """Asked."""
-        found: LiveCall | None = await self._ask(ReadLive(account=account_id, call=call_id), LiveCall | None)
-        return found
+        return await self._ask(ReadLive(account=account_id, call=call_id), _CALL)
 
 
-class RemoteOutgoing:
+class _Outgoing:
     """:class:`control.outgoing.Outgoing`."""
 
     def __init__(self, asker: Asker) -> None:
@@ -167,17 +166,15 @@ class RemoteOutgoing:
     async def place(self, account_id: str, request: PlaceCall, key: str | None = None) -> str:
         """Asked."""
         question = Place(account=account_id, request=request.model_dump_json().encode(), key=key)
-        call: str = await self._ask(question, str)
-        return call
+        return await self._ask(question, _TEXT)
 
     async def transfer(self, account_id: str, call_id: str, request: TransferCall) -> Begun:
         """Asked."""
         question = Transfer(account=account_id, call=call_id, request=request.model_dump_json().encode())
-        begun: Begun = await self._ask(question, Begun)
-        return begun
+        return await self._ask(question, _BEGUN)
 
 
-class RemoteRecordings:
+class _Recordings:
     """:class:`control.recordings.CallRecordings`: the files are read here, all else is asked."""
 
     def __init__(self, asker: Asker, files: RecordingFiles) -> None:
@@ -186,8 +183,7 @@ class RemoteRecordings:
 
     async def live(self, call_id: str) -> bool:
         """Asked."""
-        live: bool = await self._ask(RecordingIsLive(call=call_id), bool)
-        return live
+        return await self._ask(RecordingIsLive(call=call_id), _BOOL)
 
     async def open(self, call_id: str, *, complete: bool) -> OpenRecording:
         """Decrypted in this process."""
@@ -195,15 +191,14 @@ class RemoteRecordings:
 
     async def read(self, call_id: str, reader: str) -> None:
         """Told, and waited for: the record says it before the first byte is out."""
-        await self._ask(ReadRecording(call=call_id, by=reader), None)
+        await self._ask(ReadRecording(call=call_id, by=reader), _NOTHING)
 
     async def delete(self, call_id: str, by: str) -> bool:
         """Asked."""
-        deleted: bool = await self._ask(DeleteRecording(call=call_id, by=by), bool)
-        return deleted
+        return await self._ask(DeleteRecording(call=call_id, by=by), _BOOL)
 
 
-class RemoteAnnouncer:
+class _Announcer:
     """:class:`control.announcements.Announcer`."""
 
     def __init__(self, asker: Asker) -> None:
@@ -211,20 +206,18 @@ class RemoteAnnouncer:
 
     async def announce(self, announced: Announced) -> Announcement:
         """Asked."""
-        announcement: Announcement = await self._ask(Announce(announced=announced), Announcement)
-        return announcement
+        return await self._ask(Announce(announced=announced), _ANNOUNCEMENT)
 
     async def referred(self, call_sids: tuple[str, ...]) -> str | None:
         """Asked."""
-        twiml: str | None = await self._ask(Refer(call_sids=call_sids), str | None)
-        return twiml
+        return await self._ask(Refer(call_sids=call_sids), _TWIML)
 
     async def progressed(self, call_id: str, status: str) -> None:
         """Asked."""
-        await self._ask(Progressed(call=call_id, status=status), None)
+        await self._ask(Progressed(call=call_id, status=status), _NOTHING)
 
 
-class RemoteHealth:
+class _Health:
     """:class:`control.readiness.Health`, and what is counted where calls are carried."""
 
     def __init__(self, asker: Asker) -> None:
@@ -232,16 +225,14 @@ class RemoteHealth:
 
     async def readiness(self) -> Readiness:
         """Asked."""
-        readiness: Readiness = await self._ask(ReadReadiness(), Readiness)
-        return readiness
+        return await self._ask(ReadReadiness(), _READINESS)
 
     async def readings(self) -> Readings:
         """Asked."""
-        readings: Readings = await self._ask(ReadReadings(), Readings)
-        return readings
+        return await self._ask(ReadReadings(), _READINGS)
 
 
-class RemoteConnections:
+class _Connections:
     """:class:`control.providers.Connections`."""
 
     def __init__(self, tell: Callable[[WordBody], None]) -> None:
@@ -254,3 +245,15 @@ class RemoteConnections:
     def removed(self, connection_id: str) -> None:
         """Told."""
         self._tell(ConnectionRemoved(id=connection_id))
+
+
+def remote(asker: Asker, files: RecordingFiles, tell: Callable[[WordBody], None]) -> Carrying:
+    """The way to all of it; ``tell`` takes what is not answered."""
+    return Carrying(
+        calls=_LiveCalls(asker),
+        outgoing=_Outgoing(asker),
+        recordings=_Recordings(asker, files),
+        announcer=_Announcer(asker),
+        connections=_Connections(tell),
+        health=_Health(asker),
+    )

@@ -7,7 +7,7 @@ the pipe, so that no message of an earlier life can arrive.
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,7 @@ from control.instructions import Instruction
 from control.live_calls import CallCommand
 from control.passes import Announced
 from control.registry.types import Connection
+from media.messages import decoded
 
 __all__ = [
     "Announce",
@@ -33,7 +34,6 @@ __all__ = [
     "Perform",
     "Place",
     "Progressed",
-    "ProtocolError",
     "Question",
     "ReadLive",
     "ReadReadiness",
@@ -284,33 +284,16 @@ _from_api: msgspec.msgpack.Decoder[FromApi] = msgspec.msgpack.Decoder(FromApi)
 _from_calls: msgspec.msgpack.Decoder[FromCalls] = msgspec.msgpack.Decoder(FromCalls)
 
 
-_M = TypeVar("_M", FromApi, FromCalls)
-
-
-class ProtocolError(Exception):
-    """Bytes that are no message of this version."""
-
-
 def encode(message: FromApi | FromCalls) -> bytes:
     """The wire form (MessagePack)."""
     return _encoder.encode(message)
 
 
 def decode_from_api(data: bytes) -> FromApi:
-    """One message; raises :class:`ProtocolError`."""
-    return _decoded(_from_api, data)
+    """One message; raises :class:`media.messages.ProtocolError`."""
+    return decoded(_from_api, data, PROTOCOL_VERSION)
 
 
 def decode_from_calls(data: bytes) -> FromCalls:
-    """One message; raises :class:`ProtocolError`."""
-    return _decoded(_from_calls, data)
-
-
-def _decoded(decoder: msgspec.msgpack.Decoder[_M], data: bytes) -> _M:
-    try:
-        message = decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProtocolError(str(error)) from error
-    if message.version != PROTOCOL_VERSION:
-        raise ProtocolError(f"protocol version {message.version}, expected {PROTOCOL_VERSION}")
-    return message
+    """One message; raises :class:`media.messages.ProtocolError`."""
+    return decoded(_from_calls, data, PROTOCOL_VERSION)

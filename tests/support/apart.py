@@ -6,15 +6,7 @@ import asyncio
 from pathlib import Path
 
 from control.apart.answering import Answerer
-from control.apart.asking import (
-    Asker,
-    RemoteAnnouncer,
-    RemoteConnections,
-    RemoteHealth,
-    RemoteLiveCalls,
-    RemoteOutgoing,
-    RemoteRecordings,
-)
+from control.apart.asking import Asker, remote
 from control.apart.messages import Answer, Refused, decode_from_calls
 from control.carrying import Carrying
 from control.recording_files import RecordingFiles
@@ -34,11 +26,4 @@ def joined(carrying: Carrying, files: RecordingFiles | None = None) -> Carrying:
         carrying, back, spawn=lambda work, name: asyncio.create_task(work, name=name), serving=print, broken=print
     )
     asker = Asker(answerer.receive)
-    return Carrying(
-        calls=RemoteLiveCalls(asker),
-        outgoing=RemoteOutgoing(asker),
-        recordings=RemoteRecordings(asker, files or RecordingFiles(Path("none"), None)),
-        announcer=RemoteAnnouncer(asker),
-        connections=RemoteConnections(asker.tell),
-        health=RemoteHealth(asker),
-    )
+    return remote(asker, files or RecordingFiles(Path("none"), None), asker.tell)

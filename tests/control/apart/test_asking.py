@@ -14,6 +14,8 @@ from control.errors import CallNotFound, EdgeFull, Internal, RateLimited
 from control.live_calls import LiveCall
 from media.pipe import PipeFull
 
+CALL = msgspec.msgpack.Decoder(LiveCall | None)
+
 
 class Wire:
     """Keeps the questions; ``full`` takes no more."""
@@ -31,7 +33,7 @@ class Wire:
 
 
 async def asking(asker: Asker) -> asyncio.Task[LiveCall | None]:
-    task = asyncio.create_task(asker.ask(ReadLive(account="a", call="c"), LiveCall | None))
+    task = asyncio.create_task(asker.ask(ReadLive(account="a", call="c"), CALL))
     await asyncio.sleep(0)
     return task
 

@@ -10,7 +10,6 @@ from control.apart.messages import (
     Beat,
     Begin,
     Finish,
-    ProtocolError,
     Question,
     ReadReadiness,
     Word,
@@ -18,6 +17,7 @@ from control.apart.messages import (
     decode_from_calls,
     encode,
 )
+from media.messages import ProtocolError
 
 FROM_API = (Question(number=1, body=ReadReadiness()), Word(body=Beat()))
 FROM_CALLS = (Begin(settings=b"{}", listening=("udp:127.0.0.1:5060",)), Finish())
