@@ -413,9 +413,8 @@ class Edge:
         """Where it is: in the process that was launched for it, or in this one."""
         carrying = self._carrying(registry)
         if self._api is not None:
-            await self._api.start(carrying, self._listening)
-            # Before anything else is closed: what it has been asked may need it.
             stack.push_async_callback(self._api.close)
+            await self._api.start(carrying, self._listening)
         else:
             await self._serve_api(stack, tasks, registry, carrying)
         return self._url
@@ -462,7 +461,6 @@ class Edge:
             counters=self.counters,
             replaced=lambda: self._api_replaced(tasks, registry),
         )
-        stack.push_async_callback(self._api.close)
         await self._api.launch()
 
     def _api_replaced(self, tasks: Supervisor, registry: Registry) -> None:

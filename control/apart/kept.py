@@ -137,7 +137,7 @@ class ApiProcess:
         await self._keeper.start()
 
     async def close(self) -> None:
-        """It answers what it has been asked and leaves, or is killed. A second time does nothing."""
+        """It answers what it has been asked and leaves, or is killed."""
         await self._keeper.close()
 
     async def _begin(self, epoch: int) -> _Life:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import signal
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
@@ -34,6 +35,7 @@ from control.resources.calls import CallDetail
 from control.resources.numbers import ImportSipNumber, UpdateNumber
 from control.vault import Vault
 from edge.events import TransportName
+from edge.transport.sockets import ListenError as SipListenError
 
 pytestmark = pytest.mark.uvloop
 
@@ -184,6 +186,18 @@ async def test_a_second_instance_on_the_same_registry_is_refused(tmp_path: Path)
         with pytest.raises(ExceptionGroup) as refused:
             await Edge(given).run(lambda ready: None, signals=False)
         assert refused.group_contains(RegistryLocked)
+
+
+async def test_a_start_that_fails_leaves_no_process(tmp_path: Path) -> None:
+    """Those of media and of the API have been started by then; the guard of every test looks for them."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        listen = (f"udp:127.0.0.1:{taken.getsockname()[1]}",)
+        given = settings(tmp_path, sip=config.Sip(listen=listen), api=config.Api(listen="127.0.0.1:0"))
+        assert given.api.own_process
+        with pytest.raises(ExceptionGroup) as refused:
+            await Edge(given).run(lambda ready: None, signals=False)
+    assert refused.group_contains(SipListenError)
 
 
 async def test_draining_refuses_new_calls_and_lets_the_old_one_end(tmp_path: Path) -> None:
