@@ -126,7 +126,7 @@ async def test_linphone_answers_our_offer_in_g722_and_sends_digits_by_info(tmp_p
             await call.expect("mark")
             await phone.hang_up()
         assert not phone.offered()
-        assert heard_s(phone.heard(), AGENT_HZ) >= 0.6
+        assert heard_s(phone.heard(), AGENT_HZ) >= 0.8
         [record] = await edge.expect_records(1)
         assert record["statistics"]["codec"] == "G722"
 

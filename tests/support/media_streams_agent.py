@@ -120,15 +120,19 @@ class AgentCall:
         self._socket.transport.abort()
 
 
+GREETING_S = 1.2
+"""A phone may miss some of it: before its audio runs, and what waits in its jitter buffer when it hangs up."""
+
+
 async def greet(call: AgentCall) -> None:
-    """A second of tone, and a mark that comes back when it has been played."""
-    await call.say(tone(AGENT_HZ, 1.0))
+    """A tone, and a mark that comes back when it has been played."""
+    await call.say(tone(AGENT_HZ, GREETING_S))
     await call.mark("greeted")
 
 
 async def greet_and_leave(call: AgentCall) -> None:
-    """A second of tone, then the connection closes: what was said is still played."""
-    await call.say(tone(AGENT_HZ, 1.0))
+    """A tone, then the connection closes: what was said is still played."""
+    await call.say(tone(AGENT_HZ, GREETING_S))
     await call.hang_up()
 
 
