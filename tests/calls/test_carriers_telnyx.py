@@ -20,7 +20,7 @@ from tests.support.carriers.sip import values
 from tests.support.carriers.stage import PASSWORD, TELNYX_DID, Stage
 from tests.support.carriers.telnyx import with_token, without_token
 from tests.support.carriers.telnyx_rest import TelnyxRegistration
-from tests.support.edge import Edge, Keyring, Settings
+from tests.support.edge import APART, Edge, Keyring, Settings
 from tests.support.media_streams_agent import AGENT_HZ, MediaStreamsAgent, greet
 from tests.support.phone import Phone
 
@@ -49,10 +49,13 @@ def gone(binding: object) -> bool:
 async def test_a_call_comes_in_by_the_registration_and_both_sides_hear_each_other(
     transport: str, tmp_path: Path, keyring: Keyring
 ) -> None:
-    """The number without its plus, compact headers, three Record-Routes; the record is of that connection's trunk."""
+    """The number without its plus, compact headers, three Record-Routes; the record is of that connection's trunk.
+
+    It is imported in the API's own process, which tells of the connection.
+    """
     async with (
         MediaStreamsAgent.open(greet) as agent,
-        Stage.open(tmp_path / "edge", keyring, telnyx_transport=transport) as stage,
+        Stage.open(tmp_path / "edge", keyring, Settings(api=APART), telnyx_transport=transport) as stage,
     ):
         connection = await stage.telnyx_number(pipeline={"protocol": "twilio-media-streams", "url": agent.url})
         call = await stage.telnyx.call(TELNYX_DID, CALLER)

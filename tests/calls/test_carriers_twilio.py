@@ -20,7 +20,7 @@ from tests.support.audio import tone
 from tests.support.carriers.sip import values
 from tests.support.carriers.stage import TWILIO_DID, WEBHOOK, Stage
 from tests.support.carriers.twilio import Dial, borrowing, with_header, without_header
-from tests.support.edge import COMMAND, Edge, Keyring, Settings
+from tests.support.edge import APART, COMMAND, Edge, Keyring, Settings
 from tests.support.media_streams_agent import AGENT_HZ, MediaStreamsAgent, greet
 from tests.support.phone import Phone
 from tests.support.pki import Pki
@@ -51,8 +51,13 @@ def without_credentials(dial: Dial) -> Dial:
 async def test_a_call_comes_in_by_webhook_and_dial_and_both_sides_hear_each_other(
     transport: Literal["udp", "tcp", "tls"], tmp_path: Path, keyring: Keyring, pki: Pki
 ) -> None:
-    """The agent is told the parent call's SIDs and what the webhook says of the caller, as the record is."""
-    settings = Settings(listen=("tcp:127.0.0.1:0",)) if transport == "tcp" else Settings()
+    """The agent is told the parent call's SIDs and what the webhook says of the caller, as the record is.
+
+    The webhook is answered by the API's own process, which has the call expected where it is carried.
+    """
+    settings = Settings(api=APART)
+    if transport == "tcp":
+        settings.listen = ("tcp:127.0.0.1:0",)
     secure = pki if transport == "tls" else None
     async with (
         MediaStreamsAgent.open(greet) as agent,

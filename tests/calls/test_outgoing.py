@@ -14,14 +14,15 @@ from tests.support.audio import tone
 from tests.support.carriers.stage import TELNYX_DID, TWILIO_DID, Stage, Tenant
 from tests.support.carriers.telnyx import TelnyxOutbound
 from tests.support.carriers.twilio_rest import TwilioCall
-from tests.support.edge import Keyring, Settings
+from tests.support.edge import APART, Keyring, Settings
 
 CALLEE = "+14155550123"
 
 
 @pytest.fixture
 async def stage(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Stage]:
-    settings = Settings(more=f'[recording]\npath = "{tmp_path / "recordings"}"\n')
+    """What is asked for crosses from the API's own process to where calls are, and its errors back."""
+    settings = Settings(api=APART, more=f'[recording]\npath = "{tmp_path / "recordings"}"\n')
     async with Stage.open(tmp_path, keyring, settings) as it:
         yield it
 

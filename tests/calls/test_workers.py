@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.attacker import children
 from tests.support.audio import Samples, tone
-from tests.support.edge import API, DID, Edge, Keyring, Settings
+from tests.support.edge import APART, API, DID, Edge, Keyring, Settings
 from tests.support.leaks import open_descriptors, own_ports
 from tests.support.media_streams_agent import AgentCall, MediaStreamsAgent
 from tests.support.phone import Call, Phone
@@ -149,7 +149,7 @@ async def test_killing_one_of_two_workers_ends_its_calls_and_no_others(tmp_path:
 @pytest.mark.realtime
 async def test_killing_the_control_apis_process_is_not_heard_in_a_call(tmp_path: Path, keyring: Keyring) -> None:
     """The next one takes requests: what it is asked of the call that is up, it asks."""
-    async with Edge.open(tmp_path / "edge", keyring, Settings(api={"own_process": True})) as edge:
+    async with Edge.open(tmp_path / "edge", keyring, Settings(api=APART)) as edge:
         await edge.add_echo()
         edge.allowed.append("control API died")
         async with calls_up(edge, 1) as [call]:
